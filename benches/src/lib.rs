@@ -1,0 +1,1 @@
+//! Benchmarks of the selfsup workspace; run them with `cargo xtask bench`.

@@ -1,0 +1,2 @@
+//! The `selfsup` program.
+fn main() {}

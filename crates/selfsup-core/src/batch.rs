@@ -1,0 +1,47 @@
+//! The batches that data crates make and objectives take.
+
+use crate::{Device, Tensor};
+
+/// Several augmented views of the same images.
+#[derive(Debug)]
+pub struct ImageViews {
+    /// One tensor a view, `[N, C, H, W]` Float; views may differ in `H` and `W` (multi-crop).
+    pub views: Vec<Tensor>,
+    /// The samples' positions in the data set, `[N]` Int64.
+    pub indices: Tensor,
+}
+
+impl ImageViews {
+    /// The batch on `device`.
+    #[must_use]
+    pub fn to_device(&self, device: Device) -> Self {
+        ImageViews {
+            views: self.views.iter().map(|v| v.to_device(device)).collect(),
+            indices: self.indices.to_device(device),
+        }
+    }
+}
+
+/// A batch of tokenized text, padded to one length.
+#[derive(Debug)]
+pub struct TokenBatch {
+    /// Token ids, `[N, T]` Int64; padding holds the tokenizer's padding id.
+    pub tokens: Tensor,
+    /// Which word of its text a token belongs to, `[N, T]` Int64; -1 for special tokens and padding, which are never
+    /// masked.
+    pub words: Tensor,
+    /// The samples' positions in the data set, `[N]` Int64.
+    pub indices: Tensor,
+}
+
+impl TokenBatch {
+    /// The batch on `device`.
+    #[must_use]
+    pub fn to_device(&self, device: Device) -> Self {
+        TokenBatch {
+            tokens: self.tokens.to_device(device),
+            words: self.words.to_device(device),
+            indices: self.indices.to_device(device),
+        }
+    }
+}

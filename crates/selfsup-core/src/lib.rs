@@ -1,0 +1,60 @@
+//! What every selfsup crate shares: libtorch's tensors with checked shapes, the traits that make up a
+//! pipeline, keyed randomness, and the parameter store's way to and from safetensors.
+//!
+//! The crate re-exports [`tch`], so that a program and all selfsup crates hold the same libtorch, and adds
+//! what tch lacks. It puts no wrapper around [`Tensor`] and abstracts over no backend.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`traits`] | [`Dataset`], [`Augment`], [`Batches`], [`Encoder`], [`TokenEncoder`], [`Objective`], [`PseudoLabeler`], [`Evaluator`] |
+//! | [`batch`] | the batches that data crates make and objectives take |
+//! | [`tensor`] | [`check_shape`], [`TensorExt`], bridges to and from native memory |
+//! | [`layers`] | linear, convolution, norms and embedding with PyTorch's initialisation and names |
+//! | [`state`] | named tensors in safetensors files, validated before anything is allocated |
+//! | [`random`] | [`Key`]: every random draw is a function of where it is made |
+//! | [`ema`] | a teacher as the moving average of a student |
+//! | [`comm`] | ranks: gathering with gradient, reducing |
+//! | [`device`] | where and in which precision a run computes |
+//!
+//! # Example
+//! An objective of one's own needs nothing but this crate:
+//! ```
+//! use selfsup_core::{Encoder, Loss, Mode, Objective, Result, Step, Tensor, check_shape};
+//!
+//! /// Pulls all features to unit length.
+//! struct UnitLength;
+//!
+//! impl<E: Encoder + ?Sized> Objective<E> for UnitLength {
+//!     type Batch = Tensor;
+//!     fn loss(&mut self, encoder: &E, batch: &Tensor, _step: &Step) -> Result<Loss> {
+//!         check_shape("batch", batch, [-1, 3])?;
+//!         let z = encoder.encode(batch, Mode::Train)?; // [N, D]
+//!         Ok(Loss::new((z.square().sum_dim_intlist(1, false, None) - 1.0).square().mean(None)))
+//!     }
+//! }
+//! ```
+
+pub mod batch;
+pub mod comm;
+pub mod device;
+pub mod ema;
+mod error;
+pub mod layers;
+pub mod random;
+pub mod state;
+pub mod tensor;
+pub mod traits;
+
+pub use tch::{self, Device, Kind, Tensor, nn};
+
+pub use batch::{ImageViews, TokenBatch};
+pub use comm::{Communicator, SingleProcess};
+pub use device::Precision;
+pub use ema::Ema;
+pub use error::{Error, Result};
+pub use random::{Key, Rng};
+pub use tensor::{TensorExt, check_kind, check_shape};
+pub use traits::{
+    Augment, Batches, Dataset, Encoder, Evaluator, Features, Loss, Mode, Objective, PseudoLabeler,
+    PseudoLabels, Report, Score, Step, TokenEncoder,
+};

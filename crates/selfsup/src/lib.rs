@@ -1,0 +1,1 @@
+//! Self-supervised learning on libtorch: the facade of the selfsup crates.
