@@ -10,6 +10,7 @@
 //! | [`batch`] | the batches that data crates make and objectives take |
 //! | [`tensor`] | [`check_shape`], [`TensorExt`], bridges to and from native memory |
 //! | [`layers`] | linear, convolution, norms and embedding with PyTorch's initialisation and names |
+//! | [`heads`] | projectors and predictors |
 //! | [`state`] | named tensors in safetensors files, validated before anything is allocated |
 //! | [`random`] | [`Key`]: every random draw is a function of where it is made |
 //! | [`ema`] | a teacher as the moving average of a student |
@@ -39,6 +40,7 @@ pub mod comm;
 pub mod device;
 pub mod ema;
 mod error;
+pub mod heads;
 pub mod layers;
 pub mod random;
 pub mod state;
@@ -52,6 +54,7 @@ pub use comm::{Communicator, SingleProcess};
 pub use device::Precision;
 pub use ema::Ema;
 pub use error::{Error, Result};
+pub use heads::{HeadNorm, MlpHead, MlpHeadConfig};
 pub use random::{Key, Rng};
 pub use tensor::{TensorExt, check_kind, check_shape};
 pub use traits::{

@@ -93,11 +93,8 @@ pub fn load(path: &Path, targets: &BTreeMap<String, Tensor>, extra: Extra) -> Re
         match header.tensors.get(name) {
             None => problems.push(format!("{name} is missing")),
             Some((kind, shape)) if *shape != target.size() || *kind != target.kind() => {
-                problems.push(format!(
-                    "{name} is {kind:?} {shape:?} where {:?} {:?} is expected",
-                    target.kind(),
-                    target.size()
-                ))
+                let (wanted, size) = (target.kind(), target.size());
+                problems.push(format!("{name} is {kind:?} {shape:?} where {wanted:?} {size:?} is expected"));
             }
             Some(_) => {}
         }

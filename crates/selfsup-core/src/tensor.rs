@@ -49,7 +49,6 @@ pub fn check_kind(name: &str, x: &Tensor, expected: Kind) -> Result<()> {
 pub trait TensorExt {
     /// Scales the vectors along the last dimension to length 1; a zero vector stays zero (PyTorch's
     /// `F.normalize`, eps 1e-12).
-    #[must_use]
     fn l2_normalize(&self) -> Tensor;
 
     /// The entries off the diagonal of a square matrix, row by row.
