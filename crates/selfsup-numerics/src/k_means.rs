@@ -1,0 +1,281 @@
+//! Lloyd's k-means (1982) with k-means++ (Arthur and Vassilvitskii 2007), Euclidean or spherical (Dhillon and Modha
+//! 2001).
+//!
+//! ```text
+//! assign:  l_i = argmin_k |x_i - c_k|^2        update:  c_k = mean { x_i : l_i = k }
+//! ```
+//! The assignment is one matrix product a block, exact, with ties to the lower cluster; the update is the product of
+//! the one-hot assignment and the data, so that both are fast on every device and the same on every run. From given
+//! centres it goes the way of scikit-learn 1.9's `KMeans`: data are centred first, an empty cluster takes the sample
+//! that lies farthest from its centre, and it ends when no label changes, or when the centres' total squared shift is
+//! at most `tolerance` times the mean variance of the features.
+//!
+//! Spherical k-means works on rows of length 1 and scales each centre to length 1 after every update.
+
+use crate::finite_matrix;
+use rand::RngExt;
+use selfsup_core::{Error, Key, Kind, Result, Tensor, TensorExt, check_shape};
+use serde::{Deserialize, Serialize};
+
+/// Where the data live.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Geometry {
+    /// In space: centres are means.
+    #[default]
+    Euclidean,
+    /// On the sphere: samples and centres have length 1, near means a high cosine.
+    Spherical,
+}
+
+/// How to cluster. The defaults are scikit-learn's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct KMeansConfig {
+    /// The number of clusters.
+    pub clusters: i64,
+    /// The most rounds of assignment and update.
+    pub iterations: usize,
+    /// The centres' total squared shift that counts as none, relative to the mean variance of the features.
+    pub tolerance: f64,
+    /// Where the data live.
+    pub geometry: Geometry,
+}
+
+impl Default for KMeansConfig {
+    fn default() -> Self {
+        KMeansConfig { clusters: 8, iterations: 300, tolerance: 1e-4, geometry: Geometry::Euclidean }
+    }
+}
+
+/// Centres, and how the data they were fitted to fall to them.
+#[derive(Debug)]
+pub struct KMeans {
+    /// The centres, `[K, D]` Float.
+    pub centres: Tensor,
+    /// The cluster of every sample, `[N]` Int64.
+    pub labels: Tensor,
+    /// The sum of the squared distances of the samples to their centres (on the sphere: of the scaled samples).
+    pub inertia: f64,
+    /// The rounds that were done.
+    pub iterations: usize,
+    geometry: Geometry,
+}
+
+/// The cluster of every sample of a set, and how clear it is.
+#[derive(Debug)]
+pub struct Assignment {
+    /// The nearest centre, `[N]` Int64.
+    pub labels: Tensor,
+    /// The squared distance to it, `[N]` Float.
+    pub nearest: Tensor,
+    /// The squared distance to the second nearest, `[N]` Float; infinite when there is only one centre.
+    pub second: Tensor,
+}
+
+/// Samples assigned at a time: bounds the memory of the distances.
+const BLOCK: i64 = 8192;
+
+impl KMeans {
+    /// Clusters `x` from centres that greedy k-means++ draws at `key`: each further centre is the best of
+    /// `2 + ln K` samples drawn in proportion to their squared distance from the centres so far.
+    ///
+    /// # Shapes
+    /// `x` `[N, D]`.
+    ///
+    /// # Errors
+    /// When `x` is no finite matrix, the number of clusters is not in `1..=N`, or there is no iteration.
+    pub fn fit(x: &Tensor, config: &KMeansConfig, key: Key) -> Result<KMeans> {
+        let (x, offset) = prepare(x, config)?;
+        let centres = plus_plus(&x, config.clusters, key)?;
+        lloyd(&x, &offset, centres, config)
+    }
+
+    /// Clusters `x` from the given centres.
+    ///
+    /// # Shapes
+    /// `x` `[N, D]`, `centres` `[K, D]`.
+    ///
+    /// # Errors
+    /// As [`fit`](KMeans::fit), and when the centres do not fit.
+    pub fn fit_from(x: &Tensor, centres: &Tensor, config: &KMeansConfig) -> Result<KMeans> {
+        let (x, offset) = prepare(x, config)?;
+        let (centres, _) = finite_matrix("centres", centres)?;
+        check_shape("centres", &centres, [config.clusters, x.size()[1]])?;
+        let centres = match config.geometry {
+            Geometry::Euclidean => centres - &offset,
+            Geometry::Spherical => centres.l2_normalize(),
+        };
+        lloyd(&x, &offset, centres, config)
+    }
+
+    /// Assigns samples to the centres.
+    ///
+    /// # Shapes
+    /// `x` `[M, D]`.
+    ///
+    /// # Errors
+    /// When `x` is no finite matrix or has another number of features than the centres.
+    pub fn assign(&self, x: &Tensor) -> Result<Assignment> {
+        let (x, _) = finite_matrix("x", x)?;
+        check_shape("x", &x, [-1, self.centres.size()[1]])?;
+        match self.geometry {
+            Geometry::Euclidean => {
+                let offset = self.centres.mean_dim(0, true, None);
+                Ok(two_nearest(&(x - &offset), &(&self.centres - &offset)))
+            }
+            Geometry::Spherical => Ok(two_nearest(&x.l2_normalize(), &self.centres)),
+        }
+    }
+}
+
+/// The data as the iterations take them, and what was subtracted: the mean, against rounding; zero on the sphere.
+fn prepare(x: &Tensor, config: &KMeansConfig) -> Result<(Tensor, Tensor)> {
+    let (x, [n, _]) = finite_matrix("x", x)?;
+    if !(1..=n).contains(&config.clusters) {
+        return Err(Error::config("clusters", config.clusters, format!("1 to {n}, the number of samples")));
+    }
+    if config.iterations == 0 {
+        return Err(Error::config("iterations", 0, "at least 1"));
+    }
+    if !(config.tolerance >= 0.0) {
+        return Err(Error::config("tolerance", config.tolerance, "0 or above"));
+    }
+    let mean = x.mean_dim(0, true, None); // [1, D]
+    Ok(match config.geometry {
+        Geometry::Euclidean => (x - &mean, mean),
+        Geometry::Spherical => (x.l2_normalize(), mean.zeros_like()),
+    })
+}
+
+/// Greedy k-means++: centres `[K, D]`.
+fn plus_plus(x: &Tensor, clusters: i64, key: Key) -> Result<Tensor> {
+    let n = x.size()[0];
+    let mut rng = key.rng();
+    let trials = 2 + (clusters as f64).ln() as usize;
+    let squares = x.square().sum_dim_intlist(1, true, None); // [N, 1]
+    let distances = |rows: &Tensor| {
+        let centres = x.index_select(0, rows);
+        let norms = squares.index_select(0, rows).tr(); // [1, T]
+        (&squares + norms - (&centres * 2).matmul(&x.tr()).tr()).clamp_min(0.0) // [N, T]
+    };
+    let first = Tensor::from_slice(&[rng.random_range(0..n)]).to_device(x.device());
+    let mut nearest = distances(&first); // [N, 1]
+    let mut chosen = vec![first];
+    while (chosen.len() as i64) < clusters {
+        let cumulated = nearest.squeeze_dim(1).cumsum(0, Kind::Double); // [N]
+        let total = f64::try_from(cumulated.get(n - 1))?;
+        let draws: Vec<f64> = (0..trials).map(|_| rng.random::<f64>() * total).collect();
+        let draws = Tensor::from_slice(&draws).to_device(x.device());
+        let candidates =
+            cumulated.searchsorted(&draws, false, true, "right", None::<Tensor>).clamp_max(n - 1); // [T]
+        let with_candidate = distances(&candidates).minimum(&nearest); // [N, T]
+        let best = with_candidate.sum_dim_intlist(0, true, Kind::Double).argmin(1, false); // [1]
+        nearest = with_candidate.index_select(1, &best);
+        chosen.push(candidates.index_select(0, &best));
+    }
+    Ok(x.index_select(0, &Tensor::cat(&chosen, 0)))
+}
+
+/// Calls `each` with the squared distances of blocks of rows from all centres `[block, K]`, less the rows' squared
+/// lengths, and these `[block]`.
+fn for_blocks(x: &Tensor, centres: &Tensor, mut each: impl FnMut(Tensor, Tensor)) {
+    let norms = centres.square().sum_dim_intlist(1, false, None); // [K]
+    let transposed = (centres * -2).tr();
+    for first in (0..x.size()[0]).step_by(BLOCK as usize) {
+        let rows = x.narrow(0, first, BLOCK.min(x.size()[0] - first));
+        each(norms.addmm(&rows, &transposed), rows.square().sum_dim_intlist(1, false, None));
+    }
+}
+
+/// The nearest centre of every row, `[N]` Int64, and the squared distance to it, `[N]`.
+fn nearest(x: &Tensor, centres: &Tensor) -> (Tensor, Tensor) {
+    let (mut labels, mut nearest) = (Vec::new(), Vec::new());
+    for_blocks(x, centres, |distances, squares| {
+        let (least, label) = distances.min_dim(1, false);
+        nearest.push((least + squares).clamp_min(0.0));
+        labels.push(label);
+    });
+    (Tensor::cat(&labels, 0), Tensor::cat(&nearest, 0))
+}
+
+fn two_nearest(x: &Tensor, centres: &Tensor) -> Assignment {
+    let (labels, nearest) = nearest(x, centres);
+    let mut second = Vec::new();
+    let mut first = 0;
+    for_blocks(x, centres, |distances, squares| {
+        let label = labels.narrow(0, first, squares.size()[0]).unsqueeze(1);
+        let others = distances.scatter_value(1, &label, f64::INFINITY);
+        second.push((others.amin([1].as_slice(), false) + &squares).clamp_min(0.0));
+        first += squares.size()[0];
+    });
+    Assignment { labels, nearest, second: Tensor::cat(&second, 0) }
+}
+
+fn lloyd(x: &Tensor, offset: &Tensor, mut centres: Tensor, config: &KMeansConfig) -> Result<KMeans> {
+    let variance = f64::try_from(x.var_correction([0].as_slice(), 0, false).mean(Kind::Double))?;
+    let tolerance = config.tolerance * variance;
+    let mut before = Tensor::full([x.size()[0]], -1, (Kind::Int64, x.device()));
+    let mut iterations = 0;
+    while iterations < config.iterations {
+        iterations += 1;
+        let (labels, distances) = nearest(x, &centres);
+        let updated = update(x, &labels, &distances, config)?;
+        let shift = f64::try_from((&updated - &centres).square().sum(Kind::Double))?;
+        centres = updated;
+        if labels == before || shift <= tolerance {
+            break;
+        }
+        before = labels;
+    }
+    let (labels, distances) = nearest(x, &centres);
+    let inertia = f64::try_from(distances.sum(Kind::Double))?;
+    Ok(KMeans { centres: centres + offset, labels, inertia, iterations, geometry: config.geometry })
+}
+
+/// The means of the clusters `[K, D]`, on the sphere scaled to length 1; empty clusters take far samples.
+fn update(x: &Tensor, labels: &Tensor, distances: &Tensor, config: &KMeansConfig) -> Result<Tensor> {
+    let (n, d, clusters) = (x.size()[0], x.size()[1], config.clusters);
+    let mut sums = Tensor::zeros([clusters, d], (Kind::Float, x.device()));
+    for first in (0..n).step_by(BLOCK as usize) {
+        let count = BLOCK.min(n - first);
+        let members = Tensor::zeros([count, clusters], (Kind::Float, x.device()));
+        let members = members.scatter_value(1, &labels.narrow(0, first, count).unsqueeze(1), 1.0);
+        sums = sums.addmm(&members.tr(), &x.narrow(0, first, count));
+    }
+    let mut counts = Vec::<i64>::try_from(labels.bincount(None::<Tensor>, clusters))?;
+    if counts.contains(&0) {
+        fill_empty(x, labels, distances, &sums, &mut counts)?;
+    }
+    Ok(match config.geometry {
+        Geometry::Euclidean => {
+            let counts: Vec<f32> = counts.iter().map(|&c| c as f32).collect();
+            sums / Tensor::from_slice(&counts).to_device(x.device()).unsqueeze(1)
+        }
+        Geometry::Spherical => sums.l2_normalize(),
+    })
+}
+
+/// Gives each empty cluster the sample farthest from its own centre, out of a cluster that keeps another.
+fn fill_empty(
+    x: &Tensor,
+    labels: &Tensor,
+    distances: &Tensor,
+    sums: &Tensor,
+    counts: &mut [i64],
+) -> Result<()> {
+    let mut farthest = Vec::<i64>::try_from(distances.sort_stable(true, 0, true).1)?.into_iter();
+    let labels = Vec::<i64>::try_from(labels)?;
+    let empty: Vec<usize> = (0..counts.len()).filter(|&k| counts[k] == 0).collect();
+    for cluster in empty {
+        // There are at least as many samples as clusters, so while one is empty another has two.
+        let Some(sample) = farthest.find(|&i| counts[labels[i as usize] as usize] > 1) else { break };
+        let from = labels[sample as usize];
+        let row = x.get(sample);
+        let _ = sums.get(from).subtract_(&row);
+        sums.get(cluster as i64).copy_(&row);
+        counts[from as usize] -= 1;
+        counts[cluster] = 1;
+    }
+    Ok(())
+}

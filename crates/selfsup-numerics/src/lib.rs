@@ -1,0 +1,59 @@
+//! Algorithms on feature matrices that several selfsup crates share: exact top-k search, k-means, Sinkhorn's optimal
+//! transport and principal components. All are functions of plain tensors, run where their input lies, and hold no
+//! state of a training run.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`mod@top_k`] | [`top_k()`]: the nearest keys of every query, in blocks, with ties resolved |
+//! | [`k_means`] | [`KMeans`]: Lloyd's algorithm with k-means++, Euclidean or spherical |
+//! | [`mod@sinkhorn`] | [`sinkhorn()`]: scores to balanced soft assignments |
+//! | [`pca`] | [`Pca`]: principal components with explained variance |
+//!
+//! # Example
+//! Two clouds of points are found again, and so is the direction that separates them:
+//! ```
+//! use selfsup_core::{Key, Tensor};
+//! use selfsup_numerics::{KMeans, KMeansConfig, Metric, Pca, TopKConfig, top_k};
+//!
+//! let x = Tensor::from_slice2(&[[0.0_f32, 0.0], [0.1, 0.0], [0.0, 0.1], [5.0, 5.0], [5.1, 5.0], [5.0, 5.1]]);
+//!
+//! let clusters = KMeans::fit(&x, &KMeansConfig { clusters: 2, ..Default::default() }, Key::new(0))?;
+//! let labels = Vec::<i64>::try_from(&clusters.labels)?;
+//! assert!(labels[0] == labels[2] && labels[3] == labels[5] && labels[0] != labels[3]);
+//!
+//! let neighbours = top_k(&x, &x, &TopKConfig { k: 2, metric: Metric::Euclidean, ..Default::default() })?;
+//! assert_eq!(Vec::<i64>::try_from(neighbours.indices.select(1, 0))?, [0, 1, 2, 3, 4, 5]); // itself first
+//!
+//! let pca = Pca::fit(&x, 1)?;
+//! assert!(pca.explained_variance_ratio.double_value(&[0]) > 0.99);
+//! # Ok::<(), selfsup_core::Error>(())
+//! ```
+
+pub mod k_means;
+pub mod pca;
+pub mod sinkhorn;
+pub mod top_k;
+
+pub use k_means::{Assignment, Geometry, KMeans, KMeansConfig};
+pub use pca::Pca;
+pub use sinkhorn::{SinkhornConfig, sinkhorn};
+pub use top_k::{Metric, Neighbours, SelfMatches, TopKConfig, top_k};
+
+use selfsup_core::{Error, Kind, Result, Tensor, check_shape};
+
+/// Checks that `x` is a finite matrix with at least one row and column, and returns it in Float, detached.
+fn finite_matrix(name: &str, x: &Tensor) -> Result<(Tensor, [i64; 2])> {
+    let shape = check_shape(name, x, [-1, -1])?;
+    if shape.contains(&0) {
+        return Err(Error::config(name, format!("{shape:?}"), "at least one row and one column"));
+    }
+    let x = x.detach().to_kind(Kind::Float);
+    if !bool::try_from(x.isfinite().all())? {
+        let bad = x.isfinite().all_dim(1, false).logical_not().to_kind(Kind::Int64).argmax(0, false);
+        return Err(Error::NonFinite {
+            what: name.to_owned(),
+            detail: format!("the first bad row is {}", i64::try_from(bad)?),
+        });
+    }
+    Ok((x, shape))
+}

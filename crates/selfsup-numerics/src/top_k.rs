@@ -1,0 +1,270 @@
+//! Exact nearest-neighbour search: every key is compared with every query, a block at a time.
+//!
+//! The similarities of a block are one matrix product; from each only the best `k` are kept, so that the full matrix
+//! `[Q, N]` never exists. A candidate is packed into one integer, its similarity in the upper and its complemented
+//! index in the lower 32 bits: integers are never equal, so the order is total, ties go to the lower index, and the
+//! result does not depend on blocks or threads. On the CPU a row is scanned once against the worst candidate kept;
+//! elsewhere libtorch's `topk` selects among the packed integers.
+//!
+//! Ties are those of the computed 32-bit similarities. For [`Metric::Euclidean`], `|q - k|^2` is computed as
+//! `|q|^2 - 2 q.k + |k|^2` on centred data: distances that differ by less than about 1e-3 of the data's spread may be
+//! exchanged.
+
+use crate::finite_matrix;
+use rayon::prelude::*;
+use selfsup_core::tensor::{tensor_from_fn, with_slice};
+use selfsup_core::{Device, Error, Kind, Result, Tensor, TensorExt, check_shape};
+use serde::{Deserialize, Serialize};
+
+/// What "near" means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Metric {
+    /// The cosine of the angle, largest first; a zero vector has similarity 0 to everything.
+    #[default]
+    Cosine,
+    /// The Euclidean distance, smallest first.
+    Euclidean,
+}
+
+/// Whether a query may find itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SelfMatches {
+    /// Every key is a candidate.
+    #[default]
+    Keep,
+    /// Queries and keys are the same samples in the same order, and key `i` is no candidate for query `i`.
+    Exclude,
+}
+
+/// How to search.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TopKConfig {
+    /// How many neighbours each query gets.
+    pub k: i64,
+    /// What "near" means.
+    pub metric: Metric,
+    /// Whether a query may find itself.
+    pub self_matches: SelfMatches,
+    /// Queries compared at a time.
+    pub query_block: i64,
+    /// Keys compared at a time; the search holds `query_block * key_block` similarities.
+    pub key_block: i64,
+}
+
+impl Default for TopKConfig {
+    fn default() -> Self {
+        TopKConfig {
+            k: 1,
+            metric: Metric::Cosine,
+            self_matches: SelfMatches::Keep,
+            query_block: 1024,
+            key_block: 4096,
+        }
+    }
+}
+
+/// The nearest keys of every query, nearest first.
+#[derive(Debug)]
+pub struct Neighbours {
+    /// The keys' rows, `[Q, k]` Int64.
+    pub indices: Tensor,
+    /// Their cosine similarity or Euclidean distance, `[Q, k]` Float.
+    pub scores: Tensor,
+}
+
+/// Finds the `k` nearest keys of every query.
+///
+/// # Shapes
+/// `queries` `[Q, D]` and `keys` `[N, D]` on one device, of any kind (computed in Float).
+///
+/// # Errors
+/// When the shapes do not fit, a value is not finite (or so large that its square is not), a block is empty, or `k`
+/// is not in `1..=N` (`1..=N - 1` without self-matches).
+pub fn top_k(queries: &Tensor, keys: &Tensor, config: &TopKConfig) -> Result<Neighbours> {
+    let (keys, [n, d]) = finite_matrix("keys", keys)?;
+    let (queries, [q, _]) = finite_matrix("queries", queries)?;
+    check_shape("queries", &queries, [-1, d])?;
+    let candidates = match config.self_matches {
+        SelfMatches::Keep => n,
+        SelfMatches::Exclude => {
+            check_shape("queries", &queries, [n, d])?;
+            n - 1
+        }
+    };
+    if !(1..=candidates).contains(&config.k) {
+        return Err(Error::config("k", config.k, format!("1 to {candidates}, the number of candidates")));
+    }
+    if config.query_block < 1 || config.key_block < 1 {
+        let blocks = format!("{} x {}", config.query_block, config.key_block);
+        return Err(Error::config("query_block x key_block", blocks, "at least 1 x 1"));
+    }
+    if n > i64::from(u32::MAX) {
+        return Err(Error::config("keys", n, format!("at most {} rows", u32::MAX)));
+    }
+    let (queries, keys, offsets) = match config.metric {
+        Metric::Cosine => (queries.l2_normalize(), keys.l2_normalize(), None),
+        Metric::Euclidean => {
+            // Distances do not change when all is moved to the keys' mean, and their rounding error shrinks.
+            let mean = keys.mean_dim(0, true, None);
+            let (queries, keys) = (queries - &mean, keys - &mean);
+            let squares = keys.square().sum_dim_intlist(1, false, None); // [N]
+            (queries, keys, Some(squares))
+        }
+    };
+    // The larger, the nearer: the cosine, or 2 q.k - |k|^2, which is the negative squared distance up to a constant.
+    let similarities = |rows: &Tensor, first_row: i64, first: i64| {
+        let count = config.key_block.min(n - first);
+        let block = keys.narrow(0, first, count).tr();
+        let scores = match &offsets {
+            None => rows.matmul(&block),
+            Some(squares) => (rows * 2).matmul(&block) - squares.narrow(0, first, count),
+        };
+        if config.self_matches == SelfMatches::Exclude {
+            let _ = scores.diagonal(first_row - first, 0, 1).fill_(f64::NEG_INFINITY);
+        }
+        scores // [rows, count]
+    };
+    let mut found = Vec::new();
+    for first_row in (0..q).step_by(config.query_block as usize) {
+        let rows = queries.narrow(0, first_row, config.query_block.min(q - first_row));
+        let blocks = (0..n)
+            .step_by(config.key_block as usize)
+            .map(|first| (first, similarities(&rows, first_row, first)));
+        let (scores, indices) = if rows.device() == Device::Cpu {
+            select_on_cpu(blocks, rows.size()[0], config.k)?
+        } else {
+            select_with_topk(blocks, rows.size()[0], config.k, rows.device())
+        };
+        let scores = match config.metric {
+            Metric::Cosine => scores,
+            Metric::Euclidean => {
+                (rows.square().sum_dim_intlist(1, true, None) - scores).clamp_min(0.0).sqrt()
+            }
+        };
+        found.push((scores, indices));
+    }
+    let (scores, indices): (Vec<_>, Vec<_>) = found.into_iter().unzip();
+    let scores = Tensor::cat(&scores, 0);
+    if !bool::try_from(scores.isfinite().all())? {
+        return Err(overflow());
+    }
+    Ok(Neighbours { indices: Tensor::cat(&indices, 0), scores })
+}
+
+fn overflow() -> Error {
+    Error::NonFinite {
+        what: "a squared distance".to_owned(),
+        detail: "scale queries and keys below 1e18".to_owned(),
+    }
+}
+
+/// The `k` best scores and their indices, both `[rows, k]`, of similarity blocks `(first index, [rows, n])`.
+fn select_on_cpu(blocks: impl Iterator<Item = (i64, Tensor)>, rows: i64, k: i64) -> Result<(Tensor, Tensor)> {
+    let mut best: Vec<Best> = (0..rows).map(|_| Best::new(k as usize)).collect();
+    for (first, scores) in blocks {
+        let width = scores.size()[1] as usize;
+        with_slice::<f32, _>(&scores.contiguous(), |scores| {
+            best.par_iter_mut().zip(scores.par_chunks(width)).for_each(|(b, row)| b.scan(row, first as u32));
+        })?;
+    }
+    best.par_iter_mut().for_each(Best::finish);
+    if best.iter().any(|b| b.packed.len() < k as usize) {
+        return Err(overflow());
+    }
+    let packed = || best.iter().flat_map(|b| &b.packed);
+    let scores = tensor_from_fn(&[rows, k], |out| {
+        out.iter_mut().zip(packed()).for_each(|(o, &p)| *o = unpack_score(p));
+        Ok(())
+    })?;
+    let indices = tensor_from_fn(&[rows, k], |out| {
+        out.iter_mut().zip(packed()).for_each(|(o, &p)| *o = i64::from(!(p as u32)));
+        Ok(())
+    })?;
+    Ok((scores, indices))
+}
+
+/// The best candidates of one query so far.
+struct Best {
+    k: usize,
+    packed: Vec<u64>,
+    /// A score that at least `k` candidates reach: only a higher one can still get in, as indices only rise.
+    threshold: f32,
+}
+
+impl Best {
+    fn new(k: usize) -> Self {
+        Best { k, packed: Vec::with_capacity(2 * k + SCAN), threshold: f32::NEG_INFINITY }
+    }
+
+    /// Offers the scores of the keys from `first` on.
+    fn scan(&mut self, scores: &[f32], first: u32) {
+        for (i, chunk) in scores.chunks(SCAN).enumerate() {
+            // Nearly all chunks end here once the threshold is good, with a few vector instructions.
+            if chunk.iter().fold(f32::NEG_INFINITY, |a, &b| if a > b { a } else { b }) <= self.threshold {
+                continue;
+            }
+            for (j, &score) in chunk.iter().enumerate() {
+                if score > self.threshold {
+                    self.packed.push(pack(score, first + (i * SCAN + j) as u32));
+                }
+            }
+            if self.packed.len() >= 2 * self.k {
+                self.shrink();
+            }
+        }
+    }
+
+    /// Forgets all but the best `k`.
+    fn shrink(&mut self) {
+        let (_, worst, _) = self.packed.select_nth_unstable_by(self.k - 1, |a, b| b.cmp(a));
+        self.threshold = unpack_score(*worst);
+        self.packed.truncate(self.k);
+    }
+
+    fn finish(&mut self) {
+        self.packed.sort_unstable_by(|a, b| b.cmp(a));
+        self.packed.truncate(self.k);
+    }
+}
+
+/// How many scores are compared with the threshold at once.
+const SCAN: usize = 32;
+
+/// Score and index as one integer that is larger for a higher score and, among equal scores, for a lower index.
+fn pack(score: f32, index: u32) -> u64 {
+    let bits = (score + 0.0).to_bits(); // -0 becomes 0
+    let ordered = if bits >> 31 == 1 { !bits } else { bits | 1 << 31 };
+    u64::from(ordered) << 32 | u64::from(!index)
+}
+
+fn unpack_score(packed: u64) -> f32 {
+    let ordered = (packed >> 32) as u32;
+    f32::from_bits(if ordered >> 31 == 1 { ordered & !(1 << 31) } else { !ordered })
+}
+
+/// As [`select_on_cpu`], in tensor operations for any device.
+fn select_with_topk(
+    blocks: impl Iterator<Item = (i64, Tensor)>,
+    rows: i64,
+    k: i64,
+    device: Device,
+) -> (Tensor, Tensor) {
+    // The bits of a float order like an integer once the lower 31 of a negative one are complemented; to do it twice
+    // undoes it.
+    let reorder =
+        |bits: Tensor| bits.bitwise_xor_tensor(&(bits.lt(0).to_kind(Kind::Int) * i64::from(i32::MAX)));
+    let mut packed = Tensor::empty([rows, 0], (Kind::Int64, device));
+    for (first, scores) in blocks {
+        let indices = Tensor::arange_start(first, first + scores.size()[1], (Kind::Int64, device));
+        let ordered = reorder((scores + 0.0).view_dtype(Kind::Int)).to_kind(Kind::Int64);
+        let block = ordered * (1_i64 << 32) + (i64::from(u32::MAX) - indices); // [rows, n]
+        packed = Tensor::cat(&[packed, block], 1);
+        packed = packed.topk(k.min(packed.size()[1]), 1, true, true).0;
+    }
+    let ordered = packed.floor_divide_scalar(1_i64 << 32); // [rows, k]
+    let indices = i64::from(u32::MAX) - (packed - &ordered * (1_i64 << 32));
+    (reorder(ordered.to_kind(Kind::Int)).view_dtype(Kind::Float), indices)
+}
