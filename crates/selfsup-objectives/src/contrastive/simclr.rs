@@ -1,0 +1,156 @@
+//! SimCLR: two augmented views of an image are to be nearer to each other than to any view of another image.
+//!
+//! Chen, Kornblith, Norouzi and Hinton 2020, *A Simple Framework for Contrastive Learning of Visual Representations*,
+//! algorithm 1: h = f(view), z = g(h), and [`NtXent`] over all z. The projector g is thrown away after training; h is
+//! the representation.
+//!
+//! Both views pass through the encoder as one batch, so that BatchNorm sees all 2N images, as in the authors' code.
+
+use crate::contrastive::nt_xent::{NtXent, NtXentConfig, contrastive_accuracy};
+use selfsup_core::{
+    Encoder, Error, ImageViews, Loss, MlpHead, MlpHeadConfig, Mode, Objective, Result, Step, Tensor,
+    check_shape, nn,
+};
+use serde::{Deserialize, Serialize};
+use std::borrow::Borrow;
+
+/// Settings of [`SimClr`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SimClrConfig {
+    /// The temperature of the loss; see [`NtXentConfig::temperature`].
+    pub temperature: f64,
+    /// The projector; 2048 hidden units and 128 outputs for a ResNet-50 (section 4.2 of the paper).
+    pub projector: MlpHeadConfig,
+}
+
+impl Default for SimClrConfig {
+    fn default() -> Self {
+        SimClrConfig {
+            temperature: NtXentConfig::default().temperature,
+            projector: MlpHeadConfig::projector(2048, 128),
+        }
+    }
+}
+
+/// The SimCLR objective: a projector and the NT-Xent loss.
+#[derive(Debug)]
+pub struct SimClr {
+    projector: MlpHead,
+    loss: NtXent,
+}
+
+impl SimClr {
+    /// Makes the projector under `path` for an encoder of `dim` features.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when the temperature or a size is not positive.
+    pub fn new<'a>(path: impl Borrow<nn::Path<'a>>, dim: i64, config: &SimClrConfig) -> Result<Self> {
+        Ok(SimClr {
+            projector: MlpHead::new(path.borrow() / "projector", dim, &config.projector)?,
+            loss: NtXent::new(NtXentConfig { temperature: config.temperature })?,
+        })
+    }
+}
+
+impl<E: Encoder + ?Sized> Objective<E> for SimClr {
+    type Batch = ImageViews;
+
+    fn loss(&mut self, encoder: &E, batch: &ImageViews, step: &Step) -> Result<Loss> {
+        let [view0, view1] = batch.views.as_slice() else {
+            return Err(Error::config("views", batch.views.len(), "two views an image for SimCLR"));
+        };
+        let [n, c, h, w] = check_shape("view 0", view0, [-1, -1, -1, -1])?;
+        check_shape("view 1", view1, [n, c, h, w])?;
+        let views = Tensor::cat(&[view0, view1], 0); // [2N, C, H, W]
+        let h = encoder.encode(&views, Mode::Train)?; // [2N, D]
+        let z = self.projector.forward(&h, Mode::Train)?; // [2N, P]
+        let (z0, z1) = (z.narrow(0, 0, n), z.narrow(0, n, n)); // [N, P] each
+        let loss = self.loss.forward(&z0, &z1, step.comm)?;
+        let accuracy = contrastive_accuracy(&z0, &z1)?;
+        Ok(Loss::new(loss).with("contrastive_accuracy", &accuracy))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use selfsup_core::layers::{Bias, Linear};
+    use selfsup_core::{Device, Kind, SingleProcess, TensorExt};
+
+    /// A linear layer on the pixels.
+    #[derive(Debug)]
+    struct Pixels(Linear);
+
+    impl Encoder for Pixels {
+        fn dim(&self) -> i64 {
+            4
+        }
+        fn encode(&self, x: &Tensor, _mode: Mode) -> Result<Tensor> {
+            check_shape("images", x, [-1, 1, 2, 2])?;
+            Ok(self.0.forward(&x.flatten(1, -1)))
+        }
+    }
+
+    fn setup() -> (nn::VarStore, Pixels, SimClr) {
+        let store = nn::VarStore::new(Device::Cpu);
+        let encoder = Pixels(Linear::new(store.root() / "encoder", 4, 4, Bias::Yes));
+        let config = SimClrConfig { temperature: 0.5, projector: MlpHeadConfig::projector(8, 3) };
+        let objective = SimClr::new(store.root() / "objective", encoder.dim(), &config).unwrap();
+        (store, encoder, objective)
+    }
+
+    fn batch(n: i64, views: usize) -> ImageViews {
+        let view = |k: usize| {
+            (Tensor::arange(n * 4, (Kind::Float, Device::Cpu)) * 0.7 + k as f64).sin().reshape([n, 1, 2, 2])
+        };
+        ImageViews {
+            views: (0..views).map(view).collect(),
+            indices: Tensor::arange(n, (Kind::Int64, Device::Cpu)),
+        }
+    }
+
+    #[test]
+    fn is_nt_xent_of_the_projections_of_one_joint_batch() {
+        let (store, encoder, mut objective) = setup();
+        let batch = batch(6, 2);
+        let loss = objective.loss(&encoder, &batch, &Step::single(0, 1, 0, 0)).unwrap();
+        let v = store.variables();
+        let x = Tensor::cat(&batch.views, 0).flatten(1, -1);
+        let norm = |x: Tensor| (&x - x.mean_dim(0, true, None)) / (x.var_dim(0, false, true) + 1e-5).sqrt();
+        let h = x.matmul(&v["encoder.weight"].transpose(0, 1)) + &v["encoder.bias"];
+        let h = norm(h.matmul(&v["objective.projector.0.weight"].transpose(0, 1))).relu();
+        let z = norm(h.matmul(&v["objective.projector.3.weight"].transpose(0, 1)));
+        let nt_xent = NtXent::new(NtXentConfig { temperature: 0.5 }).unwrap();
+        let expected = nt_xent.forward(&z.narrow(0, 0, 6), &z.narrow(0, 6, 6), &SingleProcess).unwrap();
+        assert!((loss.total - expected).abs().scalar().unwrap() < 1e-5);
+        assert_eq!(loss.parts[0].0, "contrastive_accuracy");
+    }
+
+    #[test]
+    fn gradients_reach_every_parameter() {
+        let (store, encoder, mut objective) = setup();
+        objective.loss(&encoder, &batch(6, 2), &Step::single(0, 1, 0, 0)).unwrap().total.backward();
+        for (name, parameter) in store.variables().iter().filter(|(_, p)| p.requires_grad()) {
+            let gradient = parameter.grad();
+            assert!(gradient.defined() && gradient.isfinite().all().scalar().unwrap() == 1.0, "{name}");
+            // BatchNorm removes the mean that the encoder's bias adds, and the normalisation to unit length leaves no
+            // gradient along the output; both are zero by construction up to rounding.
+            assert!(name == "encoder.bias" || gradient.abs().max().scalar().unwrap() > 1e-7, "{name}");
+        }
+    }
+
+    #[test]
+    fn rejects_other_than_two_equal_views() {
+        let (_store, encoder, mut objective) = setup();
+        let step = Step::single(0, 1, 0, 0);
+        let error = objective.loss(&encoder, &batch(6, 3), &step).unwrap_err().to_string();
+        assert_eq!(error, "views = 3: two views an image for SimCLR");
+        let mut unequal = batch(6, 2);
+        unequal.views[1] = unequal.views[1].narrow(0, 0, 5);
+        let error = objective.loss(&encoder, &unequal, &step).unwrap_err().to_string();
+        assert_eq!(error, "view 1: expected [6, 1, 2, 2], found [5, 1, 2, 2]");
+        let error = objective.loss(&encoder, &batch(1, 2), &step).unwrap_err().to_string();
+        assert!(error.contains("at least 2 samples"), "{error}");
+    }
+}
