@@ -1,0 +1,231 @@
+//! The view of contrastive learning in one pass: crop and resize, mirror, colour jitter, grey, blur, solarize,
+//! normalise (Chen et al., "A simple framework for contrastive learning of visual representations", appendix A;
+//! solarize from Grill et al., "Bootstrap your own latent", appendix B).
+
+use super::color_jitter::{ColorJitter, Jitter};
+use super::flip::RandomFlip;
+use super::gaussian_blur::GaussianBlur;
+use super::grayscale::grayscale;
+use super::planes::{Normalize, Planes};
+use super::resample::{CropBox, Flip, Interpolation};
+use super::resized_crop::RandomResizedCrop;
+use super::solarize::{Solarize, solarize};
+use super::view::{Scratch, View};
+use super::{chance, check_probability};
+use crate::Image;
+use selfsup_core::{Augment, Error, Result, Rng};
+use serde::{Deserialize, Serialize};
+use std::fmt::Write as _;
+
+/// What a view is made of. The default is SimCLR's for ImageNet.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ViewConfig {
+    /// The sides of the view, in pixels; the images may have any size.
+    pub size: usize,
+    /// The smallest and largest area of the crop, as a share of the image's.
+    pub scale: [f64; 2],
+    /// The smallest and largest width of the crop over its height.
+    pub ratio: [f64; 2],
+    /// The filter of the resize.
+    pub interpolation: Interpolation,
+    /// The probability that left and right change places.
+    pub flip: f64,
+    /// The probability that top and bottom change places.
+    pub vertical_flip: f64,
+    /// Changes of the colours.
+    pub jitter: ColorJitter,
+    /// The probability that the colours are lost.
+    pub grayscale: f64,
+    /// Blur.
+    pub blur: GaussianBlur,
+    /// Inversion of bright values.
+    pub solarize: Solarize,
+    /// What is subtracted from values between 0 and 1: one number, or one a channel.
+    pub mean: Vec<f32>,
+    /// What they are then divided by: one number, or one a channel.
+    pub std: Vec<f32>,
+}
+
+impl Default for ViewConfig {
+    fn default() -> Self {
+        ViewConfig {
+            size: 224,
+            scale: [0.08, 1.0],
+            ratio: [3.0 / 4.0, 4.0 / 3.0],
+            interpolation: Interpolation::Bilinear,
+            flip: 0.5,
+            vertical_flip: 0.0,
+            jitter: ColorJitter::default(),
+            grayscale: 0.2,
+            blur: GaussianBlur::default(),
+            solarize: Solarize { p: 0.0, ..Solarize::default() },
+            mean: vec![0.5],
+            std: vec![0.5],
+        }
+    }
+}
+
+/// What was drawn for one view: it and the image determine the view.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ViewParams {
+    /// The window of the image.
+    pub crop: CropBox,
+    /// The mirrors.
+    pub flip: Flip,
+    /// The colour changes.
+    pub jitter: Option<Jitter>,
+    /// Whether the colours are lost.
+    pub grayscale: bool,
+    /// The blur's standard deviation, in pixels.
+    pub blur: Option<f32>,
+    /// Whether bright values are inverted.
+    pub solarize: bool,
+}
+
+impl ViewParams {
+    /// The parameters in one short line, for a caption: `crop 20x24+3+1 flip bright 1.2 contrast 0.7 ...`.
+    pub fn describe(&self) -> String {
+        let CropBox { top, left, height, width } = self.crop;
+        let mut line = format!("crop {width}x{height}+{left}+{top}");
+        let mut add = |what: &str, value: Option<f32>| {
+            let _ = match value {
+                Some(v) => write!(line, " {what} {v:.2}"),
+                None => write!(line, " {what}"),
+            };
+        };
+        if self.flip.horizontal {
+            add("flip", None);
+        }
+        if self.flip.vertical {
+            add("upside-down", None);
+        }
+        if let Some(jitter) = &self.jitter {
+            add("bright", Some(jitter.brightness));
+            add("contrast", Some(jitter.contrast));
+            add("saturation", Some(jitter.saturation));
+            add("hue", Some(jitter.hue));
+        }
+        if self.grayscale {
+            add("grey", None);
+        }
+        if let Some(sigma) = self.blur {
+            add("blur", Some(sigma));
+        }
+        if self.solarize {
+            add("solarize", None);
+        }
+        line
+    }
+}
+
+/// A checked [`ViewConfig`] for images of a known number of channels.
+#[derive(Clone, Debug)]
+pub struct AugmentedView {
+    config: ViewConfig,
+    crop: RandomResizedCrop,
+    flip: RandomFlip,
+    kernel: usize,
+    normalize: Normalize,
+    channels: usize,
+}
+
+impl AugmentedView {
+    /// Checks a configuration for images of 1 or 3 channels.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the field that cannot work.
+    pub fn new(config: ViewConfig, channels: usize) -> Result<Self> {
+        if channels != 1 && channels != 3 {
+            return Err(Error::config("channels", channels, "1 or 3"));
+        }
+        let size = [config.size; 2];
+        let crop = RandomResizedCrop {
+            size,
+            scale: config.scale,
+            ratio: config.ratio,
+            interpolation: config.interpolation,
+        };
+        crop.check()?;
+        check_probability("flip", config.flip)?;
+        check_probability("vertical_flip", config.vertical_flip)?;
+        check_probability("grayscale", config.grayscale)?;
+        config.jitter.check()?;
+        config.solarize.check()?;
+        let kernel = config.blur.kernel(size)?;
+        let normalize = Normalize::new(&config.mean, &config.std, channels)?;
+        let flip = RandomFlip { horizontal: config.flip, vertical: config.vertical_flip };
+        Ok(AugmentedView { config, crop, flip, kernel, normalize, channels })
+    }
+
+    /// Draws the parameters of a view of an image with `height` rows and `width` columns.
+    pub fn draw(&self, height: usize, width: usize, rng: &mut Rng) -> ViewParams {
+        ViewParams {
+            crop: self.crop.draw(height, width, rng),
+            flip: self.flip.draw(rng),
+            jitter: self.config.jitter.draw(rng),
+            grayscale: chance(self.config.grayscale, rng),
+            blur: self.config.blur.draw(rng),
+            solarize: chance(self.config.solarize.p, rng),
+        }
+    }
+
+    /// The view of `image` with these parameters, before normalisation: for looking at it.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the image has another number of channels or the crop leaves it.
+    pub fn show(&self, image: &Image, params: &ViewParams) -> Result<Planes> {
+        let mut scratch = Scratch::default();
+        self.render(image, params, &mut scratch)?;
+        Ok(scratch.planes)
+    }
+
+    /// Makes the view in `scratch.planes`.
+    fn render(&self, image: &Image, params: &ViewParams, scratch: &mut Scratch) -> Result<()> {
+        if image.channels() != self.channels || !params.crop.fits(image.height(), image.width()) {
+            return Err(Error::Shape {
+                name: "image".to_owned(),
+                expected: format!("{} channels and room for {:?}", self.channels, params.crop),
+                found: format!("{image:?}"),
+            });
+        }
+        let Scratch { planes, resampler, blur } = scratch;
+        resampler.resize(image, params.crop, self.crop.size, self.crop.interpolation, params.flip, planes);
+        if let Some(jitter) = &params.jitter {
+            jitter.apply(planes);
+        }
+        if params.grayscale {
+            grayscale(planes);
+        }
+        if let Some(sigma) = params.blur {
+            blur.apply(planes, self.kernel, sigma);
+        }
+        if params.solarize {
+            solarize(planes, self.config.solarize.threshold);
+        }
+        Ok(())
+    }
+}
+
+impl View for AugmentedView {
+    fn shape(&self) -> [usize; 3] {
+        [self.config.size, self.config.size, self.channels]
+    }
+
+    fn write(&self, image: &Image, rng: &mut Rng, scratch: &mut Scratch, out: &mut [f32]) -> Result<()> {
+        let params = self.draw(image.height(), image.width(), rng);
+        self.render(image, &params, scratch)?;
+        self.normalize.write(&scratch.planes, out);
+        Ok(())
+    }
+}
+
+impl Augment<Image> for AugmentedView {
+    type Out = Planes;
+
+    /// The view before normalisation.
+    fn apply(&self, image: Image, rng: &mut Rng) -> Result<Planes> {
+        let params = self.draw(image.height(), image.width(), rng);
+        self.show(&image, &params)
+    }
+}

@@ -1,0 +1,34 @@
+//! The loss of colour.
+
+use super::planes::Planes;
+use super::{chance, check_probability, luma};
+use selfsup_core::{Augment, Result, Rng};
+
+/// Turns a picture grey at random; it keeps its three channels.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RandomGrayscale {
+    /// The probability.
+    pub p: f64,
+}
+
+/// Gives all three channels the picture's luma; a grey picture stays.
+#[inline(always)]
+pub fn grayscale(planes: &mut Planes) {
+    let Some([red, green, blue]) = planes.rgb_mut() else { return };
+    for ((r, g), b) in red.iter_mut().zip(green).zip(blue) {
+        let grey = luma(*r, *g, *b);
+        (*r, *g, *b) = (grey, grey, grey);
+    }
+}
+
+impl Augment<Planes> for RandomGrayscale {
+    type Out = Planes;
+
+    fn apply(&self, mut planes: Planes, rng: &mut Rng) -> Result<Planes> {
+        check_probability("grayscale", self.p)?;
+        if chance(self.p, rng) {
+            grayscale(&mut planes);
+        }
+        Ok(planes)
+    }
+}

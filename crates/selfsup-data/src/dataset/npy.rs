@@ -1,0 +1,204 @@
+//! Images in a NumPy array on disk.
+
+use super::{ImageSet, check_labels, numbered_classes};
+use crate::Image;
+use crate::image::volume;
+use npyz::{DType, NpyFile, NpyHeader, Order, TypeChar};
+use selfsup_core::{Dataset, Error, Result};
+use std::fs::File;
+use std::io::{BufReader, Seek};
+use std::path::{Path, PathBuf};
+
+/// An array of bytes, or of 32-bit floats from 0 to 1, of shape `[N, H, W]`, `[N, H, W, C]` or `[N, C, H, W]` in C
+/// order, C being 1 or 3.
+///
+/// The header is held against the file's length when the set is opened; pixels are read when a sample is asked for,
+/// so that the array may be larger than memory. Floats are rounded to bytes.
+#[derive(Debug)]
+pub struct NpyImages {
+    path: PathBuf,
+    file: File,
+    start: u64,
+    shape: [usize; 3],
+    len: usize,
+    planar: bool,
+    floats: bool,
+    labels: Option<Vec<i64>>,
+    classes: Vec<String>,
+}
+
+impl NpyImages {
+    /// Opens an array of images and, where given, the array `[N]` of their labels, whole numbers of any type.
+    ///
+    /// # Errors
+    /// [`Error::Data`] when a header is damaged or of another type or shape, a file is truncated, or there is not one
+    /// label an image.
+    pub fn open(path: &Path, labels: Option<&Path>) -> Result<Self> {
+        let (mut file, header) = read_header(path)?;
+        let found = format!("{} {:?}", header.dtype().descr(), header.shape());
+        let wrong = || {
+            let problem = format!(
+                "an array of images is of bytes (|u1) or floats (<f4) in C order, [N, H, W], [N, H, W, C] or \
+                 [N, C, H, W] with C = 1 or 3; this one is {found}"
+            );
+            Error::data(path, problem)
+        };
+        let floats = match type_of(&header) {
+            Some((TypeChar::Uint, 1)) => false,
+            Some((TypeChar::Float, 4)) => true,
+            _ => return Err(wrong()),
+        };
+        let sides: Vec<usize> = header.shape().iter().map(|&s| s as usize).collect();
+        let (len, shape, planar) = match sides[..] {
+            [n, h, w] => (n, [h, w, 1], false),
+            [n, h, w, c] if c == 1 || c == 3 => (n, [h, w, c], false),
+            [n, c, h, w] if c == 1 || c == 3 => (n, [h, w, c], true),
+            _ => return Err(wrong()),
+        };
+        let pixels = volume(shape).map_err(|_| wrong())?;
+        if header.order() != Order::C {
+            return Err(wrong());
+        }
+        let start = file.stream_position().map_err(Error::io(path))?;
+        let bytes = if floats { 4 } else { 1 };
+        check_length(path, &file, start, &[len, pixels, bytes])?;
+        let labels = labels.map(|path| read_labels(path, len)).transpose()?;
+        let classes = labels.as_deref().map(numbered_classes).unwrap_or_default();
+        Ok(NpyImages { path: path.to_owned(), file, start, shape, len, planar, floats, labels, classes })
+    }
+}
+
+/// Opens a file and reads its header; the file then stands at the first element.
+fn read_header(path: &Path) -> Result<(File, NpyHeader)> {
+    let mut file = File::open(path).map_err(Error::io(path))?;
+    // The header names its own length in its first bytes: a file that is shorter is refused by the reader.
+    let header =
+        NpyHeader::from_reader(&mut file).map_err(|e| Error::data(path, format!("no NumPy array: {e}")))?;
+    Ok((file, header))
+}
+
+fn type_of(header: &NpyHeader) -> Option<(TypeChar, u64)> {
+    match header.dtype() {
+        DType::Plain(kind) => Some((kind.type_char(), kind.size_field())),
+        _ => None,
+    }
+}
+
+/// Whether the elements that a header promises are in the file.
+fn check_length(path: &Path, file: &File, start: u64, factors: &[usize]) -> Result<()> {
+    let expected =
+        factors.iter().try_fold(1_u64, |n, &f| n.checked_mul(f as u64)).and_then(|n| n.checked_add(start));
+    let found = file.metadata().map_err(Error::io(path))?.len();
+    match expected {
+        Some(expected) if expected <= found => Ok(()),
+        _ => {
+            let promised = expected.map_or("more than a file can hold".to_owned(), |n| format!("{n} bytes"));
+            Err(Error::data(path, format!("truncated: its header promises {promised}, it has {found}")))
+        }
+    }
+}
+
+/// Reads `[N]` whole numbers.
+fn read_labels(path: &Path, samples: usize) -> Result<Vec<i64>> {
+    let (mut file, header) = read_header(path)?;
+    let wrong = || {
+        let found = format!("{} {:?}", header.dtype().descr(), header.shape());
+        Error::data(path, format!("labels are an array of whole numbers [N], this one is {found}"))
+    };
+    let Some((kind @ (TypeChar::Int | TypeChar::Uint), size)) = type_of(&header) else { return Err(wrong()) };
+    let [n] = header.shape()[..] else { return Err(wrong()) };
+    if n != samples as u64 {
+        let problem = format!("{n} labels for {samples} images: there must be one label an image");
+        return Err(Error::data(path, problem));
+    }
+    let start = file.stream_position().map_err(Error::io(path))?;
+    check_length(path, &file, start, &[samples, size as usize])?;
+    let data = NpyFile::with_header(header.clone(), BufReader::new(file));
+    let damaged = |e: std::io::Error| Error::data(path, format!("damaged: {e}"));
+    let wide = |values: Vec<u64>| values.into_iter().map(|v| i64::try_from(v).unwrap_or(-1)).collect();
+    let labels: Vec<i64> = match (kind, size) {
+        (TypeChar::Uint, 1) => data.into_vec::<u8>().map_err(damaged)?.into_iter().map(i64::from).collect(),
+        (TypeChar::Uint, 2) => data.into_vec::<u16>().map_err(damaged)?.into_iter().map(i64::from).collect(),
+        (TypeChar::Uint, 4) => data.into_vec::<u32>().map_err(damaged)?.into_iter().map(i64::from).collect(),
+        (TypeChar::Uint, 8) => wide(data.into_vec::<u64>().map_err(damaged)?),
+        (TypeChar::Int, 1) => data.into_vec::<i8>().map_err(damaged)?.into_iter().map(i64::from).collect(),
+        (TypeChar::Int, 2) => data.into_vec::<i16>().map_err(damaged)?.into_iter().map(i64::from).collect(),
+        (TypeChar::Int, 4) => data.into_vec::<i32>().map_err(damaged)?.into_iter().map(i64::from).collect(),
+        (TypeChar::Int, 8) => data.into_vec::<i64>().map_err(damaged)?,
+        _ => return Err(wrong()),
+    };
+    check_labels(path, &labels, samples, None)?;
+    Ok(labels)
+}
+
+impl Dataset for NpyImages {
+    type Item = Image;
+
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn get(&self, index: usize) -> Result<Image> {
+        if index >= self.len {
+            let expected = format!("a sample in 0..{} of {}", self.len, self.path.display());
+            return Err(Error::config("index", index, expected));
+        }
+        let pixels: usize = self.shape.iter().product();
+        let size = if self.floats { 4 * pixels } else { pixels };
+        let mut bytes = vec![0; size];
+        read_at(&self.file, &mut bytes, self.start + (index * size) as u64).map_err(Error::io(&self.path))?;
+        if self.floats {
+            let mut values = Vec::with_capacity(pixels);
+            for chunk in bytes.chunks_exact(4) {
+                let value = f32::from_le_bytes([chunk[0], chunk[1], chunk[2], chunk[3]]);
+                if !(0.0..=1.0).contains(&value) {
+                    let problem = format!("sample {index} holds {value}; floats must lie between 0 and 1");
+                    return Err(Error::data(&self.path, problem));
+                }
+                values.push((value * 255.0).round() as u8);
+            }
+            bytes = values;
+        }
+        let [height, width, channels] = self.shape;
+        if self.planar && channels == 3 {
+            let area = height * width;
+            bytes = (0..area).flat_map(|i| [bytes[i], bytes[area + i], bytes[2 * area + i]]).collect();
+        }
+        Image::new(bytes, self.shape)
+    }
+}
+
+#[cfg(unix)]
+fn read_at(file: &File, bytes: &mut [u8], offset: u64) -> std::io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, bytes, offset)
+}
+
+#[cfg(windows)]
+fn read_at(file: &File, bytes: &mut [u8], offset: u64) -> std::io::Result<()> {
+    let mut done = 0;
+    while done < bytes.len() {
+        match std::os::windows::fs::FileExt::seek_read(file, &mut bytes[done..], offset + done as u64)? {
+            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            n => done += n,
+        }
+    }
+    Ok(())
+}
+
+impl ImageSet for NpyImages {
+    fn channels(&self) -> usize {
+        self.shape[2]
+    }
+
+    fn labels(&self) -> Option<Vec<i64>> {
+        self.labels.clone()
+    }
+
+    fn classes(&self) -> Vec<String> {
+        self.classes.clone()
+    }
+
+    fn name(&self, index: usize) -> String {
+        index.to_string()
+    }
+}

@@ -1,0 +1,199 @@
+//! A set by its name or its path, whatever it is made of.
+
+use super::folder::{class_folders, images_below};
+use super::{ArrayImages, ImageFolder, ImageSet, NpyImages};
+use selfsup_core::{Error, Result};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A set of images, with its held-out part where it has one.
+#[derive(Clone)]
+pub struct ImageSplits {
+    /// What to call it: the known set's name, or the path's last part.
+    pub name: String,
+    /// The images to learn from.
+    pub train: Arc<dyn ImageSet>,
+    /// The images to judge by.
+    pub test: Option<Arc<dyn ImageSet>>,
+}
+
+/// Opens a known set by its name (it is fetched when it is not at hand), or else the path that `source` is.
+///
+/// A file or folder of that name wins over a known set.
+///
+/// # Errors
+/// When there is neither a path nor a known set of this name, the set cannot be fetched, or [`open_path`] fails.
+pub fn open(source: &str) -> Result<ImageSplits> {
+    let path = Path::new(source);
+    if path.exists() {
+        return open_path(path);
+    }
+    let looks_like_a_path = source.contains(['/', '\\']) || source.starts_with('.');
+    let set = match selfsup_fetch::find(source) {
+        Ok(set) => set,
+        Err(_) if looks_like_a_path => return Err(Error::data(path, "there is no such file or folder")),
+        Err(e) => return Err(Error::data(path, format!("there is no such file or folder, and {e}"))),
+    };
+    let folder = selfsup_fetch::fetch(set).map_err(|e| Error::Other(e.to_string()))?;
+    let splits = match source {
+        "fashion-mnist" => idx_folder(&folder, &FASHION_MNIST)?,
+        "mnist-5k" => Some((shared(ArrayImages::read_csv(&folder.join("mnist_5k.csv"))?), None)),
+        "elpv" | "emoji" => Some((shared(ImageFolder::flat(&folder.join("images"))?), None)),
+        _ => None,
+    };
+    match splits {
+        Some((train, test)) => Ok(ImageSplits { name: source.to_owned(), train, test }),
+        None => Err(Error::data(path, format!("{} is no set of images: {}", set.name, set.about))),
+    }
+}
+
+/// Fashion-MNIST's classes (Xiao et al., 2017, table 2), which its files do not name.
+const FASHION_MNIST: [&str; 10] = [
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+];
+
+type Parts = (Arc<dyn ImageSet>, Option<Arc<dyn ImageSet>>);
+
+/// Opens a file or folder and finds out what it is:
+///
+/// - `X.npy`: an array of images, with labels in `X_labels.npy` where that is there; `train.npy` with `test.npy`
+///   beside it is both parts of a set. A folder with `train.npy` is opened as that file;
+/// - `X.csv`: a table of square grey images and their labels;
+/// - a folder with IDX files (`train-images-idx3-ubyte`, `t10k-...`, with or without `.gz`);
+/// - a folder with CIFAR's binary files (`data_batch_1.bin` ..., or CIFAR-100's `train.bin`);
+/// - a folder with the subfolders `train` and `test` (or `val`, `valid`, `validation`), each of class folders or flat;
+/// - a folder of class folders, or a flat folder of images.
+///
+/// # Errors
+/// [`Error::Data`] with the file or folder that cannot be read, or what was looked for when nothing fits.
+pub fn open_path(path: &Path) -> Result<ImageSplits> {
+    let name =
+        path.file_stem().or(path.file_name()).unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+    let (train, test) = sniff(path)?;
+    if train.is_empty() {
+        return Err(Error::data(path, "the set holds no image"));
+    }
+    Ok(ImageSplits { name, train, test })
+}
+
+fn sniff(path: &Path) -> Result<Parts> {
+    if path.is_file() {
+        let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
+        return match ending.as_str() {
+            "npy" => npy_files(path),
+            "csv" => Ok((shared(ArrayImages::read_csv(path)?), None)),
+            _ => Err(Error::data(
+                path,
+                "a set is a folder, an array (.npy) or a table (.csv); name its folder",
+            )),
+        };
+    }
+    if !path.is_dir() {
+        return Err(Error::data(path, "there is no such file or folder"));
+    }
+    if let Some(parts) = idx_folder(path, &[])? {
+        return Ok(parts);
+    }
+    if let Some(parts) = cifar_folder(path)? {
+        return Ok(parts);
+    }
+    if path.join("train.npy").is_file() {
+        return npy_files(&path.join("train.npy"));
+    }
+    if let Some(parts) = split_folder(path)? {
+        return Ok(parts);
+    }
+    if class_folders(path)?.is_empty() && images_below(path)?.is_empty() {
+        let problem = "found neither images (png, jpg, bmp, webp), class folders of images, IDX files \
+                       (train-images-idx3-ubyte), CIFAR files (data_batch_1.bin) nor train.npy";
+        return Err(Error::data(path, problem));
+    }
+    Ok((shared(ImageFolder::open(path)?), None))
+}
+
+fn shared(set: impl ImageSet + 'static) -> Arc<dyn ImageSet> {
+    Arc::new(set)
+}
+
+fn npy_files(path: &Path) -> Result<Parts> {
+    let open = |path: &Path| {
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        let labels = path.with_file_name(format!("{stem}_labels.npy"));
+        NpyImages::open(path, labels.is_file().then_some(labels.as_path()))
+    };
+    let test = path.with_file_name("test.npy");
+    let has_test = path.file_stem().is_some_and(|stem| stem == "train") && test.is_file();
+    let (train, test) = (open(path)?, has_test.then(|| open(&test)).transpose()?);
+    if let Some(test) = &test
+        && test.channels() != train.channels()
+    {
+        let problem = format!("test.npy has {} channels, train.npy {}", test.channels(), train.channels());
+        return Err(Error::data(path, problem));
+    }
+    Ok((shared(train), test.map(|set| shared(set))))
+}
+
+fn idx_folder(folder: &Path, classes: &[&str]) -> Result<Option<Parts>> {
+    let find = |stem: &str| {
+        let names = [stem.to_owned(), format!("{stem}.gz"), stem.replacen("-idx", ".idx", 1)];
+        names.into_iter().map(|name| folder.join(name)).find(|path| path.is_file())
+    };
+    let read = |part: &str| -> Result<Option<Arc<dyn ImageSet>>> {
+        let Some(images) = find(&format!("{part}-images-idx3-ubyte")) else { return Ok(None) };
+        let labels = find(&format!("{part}-labels-idx1-ubyte"));
+        let set = ArrayImages::read_idx(&images, labels.as_deref())?;
+        Ok(Some(match (set.labels(), labels) {
+            (Some(values), Some(path)) if !classes.is_empty() => shared(set.with_labels_of(
+                &path,
+                values,
+                classes.iter().map(ToString::to_string).collect(),
+            )?),
+            _ => shared(set),
+        }))
+    };
+    let Some(train) = read("train")? else { return Ok(None) };
+    Ok(Some((train, read("t10k")?.or(read("test")?))))
+}
+
+fn cifar_folder(folder: &Path) -> Result<Option<Parts>> {
+    let names = |file: &str| -> Vec<String> {
+        let text = std::fs::read_to_string(folder.join(file)).unwrap_or_default();
+        text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()
+    };
+    let batches: Vec<PathBuf> =
+        (1..=5).map(|i| folder.join(format!("data_batch_{i}.bin"))).filter(|path| path.is_file()).collect();
+    let (files, test, label_bytes, classes) = if batches.is_empty() {
+        let train = folder.join("train.bin");
+        if !train.is_file() {
+            return Ok(None);
+        }
+        (vec![train], folder.join("test.bin"), 2, names("fine_label_names.txt"))
+    } else {
+        (batches, folder.join("test_batch.bin"), 1, names("batches.meta.txt"))
+    };
+    let train = ArrayImages::read_cifar(&files, label_bytes, classes.clone())?;
+    let test = test.is_file().then(|| ArrayImages::read_cifar(&[test], label_bytes, classes)).transpose()?;
+    Ok(Some((shared(train), test.map(|set| shared(set)))))
+}
+
+fn split_folder(folder: &Path) -> Result<Option<Parts>> {
+    let train = folder.join("train");
+    let test =
+        ["test", "val", "valid", "validation"].map(|name| folder.join(name)).into_iter().find(|p| p.is_dir());
+    let Some(test) = test.filter(|_| train.is_dir()) else { return Ok(None) };
+    let train = ImageFolder::open(&train)?;
+    let mut test = ImageFolder::open(&test)?.with_channels(train.channels());
+    if train.labels().is_some() {
+        test = test.with_classes(&train.classes())?;
+    }
+    Ok(Some((shared(train), Some(shared(test)))))
+}
