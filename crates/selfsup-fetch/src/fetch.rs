@@ -262,3 +262,117 @@ fn remove_leftovers(parent: &Path, prefix: &str) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tempfile::TempDir;
+
+    const HELLO: &str = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"; // sha256("hello")
+
+    fn leak<T>(value: T) -> &'static T {
+        Box::leak(Box::new(value))
+    }
+
+    /// A folder with the files `hello.txt` and `img/1.png`, and a cache beside it.
+    fn folders() -> (TempDir, &'static str, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let here = folder.path().join("here");
+        fs::create_dir_all(here.join("img")).unwrap();
+        fs::write(here.join("hello.txt"), "hello").unwrap();
+        fs::write(here.join("img/1.png"), "hello").unwrap();
+        let cache = folder.path().join("cache");
+        (folder, leak(here.display().to_string()), cache)
+    }
+
+    fn set(sources: Vec<Source>, items: Vec<Item>) -> Set {
+        let parts = vec![Part { sources: leak(sources), items: leak(items) }];
+        Set { name: "greeting", about: "", licence: "", folder: "data/greeting", parts: leak(parts) }
+    }
+
+    fn hello() -> Vec<Item> {
+        let listing = leak(sha256(format!("{HELLO}  1.png\n").as_bytes()));
+        vec![
+            Item::file("hello.txt", "greeting.txt", HELLO),
+            Item::folder("img", "*.png", "images", listing),
+            Item::Text { to: "version", text: "1" },
+        ]
+    }
+
+    #[test]
+    fn files_that_are_here_already_are_taken_and_kept() {
+        let (_keep, here, cache) = folders();
+        let set = set(vec![Source::Here { root: here }], hello());
+        let folder = fetch_into(&cache, &set).unwrap();
+        assert_eq!(folder, cache.join("data/greeting"));
+        assert_eq!(fs::read_to_string(folder.join("greeting.txt")).unwrap(), "hello");
+        assert_eq!(fs::read_to_string(folder.join("images/1.png")).unwrap(), "hello");
+        assert_eq!(fs::read_to_string(folder.join("version")).unwrap(), "1");
+        // Complete: the source is not asked again.
+        fs::remove_dir_all(here).unwrap();
+        assert_eq!(fetch_into(&cache, &set).unwrap(), folder);
+        assert_eq!(fs::read_dir(cache.join("data")).unwrap().count(), 1, "a temporary folder was left");
+    }
+
+    #[test]
+    fn sources_are_tried_in_their_order_and_all_errors_told() {
+        let (_keep, here, cache) = folders();
+        let nowhere = || Source::Here { root: "/nowhere/at/all" };
+        let good = set(vec![nowhere(), Source::Here { root: here }], hello());
+        assert!(fetch_into(&cache, &good).is_ok());
+        let wrong = "0".repeat(64).leak();
+        let closed = Source::Web { base: "http://127.0.0.1:1", limit: 100 };
+        let sources = vec![nowhere(), Source::Here { root: here }, closed];
+        let bad = set(sources, vec![Item::file("hello.txt", "greeting.txt", wrong)]);
+        let message = fetch_into(&cache.join("other"), &bad).unwrap_err().to_string();
+        assert!(message.starts_with("greeting could not be had from any of its sources:"), "{message}");
+        assert!(message.contains("/nowhere/at/all"), "{message}");
+        assert!(message.contains(&format!("greeting.txt has the SHA-256 {HELLO}")), "{message}");
+        assert!(message.contains("http://127.0.0.1:1/hello.txt: "), "{message}");
+        assert!(!cache.join("other/data/greeting").exists());
+    }
+
+    #[test]
+    fn a_folder_that_was_damaged_is_made_anew() {
+        let (_keep, here, cache) = folders();
+        let set = set(vec![Source::Here { root: here }], hello());
+        let folder = fetch_into(&cache, &set).unwrap();
+        fs::write(folder.join("greeting.txt"), "hell").unwrap();
+        assert!(!is_complete(&set, &folder));
+        fetch_into(&cache, &set).unwrap();
+        assert_eq!(fs::read_to_string(folder.join("greeting.txt")).unwrap(), "hello");
+    }
+
+    #[test]
+    fn a_folder_filled_by_other_means_is_checked_and_taken() {
+        let (_keep, _, cache) = folders();
+        let folder = cache.join("data/greeting");
+        fs::create_dir_all(folder.join("images")).unwrap();
+        fs::write(folder.join("greeting.txt"), "hello").unwrap();
+        fs::write(folder.join("images/1.png"), "hello").unwrap();
+        let set = set(vec![Source::Here { root: "/nowhere/at/all" }], hello());
+        assert_eq!(fetch_into(&cache, &set).unwrap(), folder);
+        assert!(is_complete(&set, &folder));
+    }
+
+    #[test]
+    fn a_source_without_one_of_the_files_says_which() {
+        let (_keep, here, cache) = folders();
+        let items = vec![Item::file("absent.txt", "absent.txt", HELLO)];
+        let message =
+            fetch_into(&cache, &set(vec![Source::Here { root: here }], items)).unwrap_err().to_string();
+        assert!(message.contains("absent.txt is not in the folder"), "{message}");
+    }
+
+    #[test]
+    fn two_at_once_both_get_the_set() {
+        let (_keep, here, cache) = folders();
+        let set = leak(set(vec![Source::Here { root: here }], hello()));
+        let cache = leak(cache);
+        let threads: Vec<_> =
+            (0..4).map(|_| std::thread::spawn(|| fetch_into(cache, set).unwrap())).collect();
+        for thread in threads {
+            assert!(thread.join().unwrap().join("images/1.png").is_file());
+        }
+    }
+}

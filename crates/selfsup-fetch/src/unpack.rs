@@ -282,3 +282,144 @@ pub(crate) fn merge(from: &Path, files: &Files, into: &Path) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+    use std::io::Cursor;
+    use std::path::PathBuf;
+    use tempfile::TempDir;
+    use zip::write::SimpleFileOptions;
+
+    const EVERYTHING: &[Item] = &[Item::Folder { from: "", names: "*", to: "", sha256: None }];
+
+    /// A folder with an archive and the folder `out` beside it.
+    fn place(name: &str, bytes: &[u8]) -> (TempDir, PathBuf, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let archive = folder.path().join(name);
+        fs::write(&archive, bytes).unwrap();
+        let out = folder.path().join("out");
+        fs::create_dir(&out).unwrap();
+        (folder, archive, out)
+    }
+
+    fn zip(members: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
+        for (name, bytes) in members {
+            zip.start_file(*name, SimpleFileOptions::default()).unwrap();
+            zip.write_all(bytes).unwrap();
+        }
+        zip.finish().unwrap().into_inner()
+    }
+
+    /// A tar.gz whose names are written as they are, which the tar crate's own builder would refuse.
+    fn tgz(members: &[(&str, tar::EntryType, &[u8])]) -> Vec<u8> {
+        let mut tar = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
+        for (name, kind, bytes) in members {
+            let mut header = tar::Header::new_gnu();
+            header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+            header.set_entry_type(*kind);
+            header.set_size(bytes.len() as u64);
+            if *kind == tar::EntryType::Symlink {
+                header.set_link_name("/etc/passwd").unwrap();
+            }
+            header.set_cksum();
+            tar.append(&header, *bytes).unwrap();
+        }
+        tar.into_inner().unwrap().finish().unwrap()
+    }
+
+    fn refusal(name: &str, bytes: &[u8], limits: Limits) -> String {
+        let (folder, archive, out) = place(name, bytes);
+        let error = unpack(&archive, "", EVERYTHING, &out, limits).unwrap_err();
+        assert!(matches!(error, Error::Refused { .. }), "{error}");
+        let names: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names.len(), 2, "something was written beside the folder: {names:?}");
+        error.to_string()
+    }
+
+    #[test]
+    fn takes_the_named_members_and_digests_what_it_wrote() {
+        let items = &[
+            Item::Folder { from: "img", names: "*.png", to: "images", sha256: None },
+            Item::File { from: "names.csv.gz", to: "names.csv", sha256: None },
+        ];
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+        gzip.write_all(b"a,b").unwrap();
+        let gzip = gzip.finish().unwrap();
+        let members: &[(&str, &[u8])] = &[
+            ("p/img/1.png", b"one"),
+            ("p/img/x/2.png", b"two"),
+            ("p/code.py", b"no"),
+            ("p/names.csv.gz", &gzip),
+        ];
+        let regular: Vec<_> =
+            members.iter().map(|(name, bytes)| (*name, tar::EntryType::Regular, *bytes)).collect();
+        for (name, bytes) in [("a.whl", zip(members)), ("a.tgz", tgz(&regular))] {
+            let (_folder, archive, out) = place(name, &bytes);
+            let files = unpack(&archive, "p", items, &out, Limits::default()).unwrap();
+            assert_eq!(files.keys().collect::<Vec<_>>(), ["images/1.png", "images/x/2.png", "names.csv"]);
+            assert_eq!(fs::read(out.join("names.csv")).unwrap(), b"a,b");
+            assert_eq!(files["images/1.png"].sha256, crate::digest::sha256(b"one"));
+        }
+    }
+
+    #[test]
+    fn a_path_that_leads_out_of_the_folder_is_refused() {
+        for name in ["../out.txt", "a/../../out.txt", "/tmp/out.txt", "C:\\out.txt"] {
+            assert!(
+                refusal("a.zip", &zip(&[(name, b"x")]), Limits::default()).contains("leads out"),
+                "{name}"
+            );
+            let tar = tgz(&[(name, tar::EntryType::Regular, b"x")]);
+            assert!(refusal("a.tgz", &tar, Limits::default()).contains("leads out"), "{name}");
+        }
+    }
+
+    #[test]
+    fn links_are_refused() {
+        let tar = tgz(&[("passwords", tar::EntryType::Symlink, b"")]);
+        assert!(refusal("a.tar.gz", &tar, Limits::default()).contains("link"));
+        let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
+        writer.add_symlink("passwords", "/etc/passwd", SimpleFileOptions::default()).unwrap();
+        let bytes = writer.finish().unwrap().into_inner();
+        assert!(refusal("a.zip", &bytes, Limits::default()).contains("link"));
+    }
+
+    #[test]
+    fn bombs_are_refused() {
+        let zeros = vec![0; 4 << 20];
+        let limits = Limits { small: 1 << 20, ratio: 20, ..Limits::default() };
+        assert!(refusal("a.zip", &zip(&[("zeros", &zeros)]), limits).contains("more than 1048576 bytes"));
+        let tar = tgz(&[("zeros", tar::EntryType::Regular, &zeros)]);
+        assert!(refusal("a.tgz", &tar, limits).contains("more than"));
+        let many: Vec<_> = (0..20).map(|n| format!("file-{n}")).collect();
+        let members: Vec<_> = many.iter().map(|name| (name.as_str(), b"x".as_slice())).collect();
+        let limits = Limits { members: 10, ..Limits::default() };
+        assert!(refusal("a.zip", &zip(&members), limits).contains("too many members"));
+    }
+
+    #[test]
+    fn a_gzip_inside_an_archive_counts_in_its_unpacked_size() {
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
+        gzip.write_all(&vec![0; 4 << 20]).unwrap();
+        let bytes = zip(&[("zeros.csv.gz", &gzip.finish().unwrap())]);
+        let (_folder, archive, out) = place("a.zip", &bytes);
+        let items = &[Item::File { from: "zeros.csv.gz", to: "zeros.csv", sha256: None }];
+        let limits = Limits { small: 1 << 20, ..Limits::default() };
+        let error = unpack(&archive, "", items, &out, limits).unwrap_err();
+        assert!(error.to_string().contains("more than"), "{error}");
+    }
+
+    #[test]
+    fn a_truncated_archive_and_a_member_that_stands_twice_are_refused() {
+        let bytes = zip(&[("a", b"12345")]);
+        refusal("a.zip", &bytes[..bytes.len() / 2], Limits::default());
+        let tar = tgz(&[("a", tar::EntryType::Regular, &[7; 5000])]);
+        refusal("a.tgz", &tar[..tar.len() / 2], Limits::default());
+        let twice = tgz(&[("a", tar::EntryType::Regular, b"x"), ("./a", tar::EntryType::Regular, b"y")]);
+        assert!(refusal("a.tgz", &twice, Limits::default()).contains("twice"));
+    }
+}

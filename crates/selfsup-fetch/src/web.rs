@@ -102,3 +102,116 @@ fn transfer(agent: &Agent, address: &str, part: &Path, limit: u64) -> Result<()>
 fn length(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |file| file.len())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{BufRead, BufReader};
+    use std::net::TcpListener;
+    use std::thread;
+
+    /// A server on the loopback that answers each request in turn with what `answer` makes of its Range header.
+    fn serve(answers: Vec<Box<dyn Fn(Option<u64>) -> Vec<u8> + Send>>) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}/file.bin", listener.local_addr().unwrap());
+        thread::spawn(move || {
+            for answer in answers {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut from = None;
+                for line in BufReader::new(stream.try_clone().unwrap()).lines() {
+                    let line = line.unwrap().to_ascii_lowercase();
+                    if let Some(range) = line.strip_prefix("range: bytes=") {
+                        from = range.trim_end_matches('-').parse().ok();
+                    }
+                    if line.is_empty() {
+                        break;
+                    }
+                }
+                stream.write_all(&answer(from)).unwrap();
+            }
+        });
+        address
+    }
+
+    fn content() -> Vec<u8> {
+        (0..100_000u32).map(|i| (i % 251) as u8).collect()
+    }
+
+    fn whole(body: &[u8]) -> Vec<u8> {
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+        [head.as_bytes(), body].concat()
+    }
+
+    fn rest(body: &[u8], from: u64) -> Vec<u8> {
+        let part = &body[from as usize..];
+        let head = format!(
+            "HTTP/1.1 206 Partial Content\r\nContent-Length: {}\r\nContent-Range: bytes {from}-{}/{}\r\n\
+             Connection: close\r\n\r\n",
+            part.len(),
+            body.len() - 1,
+            body.len()
+        );
+        [head.as_bytes(), part].concat()
+    }
+
+    #[test]
+    fn a_transfer_that_breaks_off_is_continued_where_it_stopped() {
+        let address = serve(vec![
+            Box::new(|from| {
+                assert_eq!(from, None);
+                let mut answer = whole(&content());
+                answer.truncate(answer.len() - 40_000);
+                answer
+            }),
+            Box::new(|from| rest(&content(), from.expect("the second request asks for the rest"))),
+        ]);
+        let folder = tempfile::tempdir().unwrap();
+        let to = folder.path().join("file.bin");
+        download(&address, &to, 1 << 20).unwrap();
+        assert_eq!(fs::read(&to).unwrap(), content());
+        assert!(!folder.path().join("file.bin.part").exists());
+    }
+
+    #[test]
+    fn a_server_that_knows_no_ranges_is_read_from_the_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let to = folder.path().join("file.bin");
+        fs::write(folder.path().join("file.bin.part"), b"old bytes").unwrap();
+        download(&serve(vec![Box::new(|_| whole(&content()))]), &to, 1 << 20).unwrap();
+        assert_eq!(fs::read(&to).unwrap(), content());
+    }
+
+    #[test]
+    fn a_part_longer_than_the_file_is_thrown_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let to = folder.path().join("file.bin");
+        fs::write(folder.path().join("file.bin.part"), vec![0; 200_000]).unwrap();
+        let refusal = b"HTTP/1.1 416 Range Not Satisfiable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        let address = serve(vec![Box::new(|_| refusal.to_vec()), Box::new(|_| whole(&content()))]);
+        download(&address, &to, 1 << 20).unwrap();
+        assert_eq!(fs::read(&to).unwrap(), content());
+    }
+
+    #[test]
+    fn a_file_over_the_limit_is_refused_whether_it_says_its_size_or_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let to = folder.path().join("file.bin");
+        let unsaid = || [b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", content().as_slice()].concat();
+        for answer in [whole(&content()), unsaid()] {
+            let address = serve(vec![Box::new(move |_| answer.clone())]);
+            let error = download(&address, &to, 5_000).unwrap_err();
+            assert!(matches!(error, Error::Refused { .. }), "{error}");
+            assert!(error.to_string().contains("5000 bytes"), "{error}");
+            assert!(!to.exists() && length(&folder.path().join("file.bin.part")) <= 5_000);
+        }
+    }
+
+    #[test]
+    fn a_missing_file_names_its_address() {
+        let answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        let address = serve(vec![Box::new(|_| answer.to_vec())]);
+        let folder = tempfile::tempdir().unwrap();
+        let error = download(&address, &folder.path().join("x"), 10).unwrap_err();
+        assert_eq!(error.to_string(), format!("{address}: the server answered 404"));
+    }
+}

@@ -1,0 +1,102 @@
+//! `cargo xtask demo`: from images to a report of what was learned, with the program as a user runs it.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::run::{cargo, root, stage};
+use crate::setup;
+
+const RECIPE: &str = "simclr-fashion-mnist";
+
+/// What makes the run a matter of seconds: it shows that everything works, and nothing about quality.
+const SMOKE: &[&str] = &["train.epochs=1", "data.limit=1024"];
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// A run of seconds that shows that every step works
+    #[arg(long)]
+    smoke: bool,
+    /// The seed of the run
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    setup::run(&setup::Arguments::default())?;
+    stage(
+        "building the program",
+        &mut cargo(&["build", "--release", "-p", "selfsup-cli"]),
+        "`cargo xtask doctor` says what this machine lacks",
+    )?;
+    eprintln!("==> fetching Fashion-MNIST");
+    let images = selfsup_fetch::fetch(selfsup_fetch::find("fashion-mnist")?)?;
+    eprintln!("    data: {}", images.display());
+
+    let began = Instant::now();
+    let mut run = "runs/demo".to_string();
+    if arguments.smoke {
+        run += "-smoke";
+    }
+    if let Some(seed) = arguments.seed {
+        run += &format!("-seed{seed}");
+    }
+    let folder = root().join(&run);
+    if folder.join("exported/model.safetensors").is_file() {
+        eprintln!("==> pretraining is done already (delete {run} to repeat it)");
+    } else {
+        let mut pretrain = program(&["pretrain", RECIPE, "--run", &run]);
+        if folder.join("checkpoints").is_dir() {
+            pretrain.arg("--resume");
+        }
+        for setting in SMOKE.iter().filter(|_| arguments.smoke) {
+            pretrain.args(["--set", setting]);
+        }
+        if let Some(seed) = arguments.seed {
+            pretrain.args(["--set", &format!("seed={seed}")]);
+        }
+        stage("pretraining", &mut pretrain, "the same command goes on where it stopped")?;
+    }
+    stage("evaluating", &mut program(&["eval", &run]), "the message above says what it lacks")?;
+    stage("writing the report", &mut program(&["report", &run]), "the message above says what it lacks")?;
+    println!("\n{}", table(&folder.join("report.json"))?);
+    println!("report: {}", folder.join("report.html").display());
+    println!("pretraining, evaluation and report took {:.0} s", began.elapsed().as_secs_f64());
+    Ok(())
+}
+
+fn program(arguments: &[&str]) -> Command {
+    // cargo knows where its target folder lies, and the program's rpath is relative to it.
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), std::path::PathBuf::from);
+    let mut command = Command::new(root().join(target).join("release/selfsup"));
+    command.args(arguments).current_dir(root());
+    command
+}
+
+/// The scores of a report, as lines of text.
+fn table(report: &Path) -> Result<String> {
+    let text = fs::read_to_string(report).with_context(|| format!("reading {}", report.display()))?;
+    let report: Value =
+        serde_json::from_str(&text).with_context(|| format!("reading {}", report.display()))?;
+    let mut lines =
+        vec![format!("{:<22}{:>16}{:>16}{:>16}", "features", "linear", "10 labels/class", "k-NN")];
+    for (key, name) in [("trained", "pretrained"), ("untrained", "untrained encoder"), ("pixels", "pixels")] {
+        let mut line = format!("{name:<22}");
+        for probe in ["linear", "few10", "knn"] {
+            let score = &report["scores"][key][probe];
+            let cell = match (score["mean"].as_f64(), score["std"].as_f64(), score["n"].as_u64()) {
+                (Some(mean), Some(std), Some(n)) if n > 1 => format!("{mean:.3} ± {std:.3}"),
+                (Some(mean), ..) => format!("{mean:.3}"),
+                _ => "-".to_string(),
+            };
+            line += &format!("{cell:>16}");
+        }
+        lines.push(line);
+    }
+    Ok(lines.join("\n"))
+}
