@@ -1,0 +1,268 @@
+//! BERT's Transformer encoder for text (Devlin et al. 2019): token and position embeddings, then post-norm blocks,
+//! `z <- norm(z + attention(z))`, `z <- norm(z + mlp(z))`, with GELU.
+//!
+//! Parameter names and shapes are those of `BertModel` in Hugging Face's transformers, so that its weights load
+//! here: `embeddings.word_embeddings.weight`, `encoder.layer.0.attention.self.query.weight` and so on. Its pooler (a
+//! layer for next-sentence prediction) is left out: skip `pooler.` when loading. Its second segment embedding is kept,
+//! but every token here belongs to the first segment. Weights are drawn from the truncated normal distribution of
+//! BERT's own code.
+
+use crate::attention::{gather_tokens, multi_head_attention};
+use crate::input::{check_keep, check_rate, check_sizes, check_tokens, shape};
+use crate::pooling::Pooling;
+use selfsup_core::layers::{Bias, Embedding, LayerNorm, Linear, truncated_normal};
+use selfsup_core::{Device, Encoder, Error, Kind, Mode, Result, Tensor, TokenEncoder, nn, tch};
+use serde::{Deserialize, Serialize};
+use std::borrow::Borrow;
+
+/// The shape of a [`TextTransformer`]; by default that of BERT-base (section 3).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TextTransformerConfig {
+    /// The number of token ids.
+    pub vocabulary: i64,
+    /// The longest sequence.
+    pub max_length: i64,
+    /// The size of a token's vector, `D`.
+    pub dim: i64,
+    /// The number of blocks.
+    pub depth: i64,
+    /// The number of attention heads; divides `dim`.
+    pub heads: i64,
+    /// The hidden size of a block's perceptron, as a multiple of `dim`.
+    pub mlp_ratio: f64,
+    /// The probability of dropping an activation or an attention weight in training.
+    pub dropout: f64,
+    /// The id that fills short sequences; nothing looks at it.
+    pub pad_id: i64,
+    /// How the tokens make one feature vector.
+    pub pooling: Pooling,
+}
+
+impl Default for TextTransformerConfig {
+    fn default() -> Self {
+        TextTransformerConfig {
+            vocabulary: 30522,
+            max_length: 512,
+            dim: 768,
+            depth: 12,
+            heads: 12,
+            mlp_ratio: 4.0,
+            dropout: 0.1,
+            pad_id: 0,
+            pooling: Pooling::Average,
+        }
+    }
+}
+
+const EPS: f64 = 1e-12;
+const STD: f64 = 0.02;
+
+#[derive(Debug)]
+struct Block {
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    attention_output: Linear,
+    attention_norm: LayerNorm,
+    intermediate: Linear,
+    output: Linear,
+    output_norm: LayerNorm,
+    heads: i64,
+    dropout: f64,
+}
+
+impl Block {
+    fn new(path: &nn::Path, config: &TextTransformerConfig, hidden: i64) -> Self {
+        let (dim, attention, output) = (config.dim, path / "attention", path / "output");
+        let (looks, attended) = (&attention / "self", &attention / "output");
+        Block {
+            query: linear(&looks / "query", dim, dim),
+            key: linear(&looks / "key", dim, dim),
+            value: linear(&looks / "value", dim, dim),
+            attention_output: linear(&attended / "dense", dim, dim),
+            attention_norm: LayerNorm::new(&attended / "LayerNorm", dim, EPS),
+            intermediate: linear(path / "intermediate" / "dense", dim, hidden),
+            output: linear(&output / "dense", hidden, dim),
+            output_norm: LayerNorm::new(&output / "LayerNorm", dim, EPS),
+            heads: config.heads,
+            dropout: config.dropout,
+        }
+    }
+
+    /// `x` `[N, T, D]` to the same shape; `visible` `[N, 1, 1, T]` is true where there is no padding.
+    fn forward(&self, x: &Tensor, visible: &Tensor, mode: Mode) -> Tensor {
+        let dropout = |x: Tensor| x.dropout(self.dropout, mode.is_train());
+        let attention_dropout = if mode.is_train() { self.dropout } else { 0.0 };
+        let (q, k, v) = (self.query.forward(x), self.key.forward(x), self.value.forward(x));
+        let attended = multi_head_attention([&q, &k, &v], self.heads, Some(visible), attention_dropout);
+        let x = self.attention_norm.forward(&(x + dropout(self.attention_output.forward(&attended))));
+        let hidden = self.intermediate.forward(&x).gelu("none"); // [N, T, hidden]
+        self.output_norm.forward(&(&x + dropout(self.output.forward(&hidden))))
+    }
+}
+
+fn linear(path: nn::Path, inputs: i64, outputs: i64) -> Linear {
+    let linear = Linear::new(path, inputs, outputs, Bias::Yes);
+    truncated_normal(&linear.weight, STD);
+    if let Some(bias) = &linear.bias {
+        tch::no_grad(|| drop(bias.shallow_clone().zero_()));
+    }
+    linear
+}
+
+fn embedding(path: nn::Path, rows: i64, dim: i64) -> Embedding {
+    let embedding = Embedding::new(path, rows, dim);
+    truncated_normal(&embedding.weight, STD);
+    embedding
+}
+
+/// A Transformer on the tokens of a text.
+#[derive(Debug)]
+pub struct TextTransformer {
+    /// The vectors of the token ids, `[V, D]`; a masked language model's head shares them.
+    pub word_embeddings: Embedding,
+    config: TextTransformerConfig,
+    position_embeddings: Embedding,
+    segment_embeddings: Embedding,
+    norm: LayerNorm,
+    blocks: Vec<Block>,
+}
+
+impl TextTransformer {
+    /// Makes the network's parameters under `path`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when a size is not positive, `heads` does not divide `dim`, `dropout` is no probability below
+    /// 1, or `pad_id` is outside the vocabulary.
+    pub fn new<'a>(path: impl Borrow<nn::Path<'a>>, config: &TextTransformerConfig) -> Result<Self> {
+        let path = path.borrow();
+        let TextTransformerConfig { vocabulary, max_length, dim, depth, heads, mlp_ratio, .. } = *config;
+        check_sizes(&[
+            ("vocabulary", vocabulary),
+            ("max_length", max_length),
+            ("dim", dim),
+            ("depth", depth),
+            ("heads", heads),
+        ])?;
+        if dim % heads != 0 {
+            return Err(Error::config("heads", heads, format!("a divisor of dim = {dim}")));
+        }
+        let hidden = (dim as f64 * mlp_ratio) as i64;
+        if hidden < 1 || !mlp_ratio.is_finite() {
+            return Err(Error::config("mlp_ratio", mlp_ratio, "a positive multiple of dim"));
+        }
+        check_rate("dropout", config.dropout)?;
+        if !(0..vocabulary).contains(&config.pad_id) {
+            let expected = format!("a token id in 0..{vocabulary}");
+            return Err(Error::config("pad_id", config.pad_id, expected));
+        }
+
+        let (embeddings, layers) = (path / "embeddings", path / "encoder" / "layer");
+        Ok(TextTransformer {
+            word_embeddings: embedding(&embeddings / "word_embeddings", vocabulary, dim),
+            config: config.clone(),
+            position_embeddings: embedding(&embeddings / "position_embeddings", max_length, dim),
+            segment_embeddings: embedding(&embeddings / "token_type_embeddings", 2, dim),
+            norm: LayerNorm::new(&embeddings / "LayerNorm", dim, EPS),
+            blocks: (0..depth).map(|i| Block::new(&(&layers / i), config, hidden)).collect(),
+        })
+    }
+
+    /// The tokens `[N, T, D]`, and where there is no padding, `[N, T]` Bool.
+    fn forward(
+        &self,
+        x: &Tensor,
+        keep: Option<&Tensor>,
+        mode: Mode,
+        visit: &mut dyn FnMut(String, &Tensor),
+    ) -> Result<(Tensor, Tensor)> {
+        let TextTransformerConfig { vocabulary, max_length, .. } = self.config;
+        let [n, t] = check_tokens(x, vocabulary, max_length, &self.word_embeddings.weight)?;
+        let mut visible = x.not_equal(self.config.pad_id); // [N, T]
+        let positions = self.position_embeddings.weight.narrow(0, 0, t); // [T, D]
+        let segment = self.segment_embeddings.weight.narrow(0, 0, 1); // [1, D]
+        let mut z = self.word_embeddings.forward(x) + (positions + segment); // [N, T, D]
+        if let Some(keep) = keep {
+            check_keep(keep, n, t)?;
+            z = gather_tokens(&z, keep); // [N, K, D]
+            visible = visible.gather(1, keep, false);
+        }
+        check_not_all_padding(&visible)?;
+        z = self.norm.forward(&z).dropout(self.config.dropout, mode.is_train());
+        visit("embeddings".to_owned(), &z);
+        let mask = visible.unsqueeze(1).unsqueeze(1); // [N, 1, 1, T]
+        for (i, block) in self.blocks.iter().enumerate() {
+            z = block.forward(&z, &mask, mode);
+            visit(format!("encoder.layer.{i}"), &z);
+        }
+        Ok((z, visible))
+    }
+
+    fn pool(&self, tokens: &Tensor, visible: &Tensor) -> Tensor {
+        match self.config.pooling {
+            Pooling::ClassToken => tokens.select(1, 0),
+            Pooling::Average => {
+                let weights = visible.to_kind(tokens.kind()).unsqueeze(-1); // [N, T, 1]
+                let sum = (tokens * &weights).sum_dim_intlist([1_i64].as_slice(), false, None);
+                sum / weights.sum_dim_intlist([1_i64].as_slice(), false, None) // [N, D]
+            }
+        }
+    }
+}
+
+/// Refuses a text without a token, of which there is no average. On the CPU only: elsewhere the answer would make every
+/// step wait for the device.
+fn check_not_all_padding(visible: &Tensor) -> Result<()> {
+    if visible.device() == Device::Cpu {
+        let empty = visible.any_dim(1, false).logical_not(); // [N]
+        if bool::try_from(empty.any())? {
+            let row = i64::try_from(empty.to_kind(Kind::Int64).argmax(0, false))?;
+            return Err(shape(
+                "tokens",
+                "a token besides padding in every row",
+                format!("none in row {row}"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+impl Encoder for TextTransformer {
+    fn dim(&self) -> i64 {
+        self.config.dim
+    }
+
+    /// # Shapes
+    /// `[N, T]` Int64 to `[N, D]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the tokens are of another kind or longer than `max_length`, an id is outside the
+    /// vocabulary, or a row is all padding (the last two are checked on the CPU).
+    fn encode(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        let (tokens, visible) = self.forward(x, None, mode, &mut |_, _| ())?;
+        Ok(self.pool(&tokens, &visible))
+    }
+
+    /// `embeddings`, `encoder.layer.0`, `encoder.layer.1`, ..., `[N, T, D]`, and `features`.
+    fn intermediate(&self, x: &Tensor, mode: Mode) -> Result<Vec<(String, Tensor)>> {
+        let mut all = Vec::new();
+        let (tokens, visible) =
+            self.forward(x, None, mode, &mut |name, x| all.push((name, x.shallow_clone())))?;
+        all.push(("features".to_owned(), self.pool(&tokens, &visible)));
+        Ok(all)
+    }
+}
+
+impl TokenEncoder for TextTransformer {
+    /// The vectors at padding are not meant to be used.
+    ///
+    /// # Shapes
+    /// `[N, T]` Int64 to `[N, T, D]`, or `[N, K, D]` with `keep`, whose tokens keep their positions.
+    ///
+    /// # Errors
+    /// As [`encode`](Encoder::encode), and when `keep` names a token that there is not.
+    fn tokens(&self, x: &Tensor, keep: Option<&Tensor>, mode: Mode) -> Result<Tensor> {
+        Ok(self.forward(x, keep, mode, &mut |_, _| ())?.0)
+    }
+}
