@@ -153,3 +153,83 @@ fn checked(name: &str, x: &Tensor) -> Result<Tensor> {
     }
     Ok(x)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::formula;
+    use selfsup_core::Device;
+
+    fn assert_close(found: f64, expected: f64, tolerance: f64) {
+        assert!((found - expected).abs() < tolerance, "{found}, expected {expected}");
+    }
+
+    // x = torch.sin(torch.arange(40.).double() ** 1.5 * 0.37).reshape(8, 5); z = F.normalize(x, dim=1)
+    // z.std(0).mean()
+    // s = torch.linalg.svdvals(x); p = s / s.sum() + 1e-7; torch.exp(-(p * p.log()).sum())
+    // torch.pdist(z).pow(2).mul(-2).exp().mean().log()
+    // (z - F.normalize(x.flip(1), dim=1)).norm(dim=1).pow(2).mean()
+    #[test]
+    fn gives_the_values_of_the_papers_formulas() {
+        let x = formula(8, 5);
+        let health = feature_health(&x).unwrap();
+        assert_close(health.std, 0.4403, 1e-4);
+        assert_close(health.even_std, 0.4472, 1e-4);
+        assert_close(health.rank_me, 4.2684, 1e-4);
+        assert_close(rank_me(&x.tr()).unwrap(), 4.2684, 1e-4);
+        assert_close(health.uniformity, -2.3204, 1e-4);
+        assert_close(alignment(&x, &x.flip([1])).unwrap(), 1.3918, 1e-4);
+        assert_eq!(health.verdict, Verdict::Healthy);
+    }
+
+    #[test]
+    fn knows_the_extremes() {
+        let one_point = Tensor::ones([16, 8], (Kind::Float, Device::Cpu));
+        let health = feature_health(&one_point).unwrap();
+        assert_close(health.std, 0.0, 1e-6);
+        assert_close(health.rank_me, 1.0, 1e-3);
+        assert_close(health.uniformity, 0.0, 1e-5);
+        assert_eq!(health.verdict, Verdict::Collapse);
+        assert_eq!(health.verdict.to_string(), "collapse: all inputs have nearly the same features");
+
+        let axes = Tensor::eye(8, (Kind::Float, Device::Cpu));
+        assert_close(rank_me(&axes).unwrap(), 8.0, 1e-3);
+        assert_close(uniformity(&axes).unwrap(), -4.0, 1e-5); // all pairs lie sqrt(2) apart
+        assert_close(alignment(&axes, &axes.flip([0])).unwrap(), 2.0, 1e-6);
+        assert_close(alignment(&axes, &(&axes * 3.0)).unwrap(), 0.0, 1e-6);
+
+        let line = formula(128, 1).matmul(&Tensor::ones([1, 128], (Kind::Float, Device::Cpu)));
+        let health = feature_health(&line).unwrap();
+        assert_eq!(health.verdict, Verdict::DimensionalCollapse);
+    }
+
+    #[test]
+    fn the_blocks_of_uniformity_leave_no_seam() {
+        let x = formula(BLOCK + 300, 6);
+        let z = x.to_kind(Kind::Double).l2_normalize();
+        let potentials = ((&z.matmul(&z.tr()) - 1.0) * 4.0).exp();
+        let n = z.size()[0] as f64;
+        let expected = ((potentials.sum(None).scalar().unwrap() - n) / (n * (n - 1.0))).ln();
+        assert_close(uniformity(&x).unwrap(), expected, 1e-5);
+    }
+
+    #[test]
+    fn scaling_samples_changes_nothing_but_the_rank() {
+        let x = formula(8, 5);
+        let scaled = &x * (Tensor::arange(8, (Kind::Float, Device::Cpu)) + 1.0).unsqueeze(1);
+        let (a, b) = (feature_health(&x).unwrap(), feature_health(&scaled).unwrap());
+        assert_close(a.std, b.std, 1e-6);
+        assert_close(a.uniformity, b.uniformity, 1e-5);
+        assert_close(feature_health(&(&x * 1e4)).unwrap().rank_me, a.rank_me, 1e-4);
+    }
+
+    #[test]
+    fn rejects_what_it_cannot_measure() {
+        let x = formula(4, 3);
+        let error = feature_health(&x.narrow(0, 0, 1)).unwrap_err().to_string();
+        assert_eq!(error, "x = [1, 3]: at least two rows of at least one feature");
+        let error = alignment(&x, &formula(4, 2)).unwrap_err().to_string();
+        assert_eq!(error, "x1: expected [4, 3], found [4, 2]");
+        assert!(matches!(feature_health(&(x / 0.0)), Err(Error::NonFinite { .. })));
+    }
+}

@@ -1,5 +1,6 @@
 //! Limited-memory BFGS with a line search for the strong Wolfe conditions (Nocedal and Wright 2006, algorithms 7.4,
-//! 3.5 and 3.6), in 64 bits on plain slices.
+//! 3.5 and 3.6), in 64 bits on plain slices, for objectives
+//! whose value may be rounded to 32.
 
 use selfsup_core::Result;
 use std::collections::VecDeque;
@@ -41,6 +42,8 @@ const MEMORY: usize = 10;
 const C1: f64 = 1e-4;
 /// Curvature.
 const C2: f64 = 0.9;
+/// How exact the objective's value is, relatively: it may come from 32-bit products.
+const ROUNDING: f64 = 1e-8;
 /// Evaluations of one line search; more help no more, rounding has the upper hand by then.
 const LINE_EVALUATIONS: usize = 20;
 
@@ -125,7 +128,7 @@ fn line_search(
         return Ok(None);
     }
     // Near the minimum values differ by less than they are rounded: such a rise is none.
-    let rounding = 4.0 * f64::EPSILON * from.value.abs();
+    let rounding = ROUNDING * from.value.abs();
     let too_high = |t: &Trial, low: &Trial| {
         !(t.value <= start.value + C1 * t.step * start.slope + rounding) || t.value > low.value + rounding
     };

@@ -1,9 +1,10 @@
 //! The linear probe: how well a linear classifier on frozen features does when it is fitted to the end.
 //!
 //! Features are standardised by the training part. The L2 strength is chosen on a stratified part of the training set
-//! that is held out: the path of strengths is walked from the strongest penalty to the weakest, each fit starting from
-//! the one before, and ends early once the held-out loss has clearly turned. The best strength is fitted anew on all
-//! training samples. The test set is seen once, at the end.
+//! that is held out, by its cross-entropy, which is less noisy than its accuracy: the path of strengths is walked from
+//! the strongest penalty to the weakest, each fit starting from the one before, and ends when the held-out loss rises,
+//! beyond which only slow fits lie. The chosen strength is fitted anew on all training samples. The test set is seen
+//! once, at the end.
 
 use crate::logistic::Problem;
 use crate::split::hold_out;
@@ -79,7 +80,11 @@ impl LinearProbe {
     /// # Errors
     /// When the strengths are none, not above 0 or not ascending, or the held-out share is not between 0 and 1.
     pub fn new(config: LinearProbeConfig) -> Result<LinearProbe> {
-        check_strengths(&config.strengths)?;
+        let strengths = &config.strengths;
+        let ascending = strengths.windows(2).all(|w| w[0] < w[1]);
+        if strengths.is_empty() || !ascending || !strengths.iter().all(|c| *c > 0.0 && c.is_finite()) {
+            return Err(Error::config("strengths", format!("{strengths:?}"), "ascending numbers above 0"));
+        }
         if !(config.held_out > 0.0 && config.held_out < 1.0) {
             return Err(Error::config("held_out", config.held_out, "between 0 and 1"));
         }
@@ -101,11 +106,10 @@ impl LinearProbe {
                 "more, so that some can be held out",
             ));
         }
-        let (path, best) = self.path(&train.select(&fit), &train.select(&held))?;
+        let (path, c, best) = self.path(&train.select(&fit), &train.select(&held))?;
         let standardiser = Standardiser::of(&train.x);
         let problem = Problem::new(&standardiser.apply(&train.x), &train.labels)?;
         let start = problem.start_from(&best)?;
-        let c = chosen(&path);
         let classifier = problem.to_classifier(&problem.solve(c, start.as_ref(), &self.config.logistic)?);
         let predictions = classifier.predict(&standardiser.apply(&test.x))?;
         let confusion = Confusion::of(&test.labels, &predictions, test.classes)?;
@@ -119,29 +123,30 @@ impl LinearProbe {
         })
     }
 
-    /// Walks the path; also returns the classifier of the chosen strength.
-    fn path(&self, fit: &Features, held: &Features) -> Result<(Vec<PathPoint>, Logistic)> {
+    /// Walks the path; also returns the chosen strength and its classifier.
+    fn path(&self, fit: &Features, held: &Features) -> Result<(Vec<PathPoint>, f64, Logistic)> {
         let standardiser = Standardiser::of(&fit.x);
         let problem = Problem::new(&standardiser.apply(&fit.x), &fit.labels)?;
         let held_x = standardiser.apply(&held.x);
-        let mut path: Vec<PathPoint> = Vec::new();
-        let mut best = None;
+        // To rank strengths a tenth of the accuracy is enough.
+        let coarse =
+            LogisticConfig { tolerance: 10.0 * self.config.logistic.tolerance, ..self.config.logistic };
+        let mut path = Vec::new();
+        let mut best: Option<(f64, f64, Logistic)> = None; // (loss, c, classifier)
         let mut solution = None;
         for &c in &self.config.strengths {
-            let solved = problem.solve(c, solution.as_ref(), &self.config.logistic)?;
+            let solved = problem.solve(c, solution.as_ref(), &coarse)?;
             let classifier = problem.to_classifier(&solved);
             let (accuracy, loss) = held_out_scores(&classifier, &held_x, &held.labels)?;
             path.push(PathPoint { c, accuracy, loss, iterations: classifier.iterations });
-            if chosen(&path) == c {
-                best = Some(classifier);
-            }
-            if has_turned(&path) {
-                break;
+            match &best {
+                Some((least, ..)) if loss >= *least => break,
+                _ => best = Some((loss, c, classifier)),
             }
             solution = Some(solved);
         }
         match best {
-            Some(best) => Ok((path, best)),
+            Some((_, c, classifier)) => Ok((path, c, classifier)),
             None => Err(Error::config("strengths", "[]", "at least one")),
         }
     }
@@ -154,33 +159,95 @@ impl Evaluator for LinearProbe {
     }
 }
 
-pub(crate) fn check_strengths(strengths: &[f64]) -> Result<()> {
-    let ascending = strengths.windows(2).all(|w| w[0] < w[1]);
-    if strengths.is_empty() || !ascending || !strengths.iter().all(|c| *c > 0.0 && c.is_finite()) {
-        return Err(Error::config("strengths", format!("{strengths:?}"), "ascending numbers above 0"));
-    }
-    Ok(())
-}
-
-/// Accuracy and mean cross-entropy on standardised held-out samples.
+/// Accuracy and mean cross-entropy of standardised held-out samples.
 fn held_out_scores(classifier: &Logistic, x: &Tensor, labels: &Tensor) -> Result<(f64, f64)> {
     let log_p = classifier.logits(x)?.log_softmax(1, None); // [M, K]
     let predictions = classifier.classes.index_select(0, &log_p.argmax(1, false));
     let accuracy = f64::try_from(predictions.eq_tensor(labels).to_kind(Kind::Double).mean(None))?;
     // Every held-out class occurs in the fitted part: its column is the number of smaller classes there.
-    let columns = classifier.classes.searchsorted(labels, false, false, "left", None::<Tensor>).unsqueeze(1);
+    let columns = labels.searchsorted(&classifier.classes, false, false, "left", None::<Tensor>).unsqueeze(1);
     let loss = -f64::try_from(log_p.gather(1, &columns, false).mean(None))?;
     Ok((accuracy, loss))
 }
 
-/// The strength with the best held-out accuracy; of equals, the strongest penalty.
-fn chosen(path: &[PathPoint]) -> f64 {
-    let best = path.iter().fold(f64::NEG_INFINITY, |best, p| best.max(p.accuracy));
-    path.iter().find(|p| p.accuracy == best).map_or(f64::NAN, |p| p.c)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::{clouds, formula};
 
-/// Whether weaker penalties only overfit: the held-out loss stands clearly above its least.
-fn has_turned(path: &[PathPoint]) -> bool {
-    let least = path.iter().fold(f64::INFINITY, |least, p| least.min(p.loss));
-    path.last().is_some_and(|p| p.loss > 1.1 * least)
+    fn probe(config: LinearProbeConfig) -> LinearProbe {
+        LinearProbe::new(config).unwrap()
+    }
+
+    #[test]
+    fn separates_what_is_separable() {
+        let found =
+            probe(LinearProbeConfig::default()).run(&clouds(200, 4, 4.0), &clouds(80, 4, 4.0)).unwrap();
+        assert_eq!(found.accuracy, 1.0);
+        assert!(found.converged);
+        assert_eq!(found.confusion.counts[2], [0, 0, 20, 0]);
+    }
+
+    #[test]
+    fn features_without_information_get_a_strong_penalty() {
+        let labels = |n| Tensor::arange(n, (Kind::Int64, selfsup_core::Device::Cpu)).remainder(2);
+        let features = |n| Features::new(formula(n, 20), labels(n), 2).unwrap();
+        let found = probe(LinearProbeConfig::default()).run(&features(100), &features(60)).unwrap();
+        assert!(found.c < 0.1, "chose {}", found.c);
+        assert!(found.path.len() < LinearProbeConfig::default().strengths.len());
+    }
+
+    #[test]
+    fn the_choice_has_the_least_held_out_loss_of_the_path() {
+        let found =
+            probe(LinearProbeConfig::default()).run(&clouds(300, 3, 0.8), &clouds(90, 3, 0.8)).unwrap();
+        let least = found.path.iter().map(|p| p.loss).fold(f64::INFINITY, f64::min);
+        let chosen = found.path.iter().find(|p| p.c == found.c).unwrap();
+        assert_eq!(chosen.loss, least);
+    }
+
+    #[test]
+    fn does_not_depend_on_the_features_scales() {
+        let (train, test) = (clouds(200, 3, 1.0), clouds(90, 3, 1.0));
+        let scales = Tensor::from_slice(&[1e-3_f32, 1.0, 1e4]);
+        let scale =
+            |f: &Features| Features::new(&f.x * &scales + 7.0, f.labels.shallow_clone(), f.classes).unwrap();
+        let config = LinearProbeConfig { strengths: vec![0.1], ..Default::default() };
+        let a = probe(config.clone()).run(&train, &test).unwrap();
+        let b = probe(config).run(&scale(&train), &scale(&test)).unwrap();
+        assert!((a.accuracy - b.accuracy).abs() < 0.02, "{} {}", a.accuracy, b.accuracy);
+    }
+
+    #[test]
+    fn a_class_that_training_lacks_is_missed_and_no_more() {
+        let (train, test) = (clouds(60, 2, 5.0), clouds(60, 3, 5.0));
+        let wider = Tensor::cat(&[&train.x, &train.x.narrow(1, 0, 1).zeros_like()], 1);
+        let train = Features::new(wider, train.labels, 3).unwrap();
+        let found = probe(LinearProbeConfig::default()).run(&train, &test).unwrap();
+        assert_eq!(found.confusion.per_class_accuracy()[2], 0.0);
+    }
+
+    #[test]
+    fn rejects_bad_configurations_and_sets() {
+        let new = |config| LinearProbe::new(config).unwrap_err().to_string();
+        let error = new(LinearProbeConfig { strengths: vec![1.0, 0.1], ..Default::default() });
+        assert_eq!(error, "strengths = [1.0, 0.1]: ascending numbers above 0");
+        let error = new(LinearProbeConfig { held_out: 1.0, ..Default::default() });
+        assert_eq!(error, "held_out = 1: between 0 and 1");
+        let run = |train: &Features, test: &Features| {
+            probe(LinearProbeConfig::default()).run(train, test).unwrap_err().to_string()
+        };
+        let error = run(&clouds(2, 2, 1.0), &clouds(2, 2, 1.0));
+        assert_eq!(error, "train = 2 samples: more, so that some can be held out");
+        let error = run(&clouds(9, 3, 1.0), &clouds(9, 2, 1.0));
+        assert_eq!(error, "test features: expected [_, 3], found [9, 2]");
+        let one = Features::new(formula(20, 2), Tensor::from_slice(&[0_i64; 20]), 2).unwrap();
+        assert_eq!(run(&one, &one), "labels = only class 0: at least two classes");
+    }
+
+    #[test]
+    fn an_unknown_field_is_refused() {
+        let error = serde_json::from_str::<LinearProbeConfig>(r#"{"held": 0.1}"#).unwrap_err().to_string();
+        assert!(error.contains("unknown field `held`"), "{error}");
+    }
 }

@@ -4,7 +4,8 @@
 //! min over W, b    1/N sum_i -log softmax(W x_i + b)[y_i]  +  1/(2 C N) |W|^2
 //! ```
 //! which is scikit-learn's `C sum loss + |W|^2 / 2`, divided by `C N`; the bias is not penalised. The objective is
-//! convex, its gradient is closed-form, `(P - Y)^T X / N + W / (C N)`, and L-BFGS minimises it in 64 bits.
+//! convex, its gradient is closed-form, `(P - Y)^T X / N + W / (C N)`, and L-BFGS minimises it: products with the features in 32
+//! bits, all sums over samples in 64.
 //!
 //! Neither penalty nor optimum change when the features are moved and rotated. So they are centred and turned into
 //! their principal axes first: there the Hessian is nearly diagonal, and L-BFGS started with that diagonal
@@ -16,10 +17,12 @@ use selfsup_core::{Error, Features, Kind, Result, Tensor, TensorExt, check_shape
 use serde::{Deserialize, Serialize};
 
 /// When a fit has converged.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogisticConfig {
     /// The Euclidean norm of the objective's gradient (mean loss and penalty, above) at which the fit ends.
+    /// The objective then lies at most `tolerance^2 C N / 2` above its minimum, and in practice far closer. Below
+    /// 1e-6 the rounding of 32-bit products is in the way.
     pub tolerance: f64,
     /// The most iterations of L-BFGS.
     pub max_iterations: usize,
@@ -55,20 +58,23 @@ impl Logistic {
     /// # Errors
     /// When the labels hold fewer than two classes, or `c` is not above 0.
     pub fn fit(train: &Features, c: f64, config: &LogisticConfig) -> Result<Logistic> {
-        let problem = Problem::new(&train.x.to_kind(Kind::Double), &train.labels)?;
+        let problem = Problem::new(&train.x, &train.labels)?;
         Ok(problem.to_classifier(&problem.solve(c, None, config)?))
     }
 
     /// The class scores before softmax.
     ///
     /// # Shapes
-    /// `x` `[M, D]` of any kind to `[M, K]` Double.
+    /// `x` `[M, D]` to `[M, K]` Float.
     ///
     /// # Errors
     /// [`Error::Shape`] when `x` has another number of features.
     pub fn logits(&self, x: &Tensor) -> Result<Tensor> {
         check_shape("x", x, [-1, self.weight.size()[1]])?;
-        Ok(self.bias.addmm(&x.to_kind(Kind::Double), &self.weight.tr()))
+        Ok(self
+            .bias
+            .to_kind(Kind::Float)
+            .addmm(&x.to_kind(Kind::Float), &self.weight.tr().to_kind(Kind::Float)))
     }
 
     /// The most probable class of every row, `[M]` Int64.
@@ -82,9 +88,9 @@ impl Logistic {
 
 /// One training set, turned into its principal axes, to be solved for several strengths.
 pub(crate) struct Problem {
-    /// `[N, R]`
+    /// The centred samples along the axes, `[N, R]` Float.
     x: Tensor,
-    /// One-hot labels over the classes that occur, `[N, K]`.
+    /// One-hot labels over the classes that occur, `[K, N]` Double.
     targets: Tensor,
     classes: Tensor,
     mean: Tensor,
@@ -106,7 +112,7 @@ pub(crate) struct Solution {
 const MAX_ROTATION: i64 = 2048;
 
 impl Problem {
-    /// Prepares `x` `[N, D]` Double with labels `[N]` Int64.
+    /// Prepares `x` `[N, D]` Float with labels `[N]` Int64.
     pub fn new(x: &Tensor, labels: &Tensor) -> Result<Problem> {
         let (classes, compact, _) = labels.unique_dim(0, true, true, false);
         if classes.size()[0] < 2 {
@@ -116,8 +122,9 @@ impl Problem {
                 "at least two classes",
             ));
         }
+        let x = x.to_kind(Kind::Double);
         let mean = x.mean_dim(0, true, None); // [1, D]
-        let centred = x - &mean;
+        let centred = &x - &mean;
         let (n, d) = (x.size()[0], x.size()[1]);
         let (x, axes) = if n.min(d) > MAX_ROTATION {
             (centred, None)
@@ -126,9 +133,9 @@ impl Problem {
             (centred.matmul(&axes).contiguous(), Some(axes))
         };
         Ok(Problem {
-            variances: Vec::try_from(x.square().mean_dim(0, false, None))?,
-            targets: compact.one_hot(classes.size()[0]).to_kind(Kind::Double),
-            x,
+            variances: Vec::try_from(x.square().mean_dim([0].as_slice(), false, None))?,
+            targets: compact.one_hot(classes.size()[0]).tr().to_kind(Kind::Double).contiguous(),
+            x: x.to_kind(Kind::Float),
             classes,
             mean,
             axes,
@@ -140,12 +147,13 @@ impl Problem {
         if !(c > 0.0 && c.is_finite()) {
             return Err(Error::config("c", c, "a number above 0"));
         }
-        let (n, r, k) = (self.x.size()[0], self.x.size()[1], self.targets.size()[1]);
+        let (n, r, k) = (self.x.size()[0], self.x.size()[1], self.targets.size()[0]);
         let penalty = 1.0 / (c * n as f64);
         let start = start.map_or_else(|| vec![0.0; ((r + 1) * k) as usize], |s| s.parameters.clone());
         // The Hessian's blocks are p (1 - p) x x^T on average. One value for all classes keeps the weights' sum over
         // the classes at zero, where the penalty wants it.
-        let p = self.log_probabilities(&start).exp();
+        let (weight, bias) = self.split(&start);
+        let p = self.log_probabilities(&weight, &bias).exp();
         let spread = (&p - p.square()).mean(None).scalar()?.max(1e-6);
         let scale: Vec<f64> = (0..k)
             .flat_map(|_| {
@@ -202,21 +210,23 @@ impl Problem {
         (parameters.narrow(1, 0, r), parameters.select(1, r))
     }
 
-    fn log_probabilities(&self, parameters: &[f64]) -> Tensor {
-        let (weight, bias) = self.split(parameters);
-        bias.addmm(&self.x, &weight.tr()).log_softmax(1, None) // [N, K]
+    /// `[K, N]` Double: the products are taken in 32 bits, all that is summed over samples in 64.
+    fn log_probabilities(&self, weight: &Tensor, bias: &Tensor) -> Tensor {
+        let logits = weight.to_kind(Kind::Float).matmul(&self.x.tr());
+        (logits.to_kind(Kind::Double) + bias.unsqueeze(1)).log_softmax(0, None)
     }
 
     fn objective(&self, parameters: &[f64], penalty: f64) -> Result<(f64, Vec<f64>)> {
         let n = self.x.size()[0] as f64;
-        let log_p = self.log_probabilities(parameters);
-        let (weight, _) = self.split(parameters);
-        let loss = -f64::try_from(log_p.reshape([-1]).dot(&self.targets.reshape([-1])))? / n;
-        let value = loss + 0.5 * penalty * f64::try_from(weight.square().sum(None))?;
-        let residual = (log_p.exp() - &self.targets) / n; // [N, K]
-        let weight_gradient = residual.tr().matmul(&self.x) + weight * penalty; // [K, R]
-        let bias_gradient = residual.sum_dim_intlist(0, false, None); // [K]
-        let gradient = Tensor::cat(&[weight_gradient, bias_gradient.unsqueeze(1)], 1);
+        let (weight, bias) = self.split(parameters);
+        let log_p = self.log_probabilities(&weight, &bias);
+        let loss = -log_p.reshape([-1]).dot(&self.targets.reshape([-1])).scalar()? / n;
+        let value = loss + 0.5 * penalty * weight.square().sum(None).scalar()?;
+        let residual = (log_p.exp() - &self.targets) / n; // [K, N]
+        let weight_gradient =
+            residual.to_kind(Kind::Float).matmul(&self.x).to_kind(Kind::Double) + weight * penalty;
+        let bias_gradient = residual.sum_dim_intlist([1].as_slice(), true, None); // [K, 1]
+        let gradient = Tensor::cat(&[weight_gradient, bias_gradient], 1); // [K, R + 1]
         Ok((value, Vec::try_from(gradient.reshape([-1]))?))
     }
 }
@@ -233,4 +243,144 @@ fn principal_axes(x: &Tensor) -> Result<Tensor> {
     let vectors = vectors.narrow(1, vectors.size()[1] - kept, kept);
     // For wide data the eigenvectors u of x x^T give those of x^T x as x^T u / sqrt(value).
     Ok(if wide { x.tr().matmul(&vectors) / values.sqrt() } else { vectors })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::{clouds, formula};
+
+    const EXACT: LogisticConfig = LogisticConfig { tolerance: 2e-6, max_iterations: 1000 };
+
+    fn assert_close(found: &Tensor, expected: &Tensor) {
+        let difference = (found - expected).abs().max().scalar().unwrap();
+        assert!(difference < 1e-4, "differs by {difference}: {:?}", Vec::<Vec<f64>>::try_from(found));
+    }
+
+    fn forty(classes: i64) -> Features {
+        let labels: Vec<i64> = (0..40).map(|i| i * 7 % 5 % classes).collect();
+        Features::new(formula(40, 4), Tensor::from_slice(&labels), classes).unwrap()
+    }
+
+    // x = np.sin(np.arange(160).reshape(40, 4) ** 1.5 * 0.37); y = np.arange(40) * 7 % 5 % 3
+    // lr = sklearn.linear_model.LogisticRegression(C=C, tol=1e-10, max_iter=100000).fit(x, y)   # 1.9.1
+    // lr.coef_, lr.intercept_ - lr.intercept_.mean(), lr.score(x, y)
+    #[test]
+    fn agrees_with_scikit_learn() {
+        let train = forty(3);
+        let (x, y) = (&train.x, &train.labels);
+        let strong = Logistic::fit(&train, 0.5, &EXACT).unwrap();
+        assert!(strong.converged, "gradient {}", strong.gradient_norm);
+        assert_close(
+            &strong.weight,
+            &Tensor::from_slice2(&[
+                [-0.2692355, 0.09961152, 0.05392845, -0.38765112],
+                [-0.06758632, -0.06758981, 0.01709048, 0.25282332],
+                [0.33682182, -0.0320217, -0.07101894, 0.13482781],
+            ]),
+        );
+        assert_close(&strong.bias, &Tensor::from_slice(&[0.34449811, 0.18465589, -0.529154]));
+        let right = strong.predict(x).unwrap().eq_tensor(y).sum(Kind::Int64).scalar().unwrap();
+        assert_eq!(right, 20.0);
+
+        let weak = Logistic::fit(&train, 20.0, &EXACT).unwrap();
+        assert_close(
+            &weak.weight,
+            &Tensor::from_slice2(&[
+                [-0.41037018, 0.12786674, 0.15637189, -0.54301553],
+                [-0.13728684, -0.09608204, 0.03871468, 0.31268387],
+                [0.54765702, -0.03178471, -0.19508657, 0.23033166],
+            ]),
+        );
+        assert_close(&weak.bias, &Tensor::from_slice(&[0.40557265, 0.19573796, -0.60131061]));
+        let right = weak.predict(x).unwrap().eq_tensor(y).sum(Kind::Int64).scalar().unwrap();
+        assert_eq!(right, 19.0);
+    }
+
+    // The same with x of shape (6, 10), y = [0, 0, 1, 1, 4, 4], C = 1; the first four columns.
+    #[test]
+    fn agrees_with_scikit_learn_on_fewer_samples_than_features_and_absent_classes() {
+        let labels = Tensor::from_slice(&[0_i64, 0, 1, 1, 4, 4]);
+        let train = Features::new(formula(6, 10), labels.shallow_clone(), 6).unwrap();
+        let found = Logistic::fit(&train, 1.0, &EXACT).unwrap();
+        assert_close(
+            &found.weight.narrow(1, 0, 4),
+            &Tensor::from_slice2(&[
+                [0.08897139, 0.30620478, 0.19119155, 0.12799598],
+                [0.20706787, -0.16018045, -0.21604435, 0.28739096],
+                [-0.29603927, -0.14602433, 0.0248528, -0.41538694],
+            ]),
+        );
+        assert_close(&found.bias, &Tensor::from_slice(&[0.10162657, -0.24768594, 0.14605938]));
+        assert_eq!(Vec::<i64>::try_from(&found.classes).unwrap(), [0, 1, 4]);
+        assert_eq!(found.predict(&train.x).unwrap(), labels);
+    }
+
+    #[test]
+    fn the_gradient_is_that_of_the_value() {
+        let train = forty(3);
+        let problem = Problem::new(&train.x, &train.labels).unwrap();
+        let at: Vec<f64> = (0..15).map(|i| f64::from(i).sin()).collect();
+        let (_, gradient) = problem.objective(&at, 0.1).unwrap();
+        for i in 0..at.len() {
+            let value = |change: f64| {
+                let mut moved = at.clone();
+                moved[i] += change;
+                problem.objective(&moved, 0.1).unwrap().0
+            };
+            let slope = (value(1e-2) - value(-1e-2)) / 2e-2;
+            assert!((slope - gradient[i]).abs() < 1e-4, "{i}: {slope} {}", gradient[i]);
+        }
+    }
+
+    #[test]
+    fn doubling_every_sample_is_halving_the_penalty() {
+        let train = forty(3);
+        let twice = train.select(&Tensor::arange(80, (Kind::Int64, selfsup_core::Device::Cpu)).remainder(40));
+        let once = Logistic::fit(&train, 2.0, &EXACT).unwrap();
+        assert_close(&once.weight, &Logistic::fit(&twice, 1.0, &EXACT).unwrap().weight);
+    }
+
+    #[test]
+    fn without_rotation_it_finds_the_same() {
+        let train = clouds(60, 3, 1.0);
+        let rotated = Problem::new(&train.x, &train.labels).unwrap();
+        let mut plain = Problem::new(&train.x, &train.labels).unwrap();
+        plain.x = &train.x - plain.mean.to_kind(Kind::Float);
+        plain.axes = None;
+        let [a, b] = [rotated, plain].map(|p| p.to_classifier(&p.solve(1.0, None, &EXACT).unwrap()));
+        assert_close(&a.weight, &b.weight);
+        assert_close(&a.bias, &b.bias);
+    }
+
+    #[test]
+    fn a_warm_start_at_the_solution_ends_at_once() {
+        let train = forty(3);
+        let problem = Problem::new(&train.x, &train.labels).unwrap();
+        let found = problem.to_classifier(&problem.solve(1.0, None, &EXACT).unwrap());
+        let start = problem.start_from(&found).unwrap().unwrap();
+        let again = problem.solve(1.0, Some(&start), &LogisticConfig { tolerance: 1e-5, ..EXACT }).unwrap();
+        assert_eq!(again.iterations, 0);
+    }
+
+    #[test]
+    fn features_that_never_vary_leave_the_class_frequencies() {
+        let labels = Tensor::from_slice(&[0_i64, 1, 1, 1]);
+        let train = Features::new(formula(4, 2).ones_like(), labels, 2).unwrap();
+        let found = Logistic::fit(&train, 1.0, &EXACT).unwrap();
+        let p = found.logits(&train.x).unwrap().softmax(1, Kind::Double);
+        assert_close(&p.get(0), &Tensor::from_slice(&[0.25, 0.75]));
+    }
+
+    #[test]
+    fn rejects_one_class_and_a_strength_of_zero() {
+        let train = Features::new(formula(4, 2), Tensor::from_slice(&[3_i64; 4]), 5).unwrap();
+        let error = Logistic::fit(&train, 1.0, &EXACT).unwrap_err().to_string();
+        assert_eq!(error, "labels = only class 3: at least two classes");
+        let error = Logistic::fit(&forty(3), 0.0, &EXACT).unwrap_err().to_string();
+        assert_eq!(error, "c = 0: a number above 0");
+        let found = Logistic::fit(&forty(3), 1.0, &EXACT).unwrap();
+        let error = found.predict(&formula(3, 5)).unwrap_err().to_string();
+        assert_eq!(error, "x: expected [_, 4], found [3, 5]");
+    }
 }

@@ -20,9 +20,9 @@ impl Standardiser {
         Standardiser { mean, scale }
     }
 
-    /// Standardised `x`, `[M, D]` Double.
+    /// Standardised `x`, `[M, D]` Float.
     pub fn apply(&self, x: &Tensor) -> Tensor {
-        (x.to_kind(Kind::Double) - &self.mean) / &self.scale
+        ((x.to_kind(Kind::Double) - &self.mean) / &self.scale).to_kind(Kind::Float)
     }
 }
 

@@ -79,3 +79,32 @@ impl Evaluator for Suite {
         Ok(self.run(train, test, &mut |_| ())?.report)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::clouds;
+
+    #[test]
+    fn reports_every_probe_under_its_name_and_says_what_it_does() {
+        let config = SuiteConfig {
+            few_label: FewLabelConfig { labels_per_class: 5, draws: 3, ..Default::default() },
+            ..Default::default()
+        };
+        let (train, test) = (clouds(90, 3, 5.0), clouds(30, 3, 5.0));
+        let mut stages = Vec::new();
+        let suite = Suite::new(config).unwrap();
+        let found = suite.run(&train, &test, &mut |stage| stages.push(stage)).unwrap();
+        assert_eq!(stages, ["knn", "linear", "few labels"]);
+        let names: Vec<(&str, usize)> = found.report.scores.iter().map(|(n, s)| (n.as_str(), s.n)).collect();
+        assert_eq!(names, [("linear", 1), ("few5", 3), ("knn", 1)]);
+        assert!(found.report.scores.iter().all(|(_, s)| s.mean > 0.95), "{:?}", found.report);
+        assert_eq!(suite.evaluate(&train, &test).unwrap(), found.report);
+    }
+
+    #[test]
+    fn rejects_a_bad_configuration_of_any_probe() {
+        let config = SuiteConfig { knn: KnnConfig { k: 0, temperature: 0.1 }, ..Default::default() };
+        assert_eq!(Suite::new(config).unwrap_err().to_string(), "k = 0: at least 1");
+    }
+}

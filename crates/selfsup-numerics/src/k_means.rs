@@ -168,7 +168,7 @@ fn plus_plus(x: &Tensor, clusters: i64, key: Key) -> Result<Tensor> {
         let draws: Vec<f64> = (0..trials).map(|_| rng.random::<f64>() * total).collect();
         let draws = Tensor::from_slice(&draws).to_device(x.device());
         let candidates =
-            cumulated.searchsorted(&draws, false, true, "right", None::<Tensor>).clamp_max(n - 1); // [T]
+            draws.searchsorted(&cumulated, false, true, "right", None::<Tensor>).clamp_max(n - 1); // [T]
         let with_candidate = distances(&candidates).minimum(&nearest); // [N, T]
         let best = with_candidate.sum_dim_intlist(0, true, Kind::Double).argmin(1, false); // [1]
         nearest = with_candidate.index_select(1, &best);
@@ -278,4 +278,137 @@ fn fill_empty(
         counts[cluster] = 1;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use selfsup_core::Device;
+
+    /// sin(0.37 i^1.5), row by row.
+    fn formula(n: i64, d: i64) -> Tensor {
+        ((Tensor::arange(n * d, (Kind::Double, Device::Cpu)).pow_tensor_scalar(1.5) * 0.37).sin())
+            .reshape([n, d])
+            .to_kind(Kind::Float)
+    }
+
+    fn config(clusters: i64) -> KMeansConfig {
+        KMeansConfig { clusters, ..Default::default() }
+    }
+
+    fn assert_centres(found: &KMeans, expected: &[[f64; 3]]) {
+        let difference = (&found.centres - Tensor::from_slice2(expected)).abs().max();
+        assert!(f64::try_from(difference).unwrap() < 1e-5, "{:?}", Vec::<Vec<f64>>::try_from(&found.centres));
+    }
+
+    // x = np.sin(np.arange(180).reshape(60, 3) ** 1.5 * 0.37)
+    // km = sklearn.cluster.KMeans(4, init=x[:4], n_init=1, algorithm="lloyd").fit(x)   # 1.9.1
+    // km.cluster_centers_, km.inertia_, km.n_iter_, np.bincount(km.labels_), km.labels_[:12]
+    #[test]
+    fn agrees_with_scikit_learn_from_given_centres() {
+        let x = formula(60, 3);
+        let found = KMeans::fit_from(&x, &x.narrow(0, 0, 4), &config(4)).unwrap();
+        assert_centres(
+            &found,
+            &[
+                [0.71713198, 0.85134202, 0.76925515],
+                [0.62482195, 0.21189126, -0.68708488],
+                [-0.64461459, 0.61827925, -0.00709566],
+                [-0.33723973, -0.78939899, 0.17902206],
+            ],
+        );
+        assert!((found.inertia - 34.045768617604).abs() < 1e-4);
+        assert_eq!(found.iterations, 3);
+        let counts = Vec::<i64>::try_from(found.labels.bincount(None::<Tensor>, 4)).unwrap();
+        assert_eq!(counts, [12, 15, 12, 21]);
+        let first = Vec::<i64>::try_from(found.labels.narrow(0, 0, 12)).unwrap();
+        assert_eq!(first, [0, 1, 2, 3, 3, 3, 3, 2, 2, 3, 2, 3]);
+    }
+
+    // The same with init = [x[0], x[1], x[2], [9, 9, 9], [9, 9, 10]]: two clusters start empty.
+    #[test]
+    fn repairs_empty_clusters_as_scikit_learn_does() {
+        let x = formula(60, 3);
+        let far = Tensor::from_slice2(&[[9.0_f32, 9.0, 9.0], [9.0, 9.0, 10.0]]);
+        let found = KMeans::fit_from(&x, &Tensor::cat(&[x.narrow(0, 0, 3), far], 0), &config(5)).unwrap();
+        assert_centres(
+            &found,
+            &[
+                [0.71713198, 0.85134202, 0.76925515],
+                [0.66665634, 0.27347385, -0.66546829],
+                [-0.69930512, 0.78527443, -0.22503406],
+                [0.15513707, -0.56246962, 0.72896227],
+                [-0.72793076, -0.7634712, -0.23633431],
+            ],
+        );
+        assert!((found.inertia - 23.551580454187437).abs() < 1e-4);
+        assert_eq!(found.iterations, 14);
+    }
+
+    #[test]
+    fn is_a_function_of_its_key_and_no_worse_than_a_start_at_the_first_samples() {
+        let x = formula(300, 3);
+        let fit = |seed| KMeans::fit(&x, &config(6), Key::new(seed)).unwrap();
+        assert_eq!(fit(1).labels, fit(1).labels);
+        let from_first = KMeans::fit_from(&x, &x.narrow(0, 0, 6), &config(6)).unwrap().inertia;
+        assert!((0..5).all(|seed| fit(seed).inertia < 1.1 * from_first));
+    }
+
+    #[test]
+    fn starts_in_every_cloud_when_clouds_lie_far_apart() {
+        let clouds = Tensor::arange(5, (Kind::Float, Device::Cpu)).repeat([20]).unsqueeze(1) * 100.0;
+        let x = clouds + formula(100, 1);
+        for seed in 0..10 {
+            let found = KMeans::fit(&x, &config(5), Key::new(seed)).unwrap();
+            let counts = Vec::<i64>::try_from(found.labels.bincount(None::<Tensor>, 5)).unwrap();
+            assert_eq!(counts, [20; 5], "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn the_sphere_ignores_lengths() {
+        let x = formula(60, 3);
+        let scaled = &x * (Tensor::arange(60, (Kind::Float, Device::Cpu)) + 1.0).unsqueeze(1);
+        let config = KMeansConfig { geometry: Geometry::Spherical, ..config(4) };
+        let a = KMeans::fit(&x, &config, Key::new(3)).unwrap();
+        let b = KMeans::fit(&scaled, &config, Key::new(3)).unwrap();
+        assert_eq!(a.labels, b.labels);
+        let lengths = a.centres.norm_scalaropt_dim(2.0, [1].as_slice(), false);
+        assert!(f64::try_from((lengths - 1.0).abs().max()).unwrap() < 1e-6);
+        // A centre points along the sum of its members' directions.
+        let members = x.l2_normalize().index_select(0, &a.labels.eq(0).nonzero().squeeze_dim(1));
+        let direction = members.sum_dim_intlist([0].as_slice(), false, None).l2_normalize();
+        assert!(f64::try_from((direction - a.centres.get(0)).abs().max()).unwrap() < 1e-5);
+    }
+
+    #[test]
+    fn assigns_new_samples_with_both_distances() {
+        let x = Tensor::from_slice2(&[[0.0_f32, 0.0], [10.0, 0.0]]);
+        let found = KMeans::fit_from(&x, &x, &config(2)).unwrap();
+        let assignment = found.assign(&Tensor::from_slice2(&[[1.0_f32, 2.0], [9.0, 0.0]])).unwrap();
+        assert_eq!(Vec::<i64>::try_from(assignment.labels).unwrap(), [0, 1]);
+        assert_eq!(Vec::<f64>::try_from(assignment.nearest).unwrap(), [5.0, 1.0]);
+        assert_eq!(Vec::<f64>::try_from(assignment.second).unwrap(), [85.0, 81.0]);
+    }
+
+    #[test]
+    fn survives_fewer_distinct_samples_than_clusters() {
+        let x = Tensor::ones([5, 2], (Kind::Float, Device::Cpu));
+        let found = KMeans::fit(&x, &config(3), Key::new(0)).unwrap();
+        assert!(found.inertia.abs() < 1e-9);
+        assert!(bool::try_from(found.centres.eq(1.0).all()).unwrap());
+        let one = KMeans::fit(&x.narrow(0, 0, 1), &config(1), Key::new(0)).unwrap();
+        assert_eq!(Vec::<i64>::try_from(one.labels).unwrap(), [0]);
+    }
+
+    #[test]
+    fn rejects_what_it_cannot_cluster() {
+        let x = formula(5, 3);
+        let error = KMeans::fit(&x, &config(6), Key::new(0)).unwrap_err().to_string();
+        assert_eq!(error, "clusters = 6: 1 to 5, the number of samples");
+        let error = KMeans::fit_from(&x, &formula(2, 2), &config(2)).unwrap_err().to_string();
+        assert_eq!(error, "centres: expected [2, 3], found [2, 2]");
+        let error = KMeans::fit(&(x / 0.0), &config(2), Key::new(0)).unwrap_err().to_string();
+        assert_eq!(error, "x is not finite: the first bad row is 0");
+    }
 }

@@ -268,3 +268,151 @@ fn select_with_topk(
     let indices = i64::from(u32::MAX) - (packed - &ordered * (1_i64 << 32));
     (reorder(ordered.to_kind(Kind::Int)).view_dtype(Kind::Float), indices)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// sin(0.37 i^1.5), row by row.
+    fn formula(n: i64, d: i64) -> Tensor {
+        ((Tensor::arange(n * d, (Kind::Double, Device::Cpu)).pow_tensor_scalar(1.5) * 0.37).sin())
+            .reshape([n, d])
+            .to_kind(Kind::Float)
+    }
+
+    /// All scores of a query by loops in 64 bits, sorted stably.
+    fn naive(query: &[f64], keys: &[Vec<f64>], metric: Metric) -> Vec<(usize, f64)> {
+        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+        let mut scored: Vec<(usize, f64)> = keys
+            .iter()
+            .map(|key| match metric {
+                Metric::Cosine => {
+                    let lengths = (dot(query, query) * dot(key, key)).sqrt();
+                    if lengths == 0.0 { 0.0 } else { dot(query, key) / lengths }
+                }
+                Metric::Euclidean => {
+                    query.iter().zip(key).map(|(a, b)| (a - b) * (a - b)).sum::<f64>().sqrt()
+                }
+            })
+            .enumerate()
+            .collect();
+        scored.sort_by(|a, b| match metric {
+            Metric::Cosine => b.1.total_cmp(&a.1),
+            Metric::Euclidean => a.1.total_cmp(&b.1),
+        });
+        scored
+    }
+
+    fn rows<T: selfsup_core::tch::kind::Element + Copy>(x: &Tensor) -> Vec<Vec<T>> {
+        Vec::<Vec<T>>::try_from(x).unwrap()
+    }
+
+    #[test]
+    fn agrees_with_a_loop_whatever_the_blocks() {
+        let (queries, keys) = (formula(23, 5), formula(41, 5) + 0.2);
+        let (q, k) = (rows::<f64>(&queries), rows::<f64>(&keys));
+        for metric in [Metric::Cosine, Metric::Euclidean] {
+            for (query_block, key_block) in [(1024, 4096), (7, 10), (1, 1)] {
+                let config = TopKConfig { k: 6, metric, query_block, key_block, ..Default::default() };
+                let found = top_k(&queries, &keys, &config).unwrap();
+                let (indices, scores) = (rows::<i64>(&found.indices), rows::<f64>(&found.scores));
+                for i in 0..23 {
+                    for (j, (index, score)) in naive(&q[i], &k, metric)[..6].iter().enumerate() {
+                        assert_eq!(indices[i][j], *index as i64, "{metric:?} query {i}");
+                        assert!((scores[i][j] - score).abs() < 1e-5, "{metric:?} query {i}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn leaves_a_query_out_of_its_own_neighbours() {
+        let x = formula(12, 3);
+        for key_block in [5, 4096] {
+            let config = TopKConfig {
+                k: 11,
+                self_matches: SelfMatches::Exclude,
+                query_block: 4,
+                key_block,
+                ..Default::default()
+            };
+            for (i, found) in rows::<i64>(&top_k(&x, &x, &config).unwrap().indices).into_iter().enumerate() {
+                let mut found = found;
+                found.sort_unstable();
+                assert_eq!(found, (0..12).filter(|j| *j != i as i64).collect::<Vec<_>>());
+            }
+        }
+    }
+
+    #[test]
+    fn a_zero_vector_is_equally_far_from_all() {
+        let found = top_k(
+            &Tensor::zeros([1, 2], (Kind::Float, Device::Cpu)),
+            &formula(5, 2),
+            &TopKConfig { k: 5, ..Default::default() },
+        )
+        .unwrap();
+        assert_eq!(rows::<i64>(&found.indices), [[0, 1, 2, 3, 4]]);
+        assert_eq!(rows::<f32>(&found.scores), [[0.0; 5]]);
+    }
+
+    proptest! {
+        #[test]
+        fn ties_go_to_the_lower_index(
+            keys in prop::collection::vec(prop::collection::vec(-2_i8..3, 2), 1..90),
+            query in prop::collection::vec(-2_i8..3, 2),
+            k in 1_usize..90,
+            key_block in 1_i64..100,
+        ) {
+            // Small integers have exact distances once the mean is an integer too: each key comes with its negative.
+            let keys: Vec<Vec<f64>> = keys.iter()
+                .flat_map(|key| [key.iter().map(|&v| f64::from(v)).collect(), key.iter().map(|&v| -f64::from(v)).collect()])
+                .collect();
+            let query: Vec<f64> = query.into_iter().map(f64::from).collect();
+            let k = k.min(keys.len());
+            let config = TopKConfig { k: k as i64, metric: Metric::Euclidean, key_block, ..Default::default() };
+            let found = top_k(&Tensor::from_slice2(&[&query]), &Tensor::from_slice2(&keys), &config).unwrap();
+            let expected = naive(&query, &keys, Metric::Euclidean)[..k].iter().map(|(i, _)| *i as i64).collect::<Vec<_>>();
+            prop_assert_eq!(&rows::<i64>(&found.indices)[0], &expected);
+        }
+
+        #[test]
+        fn both_ways_of_selection_agree(
+            scores in prop::collection::vec(prop::sample::select(vec![-1.5_f32, -1e-30, -0.0, 0.0, 1e-30, 0.5, 2.0]), 1..120),
+            k in 1_i64..20,
+            width in 1_usize..50,
+        ) {
+            let k = k.min(scores.len() as i64);
+            let blocks = || scores.chunks(width).enumerate()
+                .map(|(i, c)| ((i * width) as i64, Tensor::from_slice(c).unsqueeze(0)));
+            let (a, i) = select_on_cpu(blocks(), 1, k).unwrap();
+            let (b, j) = select_with_topk(blocks(), 1, k, Device::Cpu);
+            prop_assert_eq!(rows::<i64>(&i), rows::<i64>(&j));
+            prop_assert_eq!(rows::<f32>(&a), rows::<f32>(&b));
+        }
+    }
+
+    #[test]
+    fn rejects_what_it_cannot_search() {
+        let (x, y) = (formula(4, 3), formula(5, 2));
+        let search =
+            |q: &Tensor, k: &Tensor, config: TopKConfig| top_k(q, k, &config).unwrap_err().to_string();
+        assert_eq!(search(&x, &y, TopKConfig::default()), "queries: expected [_, 2], found [4, 3]");
+        let config = TopKConfig { k: 5, ..Default::default() };
+        assert_eq!(search(&x, &x, config), "k = 5: 1 to 4, the number of candidates");
+        let config = TopKConfig { k: 4, self_matches: SelfMatches::Exclude, ..Default::default() };
+        assert_eq!(search(&x, &x, config), "k = 4: 1 to 3, the number of candidates");
+        let config = TopKConfig { key_block: 0, ..Default::default() };
+        assert_eq!(search(&x, &x, config), "query_block x key_block = 1024 x 0: at least 1 x 1");
+        let _ = x.get(2).fill_(f64::NAN);
+        assert_eq!(
+            search(&formula(4, 3), &x, TopKConfig::default()),
+            "keys is not finite: the first bad row is 2"
+        );
+        let huge = formula(4, 3) * 1e30;
+        let config = TopKConfig { metric: Metric::Euclidean, ..Default::default() };
+        assert!(search(&huge, &huge, config).contains("below 1e18"));
+    }
+}
