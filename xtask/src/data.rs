@@ -1,5 +1,7 @@
 //! `cargo xtask data`: named data sets into the cache.
 
+use std::io::{self, Write};
+
 use anyhow::{Result, bail};
 
 #[derive(clap::Args)]
@@ -23,11 +25,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 }
 
 fn list() -> Result<()> {
+    let mut out = io::stdout().lock();
     for set in selfsup_fetch::sets() {
-        println!("{:<14} {}", set.name, set.about);
         let place = selfsup_fetch::cached(set)?
             .map_or("not fetched yet".to_string(), |folder| folder.display().to_string());
-        println!("{:<14} licence: {}; {place}", "", set.licence);
+        writeln!(out, "{:<14} {}\n{:<14} licence: {}; {place}", set.name, set.about, "", set.licence)?;
     }
     Ok(())
 }

@@ -1,14 +1,15 @@
 //! `cargo xtask demo`: from images to a report of what was learned, with the program as a user runs it.
 
+use std::env;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::run::{cargo, root, stage};
+use crate::run::{cargo, find_libtorch, root, stage};
 use crate::setup;
 
 const RECIPE: &str = "simclr-fashion-mnist";
@@ -38,13 +39,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     eprintln!("    data: {}", images.display());
 
     let began = Instant::now();
-    let mut run = "runs/demo".to_string();
-    if arguments.smoke {
-        run += "-smoke";
-    }
-    if let Some(seed) = arguments.seed {
-        run += &format!("-seed{seed}");
-    }
+    let kind = if arguments.smoke { "-smoke" } else { "" };
+    let seed = arguments.seed.map_or(String::new(), |seed| format!("-seed{seed}"));
+    let run = format!("runs/demo{kind}{seed}");
     let folder = root().join(&run);
     if folder.join("exported/model.safetensors").is_file() {
         eprintln!("==> pretraining is done already (delete {run} to repeat it)");
@@ -75,6 +72,7 @@ fn program(arguments: &[&str]) -> Command {
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), std::path::PathBuf::from);
     let mut command = Command::new(root().join(target).join("release/selfsup"));
     command.args(arguments).current_dir(root());
+    find_libtorch(&mut command);
     command
 }
 
@@ -86,17 +84,15 @@ fn table(report: &Path) -> Result<String> {
     let mut lines =
         vec![format!("{:<22}{:>16}{:>16}{:>16}", "features", "linear", "10 labels/class", "k-NN")];
     for (key, name) in [("trained", "pretrained"), ("untrained", "untrained encoder"), ("pixels", "pixels")] {
-        let mut line = format!("{name:<22}");
-        for probe in ["linear", "few10", "knn"] {
+        let cells = ["linear", "few10", "knn"].map(|probe| {
             let score = &report["scores"][key][probe];
-            let cell = match (score["mean"].as_f64(), score["std"].as_f64(), score["n"].as_u64()) {
+            match (score["mean"].as_f64(), score["std"].as_f64(), score["n"].as_u64()) {
                 (Some(mean), Some(std), Some(n)) if n > 1 => format!("{mean:.3} ± {std:.3}"),
                 (Some(mean), ..) => format!("{mean:.3}"),
                 _ => "-".to_string(),
-            };
-            line += &format!("{cell:>16}");
-        }
-        lines.push(line);
+            }
+        });
+        lines.push(format!("{name:<22}{:>16}{:>16}{:>16}", cells[0], cells[1], cells[2]));
     }
     Ok(lines.join("\n"))
 }

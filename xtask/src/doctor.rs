@@ -2,10 +2,12 @@
 
 use std::env;
 use std::fs;
+use std::io::{self, Write};
 use std::path::Path;
 use std::thread;
 
 use anyhow::{Result, bail};
+use selfsup_fetch::python;
 use serde_json::json;
 
 use crate::libtorch::VERSION;
@@ -34,12 +36,13 @@ struct Finding {
 pub fn run(arguments: &Arguments) -> Result<()> {
     let findings = findings();
     let missing = findings.iter().filter(|finding| finding.needed && finding.found.is_err()).count();
+    let mut out = io::stdout().lock();
     if arguments.json {
         let list: Vec<_> = findings.iter().map(Finding::to_json).collect();
-        println!("{:#}", json!({ "ok": missing == 0, "findings": list }));
+        writeln!(out, "{:#}", json!({ "ok": missing == 0, "findings": list }))?;
     } else {
         for finding in &findings {
-            println!("{finding}");
+            writeln!(out, "{finding}")?;
         }
     }
     if missing > 0 {
@@ -59,11 +62,11 @@ fn findings() -> Vec<Finding> {
         needed("C++ compiler", compiler().ok_or("install g++ or clang++, or set CXX")),
         needed(
             "python3",
-            version("python3", "--version").ok_or("install Python 3: libtorch comes by its pip"),
+            version(python(), "--version").ok_or("install Python 3: libtorch comes by its pip"),
         ),
         needed(
             "pip",
-            output("python3", &["-m", "pip", "--version"]).ok_or("install pip (on Debian: python3-pip)"),
+            output(python(), &["-m", "pip", "--version"]).ok_or("install pip (on Debian: python3-pip)"),
         ),
         needed("libtorch", libtorch()),
         needed("libtorch loads", loads()),
@@ -136,7 +139,7 @@ fn loads() -> Result<String, &'static str> {
     let library = if cfg!(target_os = "macos") { "libtorch_cpu.dylib" } else { "libtorch_cpu.so" };
     let program = "import ctypes, sys; ctypes.CDLL(sys.argv[1])";
     let path = link_path().join("lib").join(library);
-    match output("python3", &["-c", program, &path.display().to_string()]) {
+    match output(python(), &["-c", program, &path.display().to_string()]) {
         Some(_) => Ok(library.to_string()),
         None => {
             Err("`ldd .libtorch/lib/libtorch_cpu.so` names what it lacks; `cargo xtask setup` gets it anew")

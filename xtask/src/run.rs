@@ -35,7 +35,22 @@ pub fn cargo(arguments: &[&str]) -> Command {
     if user_libtorch().is_none() {
         command.env_remove("LIBTORCH");
     }
+    find_libtorch(&mut command);
     command
+}
+
+/// Lets programs find libtorch when the user keeps the target folder elsewhere, where their relative rpath leads nowhere.
+pub fn find_libtorch(command: &mut Command) {
+    if env::var_os("CARGO_TARGET_DIR").is_none() {
+        return;
+    }
+    let name = if cfg!(target_os = "macos") { "DYLD_LIBRARY_PATH" } else { "LD_LIBRARY_PATH" };
+    let before = env::var_os(name).unwrap_or_default();
+    let paths = [root().join(".libtorch/lib")].into_iter().chain(env::split_paths(&before));
+    // A path with a colon cannot be joined; then the rpath has to do.
+    if let Ok(paths) = env::join_paths(paths.filter(|path| !path.as_os_str().is_empty())) {
+        command.env(name, paths);
+    }
 }
 
 /// `LIBTORCH` as the user set it, rather than `.cargo/config.toml`.

@@ -76,7 +76,7 @@ pub enum Error {
     },
     /// A file is not the one that was recorded.
     #[error(
-        "{file} has the SHA-256 {found} where {expected} was recorded: the source holds another version or was damaged on its way; delete it and try again, or name a mirror that is up to date"
+        "{file} has the SHA-256 {found} where {expected} was recorded: it is another version, or it was damaged"
     )]
     Checksum {
         /// The file or folder, by its name in the set.
@@ -110,5 +110,5 @@ impl Error {
 }
 
 fn list(attempts: &[(String, Error)]) -> String {
-    attempts.iter().map(|(source, error)| format!("\n  - {source}: {error}")).collect()
+    attempts.iter().fold(String::new(), |list, (source, error)| list + &format!("\n  - {source}: {error}"))
 }

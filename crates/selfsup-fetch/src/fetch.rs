@@ -50,7 +50,7 @@ pub(crate) fn fetch_into(cache: &Path, set: &Set) -> Result<PathBuf> {
         match adopt(set, &folder) {
             Ok(()) => return Ok(folder),
             Err(error) => {
-                say(&format!("{} is not usable as it is ({error}): fetching it again", folder.display()))
+                say(&format!("{} is not usable as it is ({error}): fetching it again", folder.display()));
             }
         }
     }

@@ -36,4 +36,5 @@ mod web;
 pub use cache::cache_dir;
 pub use error::{Error, Result};
 pub use fetch::{cached, fetch};
+pub use packages::python;
 pub use set::{Item, Part, Set, Source, find, sets};

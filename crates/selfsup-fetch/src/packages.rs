@@ -90,11 +90,13 @@ pub(crate) fn only_file(folder: &Path) -> Result<PathBuf> {
     }
 }
 
-/// The name under which Python 3 runs here.
-fn python() -> &'static str {
-    let runs =
-        |name: &str| Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success());
-    if !runs("python3") && runs("python") { "python" } else { "python3" }
+/// The name under which Python 3 runs here: `python3`, or `python` where only that one does.
+pub fn python() -> &'static str {
+    let is_python_3 = |name: &str| {
+        let check = "import sys; sys.exit(sys.version_info < (3,))";
+        Command::new(name).args(["-c", check]).output().is_ok_and(|output| output.status.success())
+    };
+    if !is_python_3("python3") && is_python_3("python") { "python" } else { "python3" }
 }
 
 /// Runs a package manager. Its own progress is shown on a terminal, and how much has arrived in `folder` elsewhere.

@@ -268,7 +268,7 @@ fn plain_path(raw: &str) -> Option<String> {
 }
 
 fn is_gzip(path: &str) -> bool {
-    path.ends_with(".gz")
+    Path::new(path).extension().is_some_and(|ending| ending == "gz")
 }
 
 /// Moves the files of one finished unpacking into the folder of the whole set.

@@ -110,8 +110,11 @@ mod tests {
     use std::net::TcpListener;
     use std::thread;
 
-    /// A server on the loopback that answers each request in turn with what `answer` makes of its Range header.
-    fn serve(answers: Vec<Box<dyn Fn(Option<u64>) -> Vec<u8> + Send>>) -> String {
+    /// What a server answers to a request, given where its Range header begins.
+    type Answer = Box<dyn Fn(Option<u64>) -> Vec<u8> + Send>;
+
+    /// A server on the loopback that gives one answer to each request, in turn.
+    fn serve(answers: Vec<Answer>) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}/file.bin", listener.local_addr().unwrap());
         thread::spawn(move || {
