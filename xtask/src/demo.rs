@@ -67,9 +67,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 }
 
 fn program(arguments: &[&str]) -> Command {
-    // cargo knows where its target folder lies, and the program's rpath is relative to it.
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), std::path::PathBuf::from);
+    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
     let mut command = Command::new(root().join(target).join("release/selfsup"));
     command.args(arguments).current_dir(root());
     find_libtorch(&mut command);
