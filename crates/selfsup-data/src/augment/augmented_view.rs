@@ -229,3 +229,108 @@ impl Augment<Image> for AugmentedView {
         self.show(&image, &params)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::augment::color_jitter::Change;
+    use crate::augment::reference::{assert_equals, picture};
+    use selfsup_core::Key;
+
+    fn config(channels: usize) -> ViewConfig {
+        ViewConfig {
+            size: 8,
+            mean: vec![0.485, 0.456, 0.406][..channels].to_vec(),
+            std: vec![0.229, 0.224, 0.225][..channels].to_vec(),
+            ..ViewConfig::default()
+        }
+    }
+
+    fn params() -> ViewParams {
+        ViewParams {
+            crop: CropBox { top: 1, left: 2, height: 9, width: 13 },
+            flip: Flip { horizontal: true, vertical: false },
+            jitter: Some(Jitter {
+                order: [Change::Hue, Change::Contrast, Change::Brightness, Change::Saturation],
+                brightness: 1.3,
+                contrast: 0.6,
+                saturation: 0.5,
+                hue: 0.08,
+            }),
+            grayscale: false,
+            blur: Some(0.9),
+            solarize: true,
+        }
+    }
+
+    #[test]
+    fn a_view_with_given_parameters_equals_torchvision_step_by_step() {
+        // y = F.horizontal_flip(F.resized_crop(image(3), 1, 2, 9, 13, [8, 8], antialias=True))
+        // y = F.adjust_saturation(F.adjust_brightness(F.adjust_contrast(F.adjust_hue(y, 0.08), 0.6), 1.3), 0.5)
+        // y = F.solarize(F.gaussian_blur(y, [3, 3], [0.9, 0.9]), 0.5)
+        // reference(F.normalize(y, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])), then all of it for image(1)
+        let first = [-0.53382, -0.32384, -0.48797, -0.93736, -0.54654, -0.25356, -0.80451, -1.23702];
+        assert_equals(&normalized(3), first, -87.187, -7.8417);
+        let first = [-0.37359, -0.02581, -0.63797, -1.44369, -1.95429, -2.06385, -1.78959, -1.57949];
+        assert_equals(&normalized(1), first, -76.506, -3.1865);
+    }
+
+    /// The normalised view in the order channel, row, column, as torchvision has it.
+    fn normalized(channels: usize) -> Planes {
+        let view = AugmentedView::new(config(channels), channels).unwrap();
+        let mut planes = view.show(&picture(channels), &params()).unwrap();
+        let mut out = vec![0.0; planes.values.len()];
+        view.normalize.write(&planes, &mut out);
+        for (i, v) in out.iter().enumerate() {
+            planes.values[i % channels * 64 + i / channels] = *v;
+        }
+        planes
+    }
+
+    #[test]
+    fn writing_is_drawing_then_showing() {
+        let view =
+            AugmentedView::new(ViewConfig { mean: vec![0.0], std: vec![1.0], ..config(1) }, 1).unwrap();
+        let (image, mut scratch) = (picture(1), Scratch::default());
+        for sample in 0..20 {
+            let key = Key::new(9).with(sample);
+            let mut out = vec![0.0; 64];
+            view.write(&image, &mut key.rng(), &mut scratch, &mut out).unwrap();
+            let params = view.draw(12, 16, &mut key.rng());
+            assert_eq!(out, view.show(&image, &params).unwrap().values);
+        }
+    }
+
+    #[test]
+    fn parameters_are_described_and_stored() {
+        let expected =
+            "crop 13x9+2+1 flip bright 1.30 contrast 0.60 saturation 0.50 hue 0.08 blur 0.90 solarize";
+        assert_eq!(params().describe(), expected);
+        let text = serde_json::to_string(&params()).unwrap();
+        assert_eq!(serde_json::from_str::<ViewParams>(&text).unwrap(), params());
+    }
+
+    #[test]
+    fn configurations_are_read_with_defaults_and_unknown_fields_are_refused() {
+        let text = r#"{"size": 20, "scale": [0.2, 1.0], "jitter": {"hue": 0.1}, "blur": {"p": 0.0}}"#;
+        let config: ViewConfig = serde_json::from_str(text).unwrap();
+        assert_eq!((config.size, config.jitter.hue, config.jitter.contrast), (20, 0.1, 0.8));
+        let error = serde_json::from_str::<ViewConfig>(r#"{"sizes": 20}"#).unwrap_err().to_string();
+        assert!(error.contains("unknown field `sizes`"), "{error}");
+    }
+
+    #[test]
+    fn refuses_what_cannot_work() {
+        let message = |config, channels| AugmentedView::new(config, channels).unwrap_err().to_string();
+        assert_eq!(message(ViewConfig { size: 0, ..config(3) }, 3), "size = [0, 0]: at least 1 pixel");
+        assert_eq!(
+            message(ViewConfig { flip: 1.5, ..config(3) }, 3),
+            "flip = 1.5: a probability from 0 to 1"
+        );
+        assert_eq!(message(config(3), 1), "mean = 3 values: one value, or 1, one a channel");
+        assert_eq!(message(config(3), 4), "channels = 4: 1 or 3");
+        let view = AugmentedView::new(config(3), 3).unwrap();
+        let error = view.show(&picture(1), &params()).unwrap_err().to_string();
+        assert!(error.contains("expected 3 channels") && error.ends_with("Image(12 x 16 x 1)"), "{error}");
+    }
+}

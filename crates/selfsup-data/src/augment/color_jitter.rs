@@ -207,3 +207,95 @@ impl Augment<Planes> for ColorJitter {
         Ok(planes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::augment::reference::{assert_equals, distance_from_uniform, picture};
+    use selfsup_core::Key;
+    use std::collections::HashMap;
+
+    fn changed(channels: usize, change: fn(&mut Planes, f32), factor: f32) -> Planes {
+        let mut planes = Planes::from_image(&picture(channels));
+        change(&mut planes, factor);
+        planes
+    }
+
+    #[test]
+    fn brightness_and_contrast_are_those_of_torchvision() {
+        // reference(F.adjust_brightness(image(3), 1.4)), F.adjust_contrast(image(3), 1.7) and 0.3; then of image(1).
+        let first = [0.70275, 1.0, 1.0, 0.57098, 0.02745, 0.23059, 0.95529, 1.0];
+        assert_equals(&changed(3, brightness, 1.4), first, 349.878, 0.5212);
+        let first = [0.50295, 1.0, 1.0, 0.34295, 0.0, 0.0, 0.80962, 1.0];
+        assert_equals(&changed(3, contrast, 1.7), first, 287.695, 0.3698);
+        let first = [0.50097, 0.63509, 0.61979, 0.47273, 0.35626, 0.39979, 0.55509, 0.65038];
+        assert_equals(&changed(3, contrast, 0.3), first, 288.31, 0.4688);
+        let first = [0.70275, 0.95529, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0];
+        assert_equals(&changed(1, brightness, 1.4), first, 118.247, 8.7293);
+        let first = [0.49761, 0.80428, 1.0, 1.0, 1.0, 1.0, 1.0, 0.93761];
+        assert_equals(&changed(1, contrast, 1.7), first, 97.183, 7.1262);
+    }
+
+    #[test]
+    fn saturation_and_hue_are_those_of_torchvision_and_leave_grey_alone() {
+        // reference(F.adjust_saturation(image(3), 1.6)), F.adjust_hue(image(3), 0.13) and -0.4
+        let first = [0.41566, 0.93036, 0.96736, 0.48983, 0.02272, 0.0864, 0.60891, 1.0];
+        assert_equals(&changed(3, saturation, 1.6), first, 288.255, 0.5052);
+        let first = [0.58157, 0.94902, 0.79671, 0.33875, 0.0549, 0.2709, 0.73349, 0.94008];
+        assert_equals(&changed(3, hue, 0.13), first, 288.589, 0.1951);
+        let first = [0.81569, 0.99608, 0.63843, 0.11137, 0.00863, 0.45647, 0.94588, 0.93961];
+        assert_equals(&changed(3, hue, -0.4), first, 288.47, 0.3648);
+        let grey = Planes::from_image(&picture(1));
+        assert_eq!(changed(1, saturation, 1.6), grey);
+        assert_eq!(changed(1, hue, 0.13), grey);
+    }
+
+    #[test]
+    fn hue_turns_by_whole_thirds_exchange_the_channels() {
+        let planes = Planes::from_image(&picture(3));
+        let third = changed(3, hue, 1.0 / 3.0);
+        let area = 12 * 16;
+        // Red becomes green, green blue, blue red.
+        for (i, v) in planes.values.iter().enumerate() {
+            assert!((third.values[(i + area) % (3 * area)] - v).abs() < 1e-5);
+        }
+    }
+
+    #[test]
+    fn draws_have_the_stated_distribution() {
+        let config = ColorJitter { brightness: 0.4, contrast: 1.5, saturation: 0.2, hue: 0.1, p: 0.8 };
+        let n = 20_000;
+        let drawn: Vec<Jitter> = (0..n).filter_map(|i| config.draw(&mut Key::new(3).with(i).rng())).collect();
+        let expected = 0.8 * n as f64;
+        assert!((drawn.len() as f64 - expected).abs() < 5.0 * (expected * 0.2).sqrt(), "{}", drawn.len());
+        let column = |f: fn(&Jitter) -> f32| drawn.iter().map(|j| f64::from(f(j))).collect::<Vec<_>>();
+        assert!(distance_from_uniform(column(|j| j.brightness), 0.6, 1.4) < 1.95);
+        assert!(distance_from_uniform(column(|j| j.contrast), 0.0, 2.5) < 1.95);
+        assert!(distance_from_uniform(column(|j| j.saturation), 0.8, 1.2) < 1.95);
+        assert!(distance_from_uniform(column(|j| j.hue), -0.1, 0.1) < 1.95);
+        // All 24 orders are equally likely: chi-square with 23 degrees of freedom.
+        let mut orders = HashMap::new();
+        for jitter in &drawn {
+            *orders.entry(format!("{:?}", jitter.order)).or_insert(0.0) += 1.0;
+        }
+        let each = drawn.len() as f64 / 24.0;
+        let chi: f64 = orders.values().map(|c: &f64| (c - each).powi(2) / each).sum();
+        assert!(orders.len() == 24 && chi < 58.0, "{chi}");
+    }
+
+    #[test]
+    fn strengths_of_zero_change_nothing() {
+        let config = ColorJitter { brightness: 0.0, contrast: 0.0, saturation: 0.0, hue: 0.0, p: 1.0 };
+        let planes = Planes::from_image(&picture(3));
+        assert_eq!(Augment::apply(&config, planes.clone(), &mut Key::new(0).rng()).unwrap(), planes);
+    }
+
+    #[test]
+    fn refuses_strengths_that_make_no_sense() {
+        let message = |config: ColorJitter| config.check().unwrap_err().to_string();
+        let error = message(ColorJitter { hue: 0.6, ..ColorJitter::default() });
+        assert_eq!(error, "jitter.hue = 0.6: a number from 0 to 0.5");
+        let error = message(ColorJitter { contrast: -0.1, ..ColorJitter::default() });
+        assert_eq!(error, "jitter.contrast = -0.1: a number of at least 0");
+    }
+}

@@ -49,3 +49,32 @@ impl Augment<Planes> for RandomFlip {
         Ok(planes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::augment::reference::{assert_equals, picture};
+    use selfsup_core::Key;
+
+    #[test]
+    fn mirrors_as_torchvision_does() {
+        // reference(F.vertical_flip(F.horizontal_flip(image(3))))
+        let mut planes = Planes::from_image(&picture(3));
+        let original = planes.clone();
+        let both = Flip { horizontal: true, vertical: true };
+        both.apply(&mut planes);
+        let first = [0.0, 0.29804, 0.81961, 0.98431, 0.61176, 0.11373, 0.04314, 0.48235];
+        assert_equals(&planes, first, 288.302, 0.7553);
+        both.apply(&mut planes);
+        assert_eq!(planes, original);
+    }
+
+    #[test]
+    fn happens_with_its_probability() {
+        let flip = RandomFlip { horizontal: 0.3, vertical: 1.0 };
+        let drawn: Vec<Flip> = (0..10_000).map(|i| flip.draw(&mut Key::new(0).with(i).rng())).collect();
+        let count = drawn.iter().filter(|f| f.horizontal).count() as f64;
+        assert!((count - 3000.0).abs() < 5.0 * (10_000.0 * 0.3 * 0.7_f64).sqrt(), "{count}");
+        assert!(drawn.iter().all(|f| f.vertical));
+    }
+}

@@ -134,3 +134,51 @@ impl Augment<Planes> for GaussianBlur {
         Ok(planes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::augment::reference::{assert_equals, distance_from_uniform, picture};
+    use selfsup_core::Key;
+
+    #[test]
+    fn equals_torchvision() {
+        // reference(F.gaussian_blur(image(3), [5, 5], [1.3, 1.3])), then of image(1)
+        let mut planes = Planes::from_image(&picture(3));
+        gaussian_blur(&mut planes, 5, 1.3).unwrap();
+        let first = [0.50465, 0.56454, 0.64578, 0.60349, 0.44632, 0.34882, 0.41931, 0.57948];
+        assert_equals(&planes, first, 287.764, 0.5318);
+        let mut planes = Planes::from_image(&picture(1));
+        gaussian_blur(&mut planes, 5, 1.3).unwrap();
+        let first = [0.50249, 0.5558, 0.68112, 0.81495, 0.90632, 0.94275, 0.91924, 0.83905];
+        assert_equals(&planes, first, 97.991, 7.9916);
+    }
+
+    #[test]
+    fn the_kernel_is_a_tenth_of_the_picture_and_odd() {
+        let blur = GaussianBlur::default();
+        assert_eq!(blur.kernel([224, 224]).unwrap(), 23);
+        assert_eq!(blur.kernel([96, 128]).unwrap(), 9);
+        assert_eq!(blur.kernel([32, 32]).unwrap(), 3);
+        assert_eq!(blur.kernel([1, 9]).unwrap(), 1);
+        let message = |kernel, size| {
+            let blur = GaussianBlur { kernel: Some(kernel), ..GaussianBlur::default() };
+            blur.kernel(size).unwrap_err().to_string()
+        };
+        assert_eq!(message(4, [8, 8]), "blur.kernel = 4: an odd number of pixels, at most 15 for 8 x 8");
+        assert_eq!(message(17, [8, 8]), "blur.kernel = 17: an odd number of pixels, at most 15 for 8 x 8");
+        let mut planes = Planes::from_image(&picture(1));
+        assert!(gaussian_blur(&mut planes, 23, 1.0).is_ok());
+        assert!(gaussian_blur(&mut planes, 25, 1.0).is_err());
+        assert!(gaussian_blur(&mut planes, 3, 0.0).is_err());
+    }
+
+    #[test]
+    fn sigma_has_the_stated_distribution() {
+        let blur = GaussianBlur::default();
+        let drawn: Vec<f64> =
+            (0..20_000).filter_map(|i| blur.draw(&mut Key::new(4).with(i).rng())).map(f64::from).collect();
+        assert!((drawn.len() as f64 - 10_000.0).abs() < 5.0 * 5000_f64.sqrt());
+        assert!(distance_from_uniform(drawn, 0.1, 2.0) < 1.95);
+    }
+}

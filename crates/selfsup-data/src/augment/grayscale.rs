@@ -32,3 +32,21 @@ impl Augment<Planes> for RandomGrayscale {
         Ok(planes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::augment::reference::{assert_equals, picture};
+
+    #[test]
+    fn equals_torchvision_and_leaves_grey_alone() {
+        // reference(F.rgb_to_grayscale(image(3), 3))
+        let mut planes = Planes::from_image(&picture(3));
+        grayscale(&mut planes);
+        let first = [0.6458, 0.98012, 0.78251, 0.2712, 0.01442, 0.29521, 0.80476, 0.97677];
+        assert_equals(&planes, first, 288.314, 0.294);
+        let mut grey = Planes::from_image(&picture(1));
+        grayscale(&mut grey);
+        assert_eq!(grey, Planes::from_image(&picture(1)));
+    }
+}

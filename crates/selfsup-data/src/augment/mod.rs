@@ -24,6 +24,8 @@ mod multi_view;
 mod padded_crop;
 mod plain_view;
 mod planes;
+#[cfg(test)]
+mod reference;
 mod resample;
 mod resized_crop;
 mod solarize;

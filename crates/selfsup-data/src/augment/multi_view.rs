@@ -26,3 +26,18 @@ pub fn multi_crop(kinds: &[(ViewConfig, usize)], channels: usize) -> Result<Vec<
     }
     Ok(views)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn multi_crop_has_large_and_small_views_in_order() {
+        let large = ViewConfig { size: 32, scale: [0.14, 1.0], ..ViewConfig::default() };
+        let small = ViewConfig { size: 16, scale: [0.05, 0.14], ..ViewConfig::default() };
+        let views = multi_crop(&[(large.clone(), 2), (small, 4)], 3).unwrap();
+        let sides: Vec<usize> = views.iter().map(|view| view.shape()[0]).collect();
+        assert_eq!(sides, [32, 32, 16, 16, 16, 16]);
+        assert_eq!(two_views(&large, 1).unwrap().len(), 2);
+    }
+}

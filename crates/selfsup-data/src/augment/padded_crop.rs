@@ -96,3 +96,60 @@ impl Augment<Image> for RandomCrop {
         Ok(self.cut(&image, start))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::augment::reference::{assert_equals, picture};
+    use proptest::prelude::*;
+    use selfsup_core::Key;
+
+    fn crop(fill: Padding) -> RandomCrop {
+        RandomCrop { size: [12, 14], padding: 2, fill }
+    }
+
+    #[test]
+    fn pads_as_torchvision_does() {
+        // reference(F.crop(F.pad(image(3), [2, 2, 2, 2], padding_mode="reflect"), 1, 3, 12, 14)), then without a mode.
+        let first = [0.5098, 0.95294, 0.8902, 0.39608, 0.01569, 0.17255, 0.69412, 1.0];
+        assert_equals(&crop(Padding::Reflect).cut(&picture(3), [1, 3]), first, 254.804, 1.4573);
+        assert_equals(&crop(Padding::Zero).cut(&picture(3), [1, 3]), [0.0; 8], 231.176, -5.2606);
+    }
+
+    #[test]
+    fn every_place_is_equally_likely() {
+        // 5 x 7 places, 35,000 draws: chi-square with 34 degrees of freedom stays below 75 in all but 1 of 10,000.
+        let mut counts = [[0.0_f64; 7]; 5];
+        for i in 0..35_000 {
+            let [top, left] = crop(Padding::Zero).draw(12, 16, &mut Key::new(0).with(i).rng()).unwrap();
+            counts[top][left] += 1.0;
+        }
+        let chi: f64 = counts.iter().flatten().map(|c| (c - 1000.0).powi(2) / 1000.0).sum();
+        assert!(chi < 75.0, "{chi}");
+    }
+
+    #[test]
+    fn refuses_an_image_smaller_than_the_window() {
+        let mut rng = Key::new(0).rng();
+        let error = crop(Padding::Zero).draw(7, 16, &mut rng).unwrap_err().to_string();
+        assert_eq!(error, "image: expected at least [12, 14] pixels with a border of 2, found 7 x 16 pixels");
+        let wide = RandomCrop { size: [2, 2], padding: 5, fill: Padding::Reflect };
+        assert!(wide.draw(5, 8, &mut rng).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_draw_leaves_the_padded_image(
+            height in 1_usize..20, width in 1_usize..20, side in 1_usize..30, padding in 0_usize..12,
+            reflect: bool, seed: u64,
+        ) {
+            let fill = if reflect { Padding::Reflect } else { Padding::Zero };
+            let crop = RandomCrop { size: [side, side], padding, fill };
+            if let Ok(start) = crop.draw(height, width, &mut Key::new(seed).rng()) {
+                let image = Image::new(vec![255; height * width], [height, width, 1]).unwrap();
+                let out = crop.cut(&image, start);
+                prop_assert!(!reflect || out.values.iter().all(|&v| v == 1.0));
+            }
+        }
+    }
+}

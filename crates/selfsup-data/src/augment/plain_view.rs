@@ -120,3 +120,33 @@ impl View for PlainView {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::augment::reference::{assert_equals, picture};
+
+    #[test]
+    fn equals_torchvisions_resize_and_center_crop() {
+        // reference(F.center_crop(F.resize(image(3), 8), 6))
+        let config = PlainConfig { size: 6, resize: Some(8), ..PlainConfig::default() };
+        let planes = PlainView::new(config, 3).unwrap().show(&picture(3)).unwrap();
+        let first = [0.78061, 0.3398, 0.30053, 0.74538, 0.59872, 0.20011, 0.60735, 0.75402];
+        assert_equals(&planes, first, 54.505, 1.0763);
+    }
+
+    #[test]
+    fn a_square_image_of_the_right_size_passes_unchanged() {
+        let image = Image::new((0..64).collect(), [8, 8, 1]).unwrap();
+        let view =
+            PlainView::new(PlainConfig { size: 8, resize: None, ..PlainConfig::default() }, 1).unwrap();
+        assert_eq!(view.show(&image).unwrap().to_image().unwrap(), image);
+    }
+
+    #[test]
+    fn refuses_a_crop_larger_than_the_resized_image() {
+        let config = PlainConfig { size: 8, resize: Some(6), ..PlainConfig::default() };
+        let error = PlainView::new(config, 1).unwrap_err().to_string();
+        assert_eq!(error, "resize = 6: at least size = 8");
+    }
+}

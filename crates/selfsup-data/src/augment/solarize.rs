@@ -54,3 +54,24 @@ impl Augment<Planes> for Solarize {
         Ok(planes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::augment::reference::{assert_equals, picture};
+
+    #[test]
+    fn equals_torchvision() {
+        // reference(F.solarize(image(3), 0.5))
+        let mut planes = Planes::from_image(&picture(3));
+        solarize(&mut planes, 0.5);
+        let first = [0.49804, 0.05098, 0.10196, 0.40784, 0.01961, 0.16471, 0.31765, 0.0];
+        assert_equals(&planes, first, 104.549, 0.2332);
+    }
+
+    #[test]
+    fn refuses_a_threshold_in_bytes() {
+        let error = Solarize { threshold: 128.0, p: 0.2 }.check().unwrap_err().to_string();
+        assert_eq!(error, "solarize.threshold = 128: a number from 0 to 1");
+    }
+}
