@@ -96,3 +96,136 @@ fn jpeg_is_whole(bytes: &[u8]) -> bool {
         (_, None) => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image::{ExtendedColorType, ImageFormat};
+    use std::path::PathBuf;
+
+    fn save(
+        folder: &Path,
+        name: &str,
+        pixels: &[u8],
+        [height, width]: [u32; 2],
+        color: ExtendedColorType,
+    ) -> PathBuf {
+        let path = folder.join(name);
+        let format = ImageFormat::from_path(&path).unwrap();
+        image::save_buffer_with_format(&path, pixels, width, height, color, format).unwrap();
+        path
+    }
+
+    fn read(path: &Path) -> Image {
+        decode(path, DecodeLimits::default()).unwrap()
+    }
+
+    fn message(path: &Path) -> String {
+        decode(path, DecodeLimits::default()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn lossless_formats_give_their_pixels() {
+        let folder = tempfile::tempdir().unwrap();
+        let pixels: Vec<u8> = (0..2 * 3 * 3).map(|i| i * 13).collect();
+        for name in ["a.png", "a.bmp", "a.webp"] {
+            let image = read(&save(folder.path(), name, &pixels, [2, 3], ExtendedColorType::Rgb8));
+            assert_eq!((image.height(), image.width(), image.pixels()), (2, 3, &pixels[..]), "{name}");
+        }
+        let grey = read(&save(folder.path(), "g.png", &pixels[..6], [2, 3], ExtendedColorType::L8));
+        assert_eq!((grey.channels(), grey.pixels()), (1, &pixels[..6]));
+    }
+
+    #[test]
+    fn alpha_is_dropped_and_16_bits_become_8() {
+        let folder = tempfile::tempdir().unwrap();
+        let path =
+            save(folder.path(), "a.png", &[10, 20, 30, 0, 40, 50, 60, 255], [1, 2], ExtendedColorType::Rgba8);
+        assert_eq!(read(&path).pixels(), [10, 20, 30, 40, 50, 60]);
+        let path = save(folder.path(), "la.png", &[10, 0, 200, 9], [1, 2], ExtendedColorType::La8);
+        assert_eq!(read(&path), Image::new(vec![10, 200], [1, 2, 1]).unwrap());
+        let deep: Vec<u8> = [0_u16, 257 * 100, 65535].iter().flat_map(|v| v.to_ne_bytes()).collect();
+        let path = save(folder.path(), "deep.png", &deep, [1, 3], ExtendedColorType::L16);
+        assert_eq!(read(&path).pixels(), [0, 100, 255]);
+    }
+
+    #[test]
+    fn cmyk_becomes_colour() {
+        // >>> Image.new("CMYK", (8, 8), (51, 102, 153, 10)).save("cmyk.jpg", quality=95, optimize=True)
+        // >>> Image.open("cmyk.jpg").convert("RGB").getpixel((3, 3))
+        let image = read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/dataset/fixtures/cmyk.jpg"));
+        assert_eq!((image.height(), image.width(), image.channels()), (8, 8, 3));
+        for (found, expected) in
+            image.pixels().chunks_exact(3).flat_map(<[u8]>::iter).zip([196, 147, 98].iter().cycle())
+        {
+            assert!(found.abs_diff(*expected) <= 2, "{:?}", &image.pixels()[..3]);
+        }
+    }
+
+    #[test]
+    fn the_picture_is_turned_as_exif_says() {
+        let folder = tempfile::tempdir().unwrap();
+        // Left half black, right half white; orientation 6 is "turn by 90 degrees clockwise to see it".
+        let pixels: Vec<u8> = (0..16 * 32).map(|i| if i % 32 < 16 { 0 } else { 255 }).collect();
+        let path = save(folder.path(), "a.jpg", &pixels, [16, 32], ExtendedColorType::L8);
+        let plain = std::fs::read(&path).unwrap();
+        assert_eq!((read(&path).height(), read(&path).width()), (16, 32));
+        // One TIFF entry: tag 0x112, type 3 (short), 1 value, 6.
+        let mut exif = b"Exif\0\0MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0".to_vec();
+        let mut turned = vec![0xff, 0xd8, 0xff, 0xe1, 0, exif.len() as u8 + 2];
+        turned.append(&mut exif);
+        turned.extend(&plain[2..]);
+        std::fs::write(&path, turned).unwrap();
+        let image = read(&path);
+        assert_eq!((image.height(), image.width()), (32, 16));
+        assert!(image.pixels()[8] < 20 && image.pixels()[31 * 16 + 8] > 235);
+    }
+
+    #[test]
+    fn the_contents_tell_the_format_and_not_the_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let png = save(folder.path(), "a.png", &[1, 2, 3], [1, 1], ExtendedColorType::Rgb8);
+        let path = folder.path().join("a.jpg");
+        std::fs::rename(png, &path).unwrap();
+        assert_eq!(read(&path).pixels(), [1, 2, 3]);
+    }
+
+    #[test]
+    fn truncated_files_are_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let pixels: Vec<u8> = (0..64 * 64 * 3_u32).map(|i| (i * i % 251) as u8).collect();
+        for name in ["a.png", "a.jpg", "a.bmp", "a.webp"] {
+            let path = save(folder.path(), name, &pixels, [64, 64], ExtendedColorType::Rgb8);
+            let bytes = std::fs::read(&path).unwrap();
+            assert_eq!(read(&path).height(), 64);
+            for length in [1, bytes.len() / 10, bytes.len() / 2, bytes.len() - 20] {
+                std::fs::write(&path, &bytes[..length]).unwrap();
+                let error = message(&path);
+                assert!(error.contains(name), "{name} of {length} bytes: {error}");
+            }
+            std::fs::write(&path, []).unwrap();
+            assert!(message(&path).ends_with(&format!("{name}: the file is empty")));
+        }
+        let path = folder.path().join("note.png");
+        std::fs::write(&path, "no image").unwrap();
+        assert!(message(&path).ends_with("note.png: neither PNG, JPEG, BMP nor WebP"));
+    }
+
+    #[test]
+    fn what_asks_for_too_much_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = save(folder.path(), "a.png", &[0; 300], [10, 10], ExtendedColorType::Rgb8);
+        let limited = |side, bytes| decode(&path, DecodeLimits { side, bytes });
+        assert!(limited(10, 10_000).is_ok());
+        assert!(limited(9, 10_000).unwrap_err().to_string().contains("a.png: cannot be decoded"));
+        assert!(limited(10, 200).unwrap_err().to_string().contains("a.png: cannot be decoded"));
+        // A header of 2^31 - 1 pixels a side, with its checksum, and nothing behind it.
+        let mut bomb = std::fs::read(&path).unwrap();
+        bomb[16..24].copy_from_slice(&[0x7f, 0xff, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff]);
+        let mut crc = flate2::Crc::new();
+        crc.update(&bomb[12..29]);
+        bomb[29..33].copy_from_slice(&crc.sum().to_be_bytes());
+        std::fs::write(&path, bomb).unwrap();
+        assert!(message(&path).contains("a.png: cannot be decoded"), "{}", message(&path));
+    }
+}

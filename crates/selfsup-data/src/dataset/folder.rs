@@ -201,3 +201,94 @@ fn is_image(path: &Path) -> bool {
 fn hidden(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn put(root: &Path, name: &str, value: u8, colour: bool) {
+        let path = root.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let (pixels, kind) = if colour {
+            (vec![value; 12], image::ExtendedColorType::Rgb8)
+        } else {
+            (vec![value; 4], image::ExtendedColorType::L8)
+        };
+        image::save_buffer(path, &pixels, 2, 2, kind).unwrap();
+    }
+
+    #[test]
+    fn classes_and_files_are_sorted_and_hidden_ones_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        for (name, value) in
+            [("dog/2.png", 1), ("dog/10.PNG", 2), ("cat/deep/x.png", 3), (".cache/y.png", 4), ("z.png", 5)]
+        {
+            put(root, name, value, false);
+        }
+        fs::write(root.join("cat/notes.txt"), "no image").unwrap();
+        let set = ImageFolder::open(root).unwrap();
+        assert_eq!(set.classes(), ["cat", "dog"]);
+        assert_eq!(set.labels().unwrap(), [0, 1, 1]);
+        let values: Vec<u8> = (0..3).map(|i| set.get(i).unwrap().pixels()[0]).collect();
+        assert_eq!(values, [3, 2, 1]);
+        assert_eq!((set.name(0), set.channels()), ("cat/deep/x.png".to_owned(), 1));
+    }
+
+    #[test]
+    fn a_flat_folder_has_no_labels_and_one_colour_file_makes_it_colour() {
+        let folder = tempfile::tempdir().unwrap();
+        put(folder.path(), "a.png", 7, false);
+        put(folder.path(), "b.png", 9, true);
+        let set = ImageFolder::open(folder.path()).unwrap();
+        assert_eq!((set.len(), set.labels(), set.classes().len(), set.channels()), (2, None, 0, 3));
+        assert_eq!(set.get(0).unwrap().pixels(), [7; 12]);
+    }
+
+    #[test]
+    fn names_a_missing_folder_an_empty_one_and_an_empty_class() {
+        let folder = tempfile::tempdir().unwrap();
+        let message = |path: &Path| ImageFolder::open(path).unwrap_err().to_string();
+        assert!(message(&folder.path().join("nowhere")).ends_with("nowhere: there is no such folder"));
+        assert!(message(folder.path()).ends_with("the folder holds no image (png, jpg, jpeg, bmp, webp)"));
+        put(folder.path(), "cat/1.png", 0, false);
+        fs::create_dir(folder.path().join("dog")).unwrap();
+        let error = message(folder.path());
+        assert!(error.contains("dog: the class folder holds no image"), "{error}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn names_that_are_not_utf8_and_loops_of_links_survive() {
+        use std::os::unix::ffi::OsStrExt;
+        use std::os::unix::fs::symlink;
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        put(root, "cat/1.png", 1, false);
+        let odd = root.join(std::ffi::OsStr::from_bytes(b"caf\xe9"));
+        fs::create_dir(&odd).unwrap();
+        fs::copy(root.join("cat/1.png"), odd.join(std::ffi::OsStr::from_bytes(b"\xff.png"))).unwrap();
+        symlink(root, root.join("cat/loop")).unwrap();
+        symlink(root.join("gone"), root.join("cat/dangling.png")).unwrap();
+        symlink(root.join("cat/1.png"), root.join("cat/2.png")).unwrap();
+        let set = ImageFolder::open(root).unwrap();
+        assert_eq!(set.classes(), ["caf\u{fffd}", "cat"]);
+        assert_eq!(set.labels().unwrap(), [0, 1, 1]);
+        assert!((0..3).all(|i| set.get(i).is_ok()));
+    }
+
+    #[test]
+    fn a_file_that_is_gone_or_cut_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        put(folder.path(), "cat/1.png", 1, false);
+        put(folder.path(), "cat/2.png", 1, false);
+        let set = ImageFolder::open(folder.path()).unwrap();
+        let bytes = fs::read(set.path(0)).unwrap();
+        fs::write(set.path(0), &bytes[..40]).unwrap();
+        fs::remove_file(set.path(1)).unwrap();
+        assert!(set.get(0).unwrap_err().to_string().contains("1.png: cannot be decoded"));
+        assert!(set.get(1).unwrap_err().to_string().contains("2.png"));
+        assert!(set.get(2).is_err());
+    }
+}

@@ -202,3 +202,94 @@ impl ImageSet for NpyImages {
         index.to_string()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use npyz::{AutoSerialize, WriterBuilder};
+    use proptest::prelude::*;
+
+    fn put<T: AutoSerialize + Copy>(folder: &Path, name: &str, shape: &[u64], values: &[T]) -> PathBuf {
+        let path = folder.join(name);
+        let mut bytes = Vec::new();
+        let options = npyz::WriteOptions::new().default_dtype().shape(shape);
+        let mut writer = options.writer(&mut bytes).begin_nd().unwrap();
+        writer.extend(values.iter().copied()).unwrap();
+        writer.finish().unwrap();
+        std::fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    #[test]
+    fn reads_bytes_and_floats_in_every_layout() {
+        let folder = tempfile::tempdir().unwrap();
+        let bytes: Vec<u8> = (0..24).collect();
+        let open = |path: &Path| NpyImages::open(path, None).unwrap();
+        let set = open(&put(folder.path(), "grey.npy", &[4, 2, 3], &bytes));
+        assert_eq!((set.len(), set.channels()), (4, 1));
+        assert_eq!(set.get(3).unwrap().pixels(), [18, 19, 20, 21, 22, 23]);
+        let set = open(&put(folder.path(), "nhwc.npy", &[2, 2, 2, 3], &bytes));
+        assert_eq!(set.get(1).unwrap().pixels()[..4], [12, 13, 14, 15]);
+        let set = open(&put(folder.path(), "nchw.npy", &[2, 3, 2, 2], &bytes));
+        assert_eq!(set.get(1).unwrap().pixels()[..4], [12, 16, 20, 13]);
+        let floats: Vec<f32> = bytes.iter().map(|&b| f32::from(b) / 255.0).collect();
+        let set = open(&put(folder.path(), "float.npy", &[2, 3, 2, 2], &floats));
+        assert_eq!(set.get(1).unwrap().pixels()[..4], [12, 16, 20, 13]);
+        assert!(set.get(2).is_err());
+    }
+
+    #[test]
+    fn reads_labels_of_any_whole_type() {
+        let folder = tempfile::tempdir().unwrap();
+        let images = put(folder.path(), "x.npy", &[3, 1, 1], &[0_u8; 3]);
+        let labels = put(folder.path(), "y.npy", &[3], &[2_i64, 0, 1]);
+        assert_eq!(NpyImages::open(&images, Some(&labels)).unwrap().labels().unwrap(), [2, 0, 1]);
+        let labels = put(folder.path(), "y.npy", &[3], &[2_u8, 0, 0]);
+        assert_eq!(NpyImages::open(&images, Some(&labels)).unwrap().classes(), ["0", "1", "2"]);
+        let message = |labels: &Path| NpyImages::open(&images, Some(labels)).unwrap_err().to_string();
+        let error = message(&put(folder.path(), "y.npy", &[2], &[0_i32, 1]));
+        assert!(error.ends_with("y.npy: 2 labels for 3 images: there must be one label an image"), "{error}");
+        let error = message(&put(folder.path(), "y.npy", &[3], &[0_i32, -1, 1]));
+        assert!(error.ends_with("y.npy: label -1 of sample 1 is negative"), "{error}");
+        let error = message(&put(folder.path(), "y.npy", &[3], &[0_f32, 1.0, 1.0]));
+        assert!(error.contains("y.npy: labels are an array of whole numbers [N], this one is"), "{error}");
+    }
+
+    #[test]
+    fn refuses_other_arrays_truncated_files_and_lying_headers() {
+        let folder = tempfile::tempdir().unwrap();
+        let message = |path: &Path| NpyImages::open(path, None).unwrap_err().to_string();
+        let error = message(&put(folder.path(), "a.npy", &[2, 2, 2, 2], &[0_u8; 16]));
+        assert!(
+            error.contains("a.npy: an array of images is of bytes") && error.ends_with("[2, 2, 2, 2]"),
+            "{error}"
+        );
+        assert!(message(&put(folder.path(), "a.npy", &[2, 2, 2], &[0_f64; 8])).contains("[N, H, W]"));
+        let path = put(folder.path(), "a.npy", &[2, 2, 2], &[0_u8; 8]);
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+        assert!(message(&path).contains("a.npy: truncated: its header promises"), "{}", message(&path));
+        let lie = String::from_utf8_lossy(&bytes).replace("(2, 2, 2)", "(99999999999, 99999999999, 9)");
+        std::fs::write(&path, lie.as_bytes()).unwrap();
+        assert!(NpyImages::open(&path, None).is_err());
+        let path = put(folder.path(), "f.npy", &[1, 1, 2], &[0.5_f32, 1.5]);
+        let error = NpyImages::open(&path, None).unwrap().get(0).unwrap_err().to_string();
+        assert!(error.ends_with("f.npy: sample 0 holds 1.5; floats must lie between 0 and 1"), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn no_damage_makes_it_panic(at in 0_usize..140, value: u8, length in 0_usize..140) {
+            let folder = tempfile::tempdir().unwrap();
+            let path = put(folder.path(), "a.npy", &[2, 2, 2], &[0_u8; 8]);
+            let mut bytes = std::fs::read(&path).unwrap();
+            let last = bytes.len() - 1;
+            bytes[at.min(last)] = value;
+            bytes.truncate(length.max(1));
+            std::fs::write(&path, bytes).unwrap();
+            if let Ok(set) = NpyImages::open(&path, None) {
+                let _ = set.get(0);
+            }
+        }
+    }
+}

@@ -197,3 +197,103 @@ fn split_folder(folder: &Path) -> Result<Option<Parts>> {
     }
     Ok(Some((shared(train), Some(shared(test)))))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn put(path: PathBuf, colour: bool) {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let kind = if colour { image::ExtendedColorType::Rgb8 } else { image::ExtendedColorType::L8 };
+        image::save_buffer(path, &[0; 12][..if colour { 12 } else { 4 }], 2, 2, kind).unwrap();
+    }
+
+    fn idx(shape: &[u8], values: &[u8]) -> Vec<u8> {
+        let sides = shape.iter().flat_map(|&side| [0, 0, 0, side]);
+        [0, 0, 8, shape.len() as u8].into_iter().chain(sides).chain(values.iter().copied()).collect()
+    }
+
+    #[test]
+    fn finds_train_and_test_in_class_folders() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["train/b/1.png", "train/a/1.png", "val/b/2.png"] {
+            put(folder.path().join(name), name.starts_with("train/a"));
+        }
+        let set = open_path(folder.path()).unwrap();
+        let test = set.test.unwrap();
+        assert_eq!((set.train.labels().unwrap(), test.labels().unwrap()), (vec![0, 1], vec![1]));
+        assert_eq!((test.classes(), test.channels()), (vec!["a".to_owned(), "b".to_owned()], 3));
+        put(folder.path().join("val/c/3.png"), true);
+        let error = open_path(folder.path()).err().unwrap().to_string();
+        assert!(error.contains("the class \"c\" is not among the training classes a, b"), "{error}");
+    }
+
+    #[test]
+    fn finds_idx_files_with_and_without_a_test_part() {
+        let folder = tempfile::tempdir().unwrap();
+        let put = |name: &str, bytes: Vec<u8>| fs::write(folder.path().join(name), bytes).unwrap();
+        put("train-images-idx3-ubyte", idx(&[2, 1, 1], &[5, 6]));
+        let set = open_path(folder.path()).unwrap();
+        assert!(set.test.is_none() && set.train.labels().is_none());
+        put("train-labels-idx1-ubyte", idx(&[2], &[1, 9]));
+        put("t10k-images-idx3-ubyte", idx(&[1, 1, 1], &[7]));
+        put("t10k-labels-idx1-ubyte", idx(&[1], &[3]));
+        let (train, test) = idx_folder(folder.path(), &FASHION_MNIST).unwrap().unwrap();
+        assert_eq!((train.labels().unwrap(), test.unwrap().labels().unwrap()), (vec![1, 9], vec![3]));
+        assert_eq!(train.classes()[9], "Ankle boot");
+        put("train-labels-idx1-ubyte", idx(&[3], &[1, 9, 0]));
+        let error = open_path(folder.path()).err().unwrap().to_string();
+        assert!(error.contains("train-labels-idx1-ubyte: 3 labels for 2 images"), "{error}");
+    }
+
+    #[test]
+    fn finds_cifar_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let record = |label: u8| [vec![label], vec![0; 3072]].concat();
+        for (name, bytes) in [
+            ("data_batch_1.bin", record(0)),
+            ("data_batch_2.bin", record(1)),
+            ("test_batch.bin", record(1)),
+            ("batches.meta.txt", b"plane\ncar\n\n".to_vec()),
+        ] {
+            fs::write(folder.path().join(name), bytes).unwrap();
+        }
+        let set = open_path(folder.path()).unwrap();
+        assert_eq!(set.train.labels().unwrap(), [0, 1]);
+        assert_eq!(set.test.unwrap().classes(), ["plane", "car"]);
+    }
+
+    #[test]
+    fn opens_arrays_and_tables() {
+        let folder = tempfile::tempdir().unwrap();
+        let array = |count: u8| {
+            let mut head = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': ({count}, 1, 1), }}");
+            head.extend(std::iter::repeat_n(' ', 117 - head.len()));
+            [b"\x93NUMPY\x01\x00\x76\x00", head.as_bytes(), b"\n", &vec![0; count.into()]].concat()
+        };
+        fs::write(folder.path().join("train.npy"), array(3)).unwrap();
+        fs::write(folder.path().join("test.npy"), array(2)).unwrap();
+        for path in [folder.path().to_owned(), folder.path().join("train.npy")] {
+            let set = open_path(&path).unwrap();
+            assert_eq!((set.train.len(), set.test.unwrap().len()), (3, 2));
+        }
+        fs::write(folder.path().join("digits.csv"), "1,2,3,4,0\n").unwrap();
+        let set = open_path(&folder.path().join("digits.csv")).unwrap();
+        assert_eq!((set.name.as_str(), set.train.len()), ("digits", 1));
+    }
+
+    #[test]
+    fn says_what_was_looked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let message = |source: &str| open(source).err().unwrap().to_string();
+        let error = message(folder.path().to_str().unwrap());
+        assert!(error.contains("found neither images (png, jpg, bmp, webp), class folders"), "{error}");
+        assert_eq!(message("./nowhere"), "./nowhere: there is no such file or folder");
+        let error = message("fashion-mnits");
+        assert!(error.contains("no such file or folder") && error.contains("fashion-mnist"), "{error}");
+        assert!(message("brown").contains("brown"));
+        fs::write(folder.path().join("x.txt"), "").unwrap();
+        assert!(message(folder.path().join("x.txt").to_str().unwrap()).contains("a set is a folder"));
+    }
+}

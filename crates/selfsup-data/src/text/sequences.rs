@@ -105,3 +105,80 @@ impl Dataset for TokenSequences {
         Ok(Sequence { tokens: self.tokens[range.clone()].to_vec(), words: self.words[range].to_vec() })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::collate::{Collate, TokenCollate};
+    use crate::text::{Document, TokenizerConfig};
+    use proptest::prelude::*;
+    use selfsup_core::Key;
+    use std::sync::Arc;
+
+    fn corpus(texts: &[&str]) -> Corpus {
+        let document = |text: &&str| Document { name: "x".into(), text: (*text).to_owned(), label: Some(0) };
+        Corpus::new(texts.iter().map(document).collect(), vec!["a".into()]).unwrap()
+    }
+
+    fn tokenizer() -> Tokenizer {
+        // No pair occurs often enough to be merged: one token a byte, which makes lengths plain.
+        let config = TokenizerConfig { vocab_size: 261, ..TokenizerConfig::default() };
+        Tokenizer::train(&corpus(&["a"]), config).unwrap()
+    }
+
+    #[test]
+    fn documents_are_framed_padded_and_cut_between_words() {
+        let set = TokenSequences::new(&tokenizer(), &corpus(&["ab cde f", "", "gh"]), 7).unwrap();
+        // " ab" and " cde" do not fit into 5 together; " cde" and " f" neither.
+        let words: Vec<Vec<i64>> = (0..set.len()).map(|i| set.get(i).unwrap().words).collect();
+        assert_eq!(words[0], [-1, 0, 0, 0, -1, -1, -1]);
+        assert_eq!(words[1], [-1, 0, 0, 0, 0, -1, -1]);
+        assert_eq!(words[2], [-1, 0, 0, -1, -1, -1, -1]);
+        assert_eq!(words[3], [-1, 0, 0, 0, -1, -1, -1]);
+        assert_eq!(set.documents(), [0, 0, 0, 2]);
+        assert_eq!(set.labels().unwrap(), [0, 0, 0, 0]);
+        let tokens = set.get(2).unwrap().tokens;
+        assert_eq!((tokens[0], tokens[3], &tokens[4..]), (1, 2, &[0, 0, 0][..]));
+    }
+
+    #[test]
+    fn batches_hold_the_sequences_row_by_row() {
+        let sequences = Arc::new(TokenSequences::new(&tokenizer(), &corpus(&["ab", "c d"]), 6).unwrap());
+        let batch = TokenCollate { sequences: Arc::clone(&sequences) }.collate(&[1, 0], Key::new(0)).unwrap();
+        assert_eq!((batch.tokens.size(), batch.words.size()), (vec![2, 6], vec![2, 6]));
+        assert_eq!(Vec::<i64>::try_from(&batch.indices).unwrap(), [1, 0]);
+        let row = Vec::<i64>::try_from(&batch.tokens.get(1)).unwrap();
+        assert_eq!(row, sequences.get(0).unwrap().tokens);
+        assert!(TokenCollate { sequences }.collate(&[2], Key::new(0)).is_err());
+    }
+
+    #[test]
+    fn refuses_lengths_without_room_and_texts_without_tokens() {
+        let error = TokenSequences::new(&tokenizer(), &corpus(&["a"]), 2).unwrap_err().to_string();
+        assert!(error.starts_with("length = 2: at least 3 tokens"), "{error}");
+        assert!(TokenSequences::new(&tokenizer(), &corpus(&[""]), 8).is_err());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn nothing_is_lost(texts in prop::collection::vec("[a-d ]{0,40}", 1..5), length in 3_usize..20) {
+            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+            let (tokenizer, corpus) = (tokenizer(), corpus(&texts));
+            let Ok(set) = TokenSequences::new(&tokenizer, &corpus, length) else {
+                prop_assert!(texts.iter().all(|text| text.is_empty()));
+                return Ok(());
+            };
+            for (d, text) in texts.iter().enumerate() {
+                let mut found = Vec::new();
+                for i in (0..set.len()).filter(|&i| set.documents()[i] == d) {
+                    let sequence = set.get(i).unwrap();
+                    prop_assert_eq!(sequence.tokens.len(), length);
+                    let body = sequence.tokens.iter().zip(&sequence.words).filter(|(_, word)| **word >= 0);
+                    found.extend(body.map(|(token, _)| *token));
+                }
+                prop_assert_eq!(found, tokenizer.encode(text).unwrap().0);
+            }
+        }
+    }
+}

@@ -170,3 +170,77 @@ impl Tokenizer {
         Ok(Tokenizer { inner, special })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::Document;
+
+    fn corpus() -> Corpus {
+        let text = "The cats sat on the mats. The cats, the mats and the bats sat.\nThat was that.";
+        let document = Document { name: "a".to_owned(), text: text.repeat(5), label: None };
+        Corpus::new(vec![document], vec![]).unwrap()
+    }
+
+    fn train(vocab_size: usize) -> Tokenizer {
+        Tokenizer::train(&corpus(), TokenizerConfig { vocab_size, ..TokenizerConfig::default() }).unwrap()
+    }
+
+    #[test]
+    fn special_tokens_come_first_and_the_vocabulary_keeps_its_size() {
+        let tokenizer = train(280);
+        let expected = SpecialTokens { pad: 0, cls: 1, sep: 2, mask: 3, unk: 4 };
+        assert_eq!((tokenizer.special(), tokenizer.vocab_size()), (expected, 280));
+    }
+
+    #[test]
+    fn every_text_comes_back_and_words_are_numbered() {
+        let tokenizer = train(280);
+        for text in
+            [" the cats sat.", " na\u{ef}ve \u{6f22}\u{5b57} \u{1f600}\n\ttabs", " [MASK] [PAD] is spelled"]
+        {
+            let (ids, words) = tokenizer.encode(text).unwrap();
+            assert_eq!(tokenizer.decode(&ids).unwrap(), text);
+            assert_eq!(ids.len(), words.len());
+            assert!(ids.iter().all(|&id| id > 4), "{ids:?}");
+            assert!(
+                words[0] == 0 && words.windows(2).all(|w| w[1] - w[0] == 0 || w[1] - w[0] == 1),
+                "{words:?}"
+            );
+        }
+        let (_, words) = tokenizer.encode("the cats.").unwrap();
+        assert_eq!(words.last(), Some(&2));
+        assert!(tokenizer.decode(&[280]).is_err());
+    }
+
+    #[test]
+    fn training_repeats_itself_and_files_keep_everything() {
+        let folder = tempfile::tempdir().unwrap();
+        let (first, second) = (folder.path().join("a.json"), folder.path().join("b.json"));
+        train(290).save(&first).unwrap();
+        train(290).save(&second).unwrap();
+        assert_eq!(std::fs::read(&first).unwrap(), std::fs::read(&second).unwrap());
+        let (opened, trained) = (Tokenizer::open(&first).unwrap(), train(290));
+        let text = "That [SEP] mat";
+        assert_eq!(opened.encode(text).unwrap(), trained.encode(text).unwrap());
+    }
+
+    #[test]
+    fn lower_case_is_a_choice() {
+        let config = TokenizerConfig { vocab_size: 280, lowercase: true, ..TokenizerConfig::default() };
+        let tokenizer = Tokenizer::train(&corpus(), config).unwrap();
+        assert_eq!(tokenizer.encode("THE cats").unwrap(), tokenizer.encode("the Cats").unwrap());
+    }
+
+    #[test]
+    fn refuses_a_vocabulary_without_room_for_the_bytes_and_files_of_others() {
+        let config = TokenizerConfig { vocab_size: 100, ..TokenizerConfig::default() };
+        let error = Tokenizer::train(&corpus(), config).unwrap_err().to_string();
+        assert_eq!(error, "vocab_size = 100: at least 261");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokenizer.json");
+        std::fs::write(&path, "{}").unwrap();
+        let error = Tokenizer::open(&path).unwrap_err().to_string();
+        assert!(error.contains("tokenizer.json: no tokenizer.json"), "{error}");
+    }
+}
