@@ -5,6 +5,9 @@
 use selfsup_core::Result;
 use std::collections::VecDeque;
 
+/// Value and gradient at a point.
+pub(crate) type Objective<'a> = dyn FnMut(&[f64]) -> Result<(f64, Vec<f64>)> + 'a;
+
 /// When to stop.
 pub(crate) struct Limits {
     /// The Euclidean norm of the gradient that counts as zero.
@@ -50,7 +53,7 @@ const LINE_EVALUATIONS: usize = 20;
 /// Minimises `objective`, which returns value and gradient, from `start`. `scale` is the diagonal of a guess at the
 /// inverse Hessian: the nearer, the fewer iterations.
 pub(crate) fn minimise(
-    objective: &mut dyn FnMut(&[f64]) -> Result<(f64, Vec<f64>)>,
+    objective: &mut Objective,
     start: Vec<f64>,
     scale: &[f64],
     limits: &Limits,
@@ -118,11 +121,7 @@ struct Trial {
 
 /// A point along `direction` that satisfies the strong Wolfe conditions; failing that, the best that lies lower; none
 /// when rounding hides all descent.
-fn line_search(
-    objective: &mut dyn FnMut(&[f64]) -> Result<(f64, Vec<f64>)>,
-    from: &Point,
-    direction: &[f64],
-) -> Result<Option<Point>> {
+fn line_search(objective: &mut Objective, from: &Point, direction: &[f64]) -> Result<Option<Point>> {
     let start = Trial { step: 0.0, value: from.value, slope: dot(&from.gradient, direction) };
     if start.slope.is_nan() || start.slope >= 0.0 {
         return Ok(None);
@@ -130,7 +129,8 @@ fn line_search(
     // Near the minimum values differ by less than they are rounded: such a rise is none.
     let rounding = ROUNDING * from.value.abs();
     let too_high = |t: &Trial, low: &Trial| {
-        !(t.value <= start.value + C1 * t.step * start.slope + rounding) || t.value > low.value + rounding
+        let sufficient = start.value + C1 * t.step * start.slope;
+        t.value.is_nan() || t.value > sufficient.min(low.value) + rounding
     };
     let (mut low, mut high): (Trial, Option<Trial>) = (start, None);
     let mut best: Option<Point> = None;
@@ -184,16 +184,16 @@ fn add_scaled(x: &mut [f64], factor: f64, y: &[f64]) {
 mod tests {
     use super::*;
 
-    fn rosenbrock(x: &[f64]) -> Result<(f64, Vec<f64>)> {
+    fn rosenbrock(x: &[f64]) -> (f64, Vec<f64>) {
         let (a, b) = (x[0], x[1]);
         let value = (1.0 - a).powi(2) + 100.0 * (b - a * a).powi(2);
-        Ok((value, vec![-2.0 * (1.0 - a) - 400.0 * a * (b - a * a), 200.0 * (b - a * a)]))
+        (value, vec![-2.0 * (1.0 - a) - 400.0 * a * (b - a * a), 200.0 * (b - a * a)])
     }
 
     #[test]
     fn finds_the_minimum_of_rosenbrocks_valley() {
         let limits = Limits { tolerance: 1e-9, iterations: 100 };
-        let found = minimise(&mut rosenbrock, vec![-1.2, 1.0], &[1.0, 1.0], &limits).unwrap();
+        let found = minimise(&mut |x| Ok(rosenbrock(x)), vec![-1.2, 1.0], &[1.0, 1.0], &limits).unwrap();
         assert!(found.converged && found.iterations < 60, "{} iterations", found.iterations);
         assert!((found.x[0] - 1.0).abs() < 1e-8 && (found.x[1] - 1.0).abs() < 1e-8, "{:?}", found.x);
     }
@@ -213,11 +213,11 @@ mod tests {
     #[test]
     fn every_step_satisfies_the_strong_wolfe_conditions() {
         let start = vec![-1.2, 1.0];
-        let (value, gradient) = rosenbrock(&start).unwrap();
+        let (value, gradient) = rosenbrock(&start);
         let direction: Vec<f64> = gradient.iter().map(|g| -g).collect();
         let slope = dot(&gradient, &direction);
         let from = Point { x: start.clone(), value, gradient };
-        let to = line_search(&mut rosenbrock, &from, &direction).unwrap().unwrap();
+        let to = line_search(&mut |x| Ok(rosenbrock(x)), &from, &direction).unwrap().unwrap();
         let step = (to.x[0] - start[0]) / direction[0];
         assert!(to.value <= value + C1 * step * slope);
         assert!(dot(&to.gradient, &direction).abs() <= C2 * slope.abs());
@@ -226,7 +226,7 @@ mod tests {
     #[test]
     fn stops_where_nothing_falls_any_more() {
         let limits = Limits { tolerance: 0.0, iterations: 10_000 };
-        let found = minimise(&mut rosenbrock, vec![-1.2, 1.0], &[1.0, 1.0], &limits).unwrap();
+        let found = minimise(&mut |x| Ok(rosenbrock(x)), vec![-1.2, 1.0], &[1.0, 1.0], &limits).unwrap();
         assert!(found.iterations < 200 && found.gradient_norm < 1e-6);
     }
 }

@@ -138,7 +138,7 @@ fn prepare(x: &Tensor, config: &KMeansConfig) -> Result<(Tensor, Tensor)> {
     if config.iterations == 0 {
         return Err(Error::config("iterations", 0, "at least 1"));
     }
-    if !(config.tolerance >= 0.0) {
+    if config.tolerance.is_nan() || config.tolerance < 0.0 {
         return Err(Error::config("tolerance", config.tolerance, "0 or above"));
     }
     let mean = x.mean_dim(0, true, None); // [1, D]

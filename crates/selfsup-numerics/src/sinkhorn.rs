@@ -74,11 +74,15 @@ mod tests {
         for _ in 0..iterations {
             for j in 0..k {
                 let sum: f64 = q.iter().map(|row| row[j]).sum();
-                q.iter_mut().for_each(|row| row[j] /= sum * k as f64);
+                for row in &mut q {
+                    row[j] /= sum * k as f64;
+                }
             }
             for row in &mut q {
                 let sum: f64 = row.iter().sum();
-                row.iter_mut().for_each(|v| *v /= sum * b as f64);
+                for v in row {
+                    *v /= sum * b as f64;
+                }
             }
         }
         q.into_iter().map(|row| row.into_iter().map(|v| v * b as f64).collect()).collect()
