@@ -171,6 +171,9 @@ fn gpu() -> Result<String, &'static str> {
     if !has_gpu() {
         return Err("no NVIDIA GPU: the CPU is used");
     }
+    if cfg!(target_os = "linux") && !link_path().join("lib/libtorch_cuda.so").exists() {
+        return Err("there is one, but libtorch is for CPUs: `cargo xtask setup --device cuda`");
+    }
     let list = output("nvidia-smi", &["-L"]).unwrap_or_default();
     Ok(list.lines().next().unwrap_or("NVIDIA").to_string())
 }

@@ -86,6 +86,14 @@ fn from_environment() -> Result<Option<PathBuf>> {
     Ok(Some(root().join(folder)))
 }
 
+/// The one of ours to which `.libtorch` leads.
+fn linked_choice() -> Option<&'static Libtorch> {
+    let target = link_path().canonicalize().ok()?;
+    let cache = selfsup_fetch::cache_dir().ok()?;
+    let leads_to = |choice: &Libtorch| inside(choice, cache.join(choice.set.folder)).canonicalize().ok();
+    choices(false).iter().chain(choices(true)).find(|choice| leads_to(choice).as_ref() == Some(&target))
+}
+
 /// Where `.libtorch` leads, when it is usable and not ours to replace.
 fn linked_by_user() -> Option<PathBuf> {
     let target = link_path().canonicalize().ok()?;
