@@ -6,6 +6,8 @@ pub mod convnet;
 pub mod heads;
 mod input;
 pub mod pooling;
+#[cfg(test)]
+mod reference;
 pub mod resnet;
 pub mod text_transformer;
 pub mod vit;

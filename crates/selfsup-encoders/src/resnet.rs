@@ -197,3 +197,126 @@ impl Encoder for ResNet {
         Ok(all)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reference::{assert_ends, assert_gradients, fill, fingerprint, images, parameters};
+    use selfsup_core::{Device, Kind, TensorExt};
+
+    fn config(depth: i64) -> ResNetConfig {
+        ResNetConfig { depth, ..ResNetConfig::default() }
+    }
+
+    /// for name in ["resnet18", "resnet34", "resnet50"]:
+    ///     m = getattr(torchvision.models, name)(); m.fc = torch.nn.Identity()
+    ///     print(fingerprint(m), sum(p.numel() for p in m.parameters()), ends(fill(m)(wave(1000, [2, 3, 40, 56]))))
+    #[test]
+    fn equals_torchvision() {
+        let references = [
+            (
+                (18, 0x6577_e530_a563_ffc3, 11_176_512),
+                [1.537479, 0.189035, 0.202458, 0.447625, 0.106993, 0.350678, 0.126662, 0.161421],
+            ),
+            (
+                (34, 0x017e_9914_819e_739d, 21_284_672),
+                [0.423796, 0.0, 0.029454, 0.069847, 0.0, 0.090813, 0.140493, 0.0],
+            ),
+            (
+                (50, 0x0242_e62c_4e0b_e299, 23_508_032),
+                [0.0, 0.714165, 0.0, 0.270105, 0.0, 0.519473, 0.0, 0.007295],
+            ),
+        ];
+        for ((depth, names, count), expected) in references {
+            let store = nn::VarStore::new(Device::Cpu);
+            let network = ResNet::new(store.root(), &config(depth)).unwrap();
+            assert_eq!((fingerprint(&store), parameters(&store)), (names, count), "depth {depth}");
+            fill(&store);
+            assert_ends(&network.encode(&images([2, 3, 40, 56]), Mode::Eval).unwrap(), expected);
+        }
+    }
+
+    /// m = torchvision.models.resnet18(); m.fc = m.maxpool = torch.nn.Identity()
+    /// m.conv1 = torch.nn.Conv2d(1, 64, 3, 1, 1, bias=False); fill(m)
+    /// x = wave(1000, [2, 1, 12, 16]); print(ends(m(x))); m.train(); print(ends(m(x))); m.eval(); print(ends(m(x)))
+    #[test]
+    fn equals_torchvision_with_a_small_stem_before_in_and_after_training() {
+        let store = nn::VarStore::new(Device::Cpu);
+        let config = ResNetConfig { channels_in: 1, stem: Stem::Cifar, ..config(18) };
+        let network = ResNet::new(store.root(), &config).unwrap();
+        fill(&store);
+        let x = images([2, 1, 12, 16]);
+        for (mode, expected) in [
+            (Mode::Eval, [1.101787, 0.127555, 0.406005, 0.4065, 0.065217, 0.132327, 0.099997, 0.143839]),
+            (Mode::Train, [1.030276, 0.845975, 0.633595, 0.353154, 0.31177, 0.548452, 1.414392, 1.07116]),
+            (Mode::Eval, [0.971133, 0.115602, 0.435585, 0.357035, 0.060216, 0.036561, 0.068778, 0.167927]),
+        ] {
+            assert_ends(&network.encode(&x, mode).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn starts_as_torchvision_does() {
+        let store = nn::VarStore::new(Device::Cpu);
+        let config = ResNetConfig { zero_init_residual: true, ..config(18) };
+        let network = ResNet::new(store.root(), &config).unwrap();
+        let all = store.variables();
+        // kaiming_normal_, fan_out: sqrt(2 / (512 * 9)) and sqrt(2 / (512 * 1))
+        for (name, expected) in [
+            ("layer4.0.conv1.weight", 0.020_833),
+            ("layer4.0.downsample.0.weight", 0.0625),
+            ("bn1.weight", 0.0),
+        ] {
+            assert!((all[name].std(false).scalar().unwrap() - expected).abs() < 2e-4, "{name}");
+        }
+        assert_eq!(all["bn1.weight"].min().scalar().unwrap(), 1.0);
+        assert_eq!(all["layer4.1.bn2.weight"].abs().max().scalar().unwrap(), 0.0);
+        assert_eq!(all["layer4.0.downsample.1.weight"].min().scalar().unwrap(), 1.0);
+        // A block without downsampling is the identity then.
+        let all = network.intermediate(&images([2, 3, 32, 32]), Mode::Eval).unwrap();
+        assert_eq!(all[0].1, all[1].1);
+    }
+
+    #[test]
+    fn names_its_intermediate_features() {
+        let store = nn::VarStore::new(Device::Cpu);
+        let network = ResNet::new(store.root(), &config(50)).unwrap();
+        let all = network.intermediate(&images([1, 3, 64, 40]), Mode::Eval).unwrap();
+        let shapes: Vec<_> = all.iter().map(|(name, x)| format!("{name} {:?}", x.size())).collect();
+        assert_eq!(
+            shapes,
+            [
+                "conv1 [1, 64, 16, 10]",
+                "layer1 [1, 256, 16, 10]",
+                "layer2 [1, 512, 8, 5]",
+                "layer3 [1, 1024, 4, 3]",
+                "layer4 [1, 2048, 2, 2]",
+                "features [1, 2048]",
+            ]
+        );
+        assert_eq!(network.dim(), 2048);
+    }
+
+    #[test]
+    fn gradients_reach_all_parameters() {
+        for depth in [18, 50] {
+            let store = nn::VarStore::new(Device::Cpu);
+            let network = ResNet::new(store.root(), &config(depth)).unwrap();
+            assert_gradients(&store, &network.encode(&images([4, 3, 64, 64]), Mode::Train).unwrap());
+        }
+    }
+
+    #[test]
+    fn rejects_what_does_not_fit() {
+        let store = nn::VarStore::new(Device::Cpu);
+        let error = ResNet::new(store.root() / "a", &config(20)).unwrap_err().to_string();
+        assert_eq!(error, "depth = 20: 18, 34 or 50");
+        let network = ResNet::new(store.root() / "b", &config(18)).unwrap();
+        let x = Tensor::zeros([1, 3, 32, 32], (Kind::Float, Device::Cpu));
+        let error = network.encode(&x, Mode::Train).unwrap_err().to_string();
+        assert!(error.contains("1 sample of 1 x 1 places in the last layer"), "{error}");
+        assert!(network.encode(&x.narrow(2, 0, 1), Mode::Eval).is_ok());
+        let error = network.encode(&x.narrow(1, 0, 1), Mode::Eval).unwrap_err().to_string();
+        assert_eq!(error, "images: expected [_, 3, _, _], found [1, 1, 32, 32]");
+    }
+}

@@ -266,3 +266,130 @@ impl TokenEncoder for TextTransformer {
         Ok(self.forward(x, keep, mode, &mut |_, _| ())?.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reference::{assert_ends, assert_gradients, difference, fill, fingerprint, parameters};
+
+    /// c = transformers.BertConfig(vocab_size=50, max_position_embeddings=12, hidden_size=24, num_hidden_layers=2,
+    ///     num_attention_heads=3, intermediate_size=96)
+    /// m = fill(transformers.BertModel(c, add_pooling_layer=False))
+    fn small() -> TextTransformerConfig {
+        TextTransformerConfig {
+            vocabulary: 50,
+            max_length: 12,
+            dim: 24,
+            depth: 2,
+            heads: 3,
+            ..TextTransformerConfig::default()
+        }
+    }
+
+    fn built(config: &TextTransformerConfig) -> (nn::VarStore, TextTransformer) {
+        let store = nn::VarStore::new(Device::Cpu);
+        let network = TextTransformer::new(store.root(), config).unwrap();
+        fill(&store);
+        (store, network)
+    }
+
+    /// i = torch.arange(18).reshape(2, 9); t = (i * i * 7 + i * 3) % 49 + 1; t[1, 6:] = 0
+    fn tokens() -> Tensor {
+        Tensor::from_slice2(&[[1_i64, 11, 35, 24, 27, 44, 26, 22, 32], [7, 45, 48, 16, 47, 43, 0, 0, 0]])
+    }
+
+    /// print(fingerprint(m), sum(p.numel() for p in m.parameters()))
+    /// y = m(t, attention_mask=(t != 0).long()).last_hidden_state; k = (t != 0).float()[:, :, None]
+    /// print(ends(y[:, :6]), ends(y[:, 0]), ends((y * k).sum(1) / k.sum(1)))
+    #[test]
+    fn equals_bert_of_transformers() {
+        let (store, network) = built(&small());
+        assert_eq!((fingerprint(&store), parameters(&store)), (0xec38_e4d2_0746_fd8c, 16032));
+        assert_ends(
+            &network.tokens(&tokens(), None, Mode::Eval).unwrap().narrow(1, 0, 6),
+            [0.131388, 0.992842, -2.176665, -0.904554, -0.083577, -0.288987, 1.606624, -1.405415],
+        );
+        assert_ends(
+            &network.encode(&tokens(), Mode::Eval).unwrap(),
+            [1.235459, 0.051464, -1.165538, -0.617065, -0.106233, -0.028196, 0.859616, -0.572814],
+        );
+        let (_store, network) = built(&TextTransformerConfig { pooling: Pooling::ClassToken, ..small() });
+        assert_ends(
+            &network.encode(&tokens(), Mode::Eval).unwrap(),
+            [0.131388, 0.992842, -2.176665, -0.904554, 0.33061, 0.251851, 0.590015, -0.866676],
+        );
+    }
+
+    #[test]
+    fn more_padding_changes_nothing() {
+        let (_store, network) = built(&small());
+        let padded = Tensor::cat(&[tokens(), tokens().narrow(1, 0, 3).zeros_like()], 1); // [2, 12]
+        let found = network.encode(&padded, Mode::Eval).unwrap();
+        assert!(difference(&found, &network.encode(&tokens(), Mode::Eval).unwrap()) < 1e-5);
+    }
+
+    #[test]
+    fn kept_tokens_keep_their_positions() {
+        let (_store, network) = built(&small());
+        let order = Tensor::from_slice2(&[[4_i64, 0, 8, 1, 2, 3, 5, 6, 7], [1, 0, 2, 3, 4, 5, 8, 6, 7]]);
+        let found = network.tokens(&tokens(), Some(&order), Mode::Eval).unwrap();
+        let all = network.tokens(&tokens(), None, Mode::Eval).unwrap();
+        assert!(difference(&found, &gather_tokens(&all, &order)) < 1e-5);
+        let some = network.tokens(&tokens(), Some(&order.narrow(1, 0, 3)), Mode::Eval).unwrap();
+        assert_eq!(some.size(), [2, 3, 24]);
+    }
+
+    #[test]
+    fn drops_in_training_only() {
+        let (_store, network) = built(&small());
+        let encode = |mode| network.encode(&tokens(), mode).unwrap();
+        assert_eq!(encode(Mode::Eval), encode(Mode::Eval));
+        assert!(difference(&encode(Mode::Train), &encode(Mode::Eval)) > 0.01);
+    }
+
+    #[test]
+    fn names_its_intermediate_features() {
+        let (_store, network) = built(&small());
+        let all = network.intermediate(&tokens(), Mode::Eval).unwrap();
+        let names: Vec<_> = all.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["embeddings", "encoder.layer.0", "encoder.layer.1", "features"]);
+        assert_eq!(all[2].1, network.tokens(&tokens(), None, Mode::Eval).unwrap());
+        assert_eq!(all[3].1, network.encode(&tokens(), Mode::Eval).unwrap());
+    }
+
+    #[test]
+    fn gradients_reach_all_parameters() {
+        let (store, network) = built(&TextTransformerConfig { dropout: 0.0, ..small() });
+        assert_gradients(&store, &network.encode(&tokens(), Mode::Train).unwrap());
+    }
+
+    #[test]
+    fn rejects_tokens_that_do_not_fit() {
+        let (_store, network) = built(&small());
+        let error = |x: &Tensor| network.encode(x, Mode::Eval).unwrap_err().to_string();
+        assert_eq!(error(&(tokens() + 2)), "tokens: expected indices in 0..50, found 2..=50");
+        assert!(error(&(tokens() - 2)).contains("found -2..=46"));
+        let long = tokens().repeat([1, 2]);
+        assert!(error(&long).contains("T from 1 to max_length = 12, found [2, 18]"), "{}", error(&long));
+        assert!(error(&tokens().to_kind(Kind::Float)).contains("kind Int64"));
+        assert!(error(&tokens().flatten(0, 1)).contains("found [18]"));
+        let empty = tokens() * Tensor::from_slice2(&[[1_i64], [0]]);
+        assert_eq!(
+            error(&empty),
+            "tokens: expected a token besides padding in every row, found none in row 1"
+        );
+    }
+
+    #[test]
+    fn rejects_sizes_that_do_not_fit() {
+        let store = nn::VarStore::new(Device::Cpu);
+        for (config, message) in [
+            (TextTransformerConfig { heads: 5, ..small() }, "heads = 5: a divisor of dim = 24"),
+            (TextTransformerConfig { pad_id: 50, ..small() }, "pad_id = 50: a token id in 0..50"),
+            (TextTransformerConfig { dropout: -0.1, ..small() }, "dropout = -0.1: a probability in [0, 1)"),
+            (TextTransformerConfig { max_length: 0, ..small() }, "max_length = 0: a size of at least 1"),
+        ] {
+            assert_eq!(TextTransformer::new(store.root(), &config).unwrap_err().to_string(), message);
+        }
+    }
+}

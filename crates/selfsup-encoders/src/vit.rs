@@ -286,3 +286,200 @@ impl TokenEncoder for Vit {
         self.forward(x, keep, mode, &mut |_, _| ())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reference::{
+        assert_ends, assert_gradients, difference, fill, fingerprint, images, parameters, wave,
+    };
+    use selfsup_core::{Device, TensorExt};
+
+    /// V = timm.models.vision_transformer.VisionTransformer
+    /// def vit(**kw): return fill(V(img_size=24, patch_size=8, in_chans=2, embed_dim=24, depth=2, num_heads=3,
+    ///     num_classes=0, dynamic_img_size=True, **kw))
+    fn small() -> VitConfig {
+        let (dim, heads) = (24, 3);
+        VitConfig {
+            image_size: 24,
+            patch_size: 8,
+            channels_in: 2,
+            depth: 2,
+            dim,
+            heads,
+            ..VitConfig::default()
+        }
+    }
+
+    fn built(config: &VitConfig) -> (nn::VarStore, Vit) {
+        let store = nn::VarStore::new(Device::Cpu);
+        let network = Vit::new(store.root(), config).unwrap();
+        fill(&store);
+        (store, network)
+    }
+
+    /// for name in ["tiny", "small", "base"]:
+    ///     m = timm.create_model(f"vit_{name}_patch16_224", num_classes=0)
+    ///     print(fingerprint(m), sum(p.numel() for p in m.parameters()))
+    #[test]
+    fn has_timms_names_and_shapes() {
+        for (config, names, count) in [
+            (VitConfig::tiny(224, 16), 0xfc4c_2155_4ac7_568a, 5_524_416),
+            (VitConfig::small(224, 16), 0x5d09_f9bb_a091_c78a, 21_665_664),
+            (VitConfig::base(224, 16), 0xecec_5dc6_1cd6_a102, 85_798_656),
+        ] {
+            let store = nn::VarStore::new(Device::Cpu);
+            Vit::new(store.root(), &config).unwrap();
+            assert_eq!((fingerprint(&store), parameters(&store)), (names, count), "{config:?}");
+        }
+    }
+
+    /// a, b = vit(), vit(global_pool="avg", fc_norm=False)
+    /// for size in [24, 24], [16, 40]:
+    ///     x = wave(1000, [2, 2] + size); print(ends(a(x)), ends(b(x)))
+    #[test]
+    fn equals_timm_for_images_of_its_own_and_another_shape() {
+        let class = built(&small()).1;
+        let average = built(&VitConfig { pooling: Pooling::Average, ..small() }).1;
+        for (height, width, for_class, for_average) in [
+            (
+                24,
+                24,
+                [-0.475306, 1.042752, -0.322162, -1.434231, -1.882086, -0.332007, 1.121142, 0.367809],
+                [-0.563936, 0.488563, -0.636102, -1.082273, 0.093966, 0.928908, 0.15744, -0.737695],
+            ),
+            (
+                16,
+                40,
+                [0.900046, 0.479079, 0.304828, -0.785627, -0.331377, -1.108999, 1.122901, 2.203401],
+                [1.54361, -0.161977, -0.686853, -1.16787, 0.243404, -0.428284, 0.630394, 0.90663],
+            ),
+        ] {
+            let x = images([2, 2, height, width]);
+            assert_ends(&class.encode(&x, Mode::Eval).unwrap(), for_class);
+            assert_ends(&average.encode(&x, Mode::Eval).unwrap(), for_average);
+        }
+    }
+
+    /// m = vit(); x = wave(1000, [2, 2, 24, 24]); print(ends(m.forward_features(x)))
+    /// keep = torch.tensor([[7, 0, 3], [1, 2, 8]])
+    /// z = m.patch_embed(x).reshape(2, 9, 24) + m.pos_embed[:, 1:]
+    /// z = z.gather(1, keep[:, :, None].expand(-1, -1, 24))
+    /// z = torch.cat([(m.cls_token + m.pos_embed[:, :1]).expand(2, -1, -1), z], 1)
+    /// print(ends(m.norm(m.blocks(z))))
+    #[test]
+    fn tokens_equal_timms_with_all_and_with_some_patches() {
+        let (_store, network) = built(&small());
+        let x = images([2, 2, 24, 24]);
+        let all = network.tokens(&x, None, Mode::Eval).unwrap();
+        assert_eq!(all.size(), [2, 10, 24]);
+        assert_ends(
+            &all,
+            [-0.475306, 1.042752, -0.322162, -1.434231, -0.630361, 1.556092, 1.157056, -0.606136],
+        );
+        let keep = Tensor::from_slice2(&[[7_i64, 0, 3], [1, 2, 8]]);
+        let some = network.tokens(&x, Some(&keep), Mode::Eval).unwrap();
+        assert_eq!(some.size(), [2, 4, 24]);
+        assert_ends(
+            &some,
+            [-1.113906, 2.003554, -0.597613, -1.219414, -0.991934, 1.334346, 0.793886, -1.242551],
+        );
+    }
+
+    #[test]
+    fn the_order_of_the_kept_patches_does_not_matter_to_the_class_token() {
+        let (_store, network) = built(&small());
+        let x = images([1, 2, 24, 24]);
+        let order = Tensor::from_slice2(&[[3_i64, 8, 1, 0, 6, 2, 7, 5, 4]]);
+        let all = network.tokens(&x, None, Mode::Eval).unwrap();
+        let shuffled = network.tokens(&x, Some(&order), Mode::Eval).unwrap();
+        assert!(difference(&shuffled.select(1, 0), &all.select(1, 0)) < 1e-5);
+        assert!(difference(&shuffled.select(1, 2), &all.select(1, 9)) < 1e-5);
+    }
+
+    #[test]
+    fn starts_as_timm_does() {
+        let store = nn::VarStore::new(Device::Cpu);
+        Vit::new(store.root(), &VitConfig::tiny(32, 4)).unwrap();
+        let all = store.variables();
+        // trunc_normal_(std=0.02) has the spread 0.0176; a convolution's uniform weights 1 / sqrt(3 * 3 * 4 * 4).
+        for (name, expected, tolerance) in [
+            ("blocks.0.attn.qkv.weight", 0.0176, 2e-4),
+            ("pos_embed", 0.0176, 4e-4),
+            ("cls_token", 1e-6, 3e-7),
+            ("patch_embed.proj.weight", 0.083_333, 2e-3),
+            ("blocks.3.mlp.fc1.bias", 0.0, 1e-9),
+        ] {
+            assert!((all[name].std(false).scalar().unwrap() - expected).abs() < tolerance, "{name}");
+        }
+        assert!(all["patch_embed.proj.bias"].abs().max().scalar().unwrap() > 0.0);
+    }
+
+    #[test]
+    fn names_its_intermediate_features() {
+        let (_store, network) = built(&small());
+        let x = images([2, 2, 24, 24]);
+        let all = network.intermediate(&x, Mode::Eval).unwrap();
+        let names: Vec<_> = all.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["patch_embed", "blocks.0", "blocks.1", "norm", "features"]);
+        assert!(all[..4].iter().all(|(_, tokens)| tokens.size() == [2, 10, 24]));
+        assert_eq!(all[4].1, network.encode(&x, Mode::Eval).unwrap());
+    }
+
+    #[test]
+    fn drop_path_leaves_out_whole_branches_and_keeps_the_mean() {
+        let n = 4000;
+        let (_store, network) = built(&VitConfig { drop_path: 0.3, ..small() });
+        let block = &network.blocks[1];
+        let branch = block.drop_path(wave(0, &[1, 5, 24]).expand([n, -1, -1], true), Mode::Train);
+        let dropped = branch.abs().amax([1_i64, 2].as_slice(), false).eq(0.0); // [N]
+        let rate = dropped.to_kind(Kind::Double).mean(None).scalar().unwrap();
+        assert!((rate - 0.3).abs() < 5.0 * (0.3 * 0.7 / n as f64).sqrt(), "{rate}");
+        let scaled = wave(0, &[5, 24]) / 0.7;
+        let first = i64::try_from(dropped.logical_not().to_kind(Kind::Int64).argmax(0, false)).unwrap();
+        assert!(difference(&branch.get(first), &scaled) < 1e-6);
+        assert_eq!(network.blocks[0].drop_path, 0.0);
+        let branch = wave(0, &[2, 5, 24]);
+        assert_eq!(block.drop_path(branch.shallow_clone(), Mode::Eval), branch);
+    }
+
+    #[test]
+    fn gradients_reach_all_parameters() {
+        for pooling in [Pooling::ClassToken, Pooling::Average] {
+            let (store, network) = built(&VitConfig { pooling, ..small() });
+            assert_gradients(&store, &network.encode(&images([2, 2, 16, 32]), Mode::Train).unwrap());
+        }
+    }
+
+    #[test]
+    fn rejects_images_and_indices_that_do_not_fit() {
+        let (_store, network) = built(&small());
+        let x = images([2, 2, 24, 24]);
+        let error = network.encode(&images([2, 2, 24, 20]), Mode::Eval).unwrap_err().to_string();
+        assert_eq!(error, "images: expected sides that are multiples of patch_size = 8, found 24 x 20");
+        let error = network.encode(&images([2, 3, 24, 24]), Mode::Eval).unwrap_err().to_string();
+        assert_eq!(error, "images: expected [_, 2, _, _], found [2, 3, 24, 24]");
+        let error = |keep: Tensor| network.tokens(&x, Some(&keep), Mode::Eval).unwrap_err().to_string();
+        assert_eq!(
+            error(Tensor::from_slice2(&[[0_i64, 9], [1, 2]])),
+            "keep: expected indices in 0..9, found 0..=9"
+        );
+        assert_eq!(error(Tensor::from_slice2(&[[0_i64, 1]])), "keep: expected [2, _], found [1, 2]");
+        assert!(error(Tensor::from_slice2(&[[0_f32], [1.0]])).contains("kind Int64"));
+        assert!(error(Tensor::zeros([2, 0], (Kind::Int64, Device::Cpu))).contains("at least one token"));
+    }
+
+    #[test]
+    fn rejects_sizes_that_do_not_fit() {
+        let store = nn::VarStore::new(Device::Cpu);
+        for (config, message) in [
+            (VitConfig { image_size: 30, ..small() }, "image_size = 30: a multiple of patch_size = 8"),
+            (VitConfig { heads: 5, ..small() }, "heads = 5: a divisor of dim = 24"),
+            (VitConfig { depth: 0, ..small() }, "depth = 0: a size of at least 1"),
+            (VitConfig { mlp_ratio: 0.0, ..small() }, "mlp_ratio = 0: a positive multiple of dim"),
+            (VitConfig { drop_path: 1.0, ..small() }, "drop_path = 1: a probability in [0, 1)"),
+        ] {
+            assert_eq!(Vit::new(store.root(), &config).unwrap_err().to_string(), message);
+        }
+    }
+}
