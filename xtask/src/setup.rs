@@ -41,10 +41,14 @@ fn place(device: Device) -> Result<PathBuf> {
     if let Some(folder) = from_environment()? {
         return Ok(folder);
     }
-    if device == Device::Auto
-        && let Some(folder) = linked_by_user()
-    {
-        return Ok(folder);
+    if device == Device::Auto {
+        // What was chosen once stays, also where it is not what would be chosen now.
+        if let Some(choice) = linked_choice() {
+            return Ok(inside(choice, selfsup_fetch::fetch(choice.set)?));
+        }
+        if let Some(folder) = linked_by_user() {
+            return Ok(folder);
+        }
     }
     let gpu = match device {
         Device::Auto => has_gpu(),
