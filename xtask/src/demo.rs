@@ -15,7 +15,10 @@ use crate::setup;
 const RECIPE: &str = "simclr-fashion-mnist";
 
 /// What makes the run a matter of seconds: it shows that everything works, and nothing about quality.
-const SMOKE: &[&str] = &["train.epochs=1", "data.limit=1024"];
+const SMOKE: &[&str] = &["train.epochs=1", "data.limit=1024", "data.test_limit=1000"];
+
+/// In the run's folder once pretraining has ended, so that a second run skips it.
+const PRETRAINED: &str = ".pretrained";
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -43,27 +46,41 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let seed = arguments.seed.map_or(String::new(), |seed| format!("-seed{seed}"));
     let run = format!("runs/demo{kind}{seed}");
     let folder = root().join(&run);
-    if folder.join("exported/model.safetensors").is_file() {
+    if folder.join(PRETRAINED).is_file() {
         eprintln!("==> pretraining is done already (delete {run} to repeat it)");
     } else {
         let mut pretrain = program(&["pretrain", RECIPE, "--run", &run]);
-        if folder.join("checkpoints").is_dir() {
+        if has_entries(&folder.join("checkpoints")) {
             pretrain.arg("--resume");
+        } else if has_entries(&folder) {
+            // Stopped before there was anything to go on from.
+            pretrain.arg("--overwrite");
         }
         for setting in SMOKE.iter().filter(|_| arguments.smoke) {
             pretrain.args(["--set", setting]);
         }
         if let Some(seed) = arguments.seed {
-            pretrain.args(["--set", &format!("seed={seed}")]);
+            pretrain.args(["--set", &format!("train.seed={seed}")]);
         }
         stage("pretraining", &mut pretrain, "the same command goes on where it stopped")?;
+        fs::write(folder.join(PRETRAINED), "").with_context(|| format!("writing to {run}"))?;
     }
-    stage("evaluating", &mut program(&["eval", &run]), "the message above says what it lacks")?;
-    stage("writing the report", &mut program(&["report", &run]), "the message above says what it lacks")?;
-    println!("\n{}", table(&folder.join("report.json"))?);
-    println!("report: {}", folder.join("report.html").display());
+    let (scores, page) = (folder.join("report.json"), folder.join("report.html"));
+    let advice = "the message above says what it lacks; the same command goes on from here";
+    if !scores.is_file() {
+        stage("evaluating", &mut program(&["eval", &run]), advice)?;
+    }
+    if !page.is_file() {
+        stage("writing the report", &mut program(&["report", &run]), advice)?;
+    }
+    println!("\n{}", table(&scores)?);
+    println!("report: {}", page.display());
     println!("pretraining, evaluation and report took {:.0} s", began.elapsed().as_secs_f64());
     Ok(())
+}
+
+fn has_entries(folder: &Path) -> bool {
+    fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some())
 }
 
 fn program(arguments: &[&str]) -> Command {
