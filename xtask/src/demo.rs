@@ -111,3 +111,29 @@ fn table(report: &Path) -> Result<String> {
     }
     Ok(lines.join("\n"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_shows_what_the_report_holds_and_a_dash_for_the_rest() {
+        let path = env::temp_dir().join(format!("selfsup-report-{}.json", std::process::id()));
+        let report = r#"{ "scores": { "trained": {
+            "linear": { "mean": 0.871, "std": 0.0, "n": 1 },
+            "few10": { "mean": 0.7412, "std": 0.0104, "n": 5 } } } }"#;
+        fs::write(&path, report).unwrap();
+        let table = table(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        let lines: Vec<&str> = table.lines().collect();
+        assert_eq!(lines.len(), 4);
+        let cells: Vec<&str> = lines[1].split_whitespace().collect();
+        assert_eq!(cells, ["pretrained", "0.871", "0.741", "±", "0.010", "-"]);
+    }
+
+    #[test]
+    fn a_missing_report_is_named() {
+        let message = format!("{:#}", table(Path::new("/nowhere/report.json")).unwrap_err());
+        assert!(message.contains("/nowhere/report.json"), "{message}");
+    }
+}

@@ -134,7 +134,8 @@ fn libtorch() -> Result<String, &'static str> {
     Ok(format!("{VERSION} in {}", folder.display()))
 }
 
-/// Whether the dynamic linker takes it with all that it needs; Python asks it, so that nothing has to be built first.
+/// Whether the dynamic linker takes it with all that it needs; Python asks it, so that nothing has to be
+/// built first.
 fn loads() -> Result<String, &'static str> {
     let library = if cfg!(target_os = "macos") { "libtorch_cpu.dylib" } else { "libtorch_cpu.so" };
     let program = "import ctypes, sys; ctypes.CDLL(sys.argv[1])";

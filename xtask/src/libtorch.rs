@@ -1,9 +1,9 @@
 //! Which files make up libtorch on each platform, and where they come from.
 //!
-//! torch's wheels hold libtorch and much else. For a CPU only what the dynamic linker loads is taken: on x86-64
-//! Linux 0.5 GB in place of 4. `libtorch_cpu` of that wheel needs the CUDA runtime and its profiling interface
-//! even where there is no GPU; both come from small wheels of their own. For a GPU the libraries of CUDA are laid
-//! out as pip would, where torch's rpath looks for them.
+//! torch's wheels hold libtorch and much else. For a CPU only what the dynamic linker loads is taken: on
+//! x86-64 Linux 0.5 GB in place of 4. `libtorch_cpu` of that wheel needs the CUDA runtime and its profiling
+//! interface even where there is no GPU; both come from small wheels of their own. For a GPU the libraries of
+//! CUDA are laid out as pip would, where torch's rpath looks for them.
 //!
 //! Whoever changes the version runs `cargo xtask setup` with the old digests: it names those it found.
 

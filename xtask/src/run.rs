@@ -17,8 +17,8 @@ pub fn root() -> PathBuf {
 
 /// A cargo command in the workspace, in the environment that the user's own `cargo` would have.
 ///
-/// `cargo run`, under which this program runs, adds variables on which build scripts depend; handed on, they would make cargo
-/// rebuild half of the workspace each time the two alternate.
+/// `cargo run`, under which this program runs, adds variables on which build scripts depend; handed on, they
+/// would make cargo rebuild half of the workspace each time the two alternate.
 pub fn cargo(arguments: &[&str]) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(arguments).current_dir(root());
@@ -39,7 +39,8 @@ pub fn cargo(arguments: &[&str]) -> Command {
     command
 }
 
-/// Lets programs find libtorch when the user keeps the target folder elsewhere, where their relative rpath leads nowhere.
+/// Lets programs find libtorch when the user keeps the target folder elsewhere, where their relative rpath
+/// leads nowhere.
 pub fn find_libtorch(command: &mut Command) {
     if env::var_os("CARGO_TARGET_DIR").is_none() {
         return;

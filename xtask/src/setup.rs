@@ -1,4 +1,5 @@
-//! `cargo xtask setup`: libtorch, linked to `.libtorch`, where `.cargo/config.toml` and every program look for it.
+//! `cargo xtask setup`: libtorch, linked to `.libtorch`, where `.cargo/config.toml` and every program look
+//! for it.
 
 use std::env;
 use std::fs;

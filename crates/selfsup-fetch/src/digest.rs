@@ -100,8 +100,8 @@ pub(crate) fn digest_folder(set: &Set, folder: &Path) -> Result<Files> {
     Ok(files)
 }
 
-/// Checks that `files` holds each of `items` with the recorded digest. A text is checked where there is one: no source
-/// brings it.
+/// Checks that `files` holds each of `items` with the recorded digest. A text is checked where there is one:
+/// no source brings it.
 ///
 /// # Errors
 /// [`Error::MissingMember`] naming `place`, or [`Error::Checksum`].

@@ -134,6 +134,12 @@ fn fetch_from(
     }
     let mut files = checked?;
     for item in part.items {
+        if let Item::File { sha256: None, .. } | Item::Folder { sha256: None, .. } = item {
+            let label = item.label();
+            say(&format!("no digest of {label} is published: it is trusted because it came from {place}"));
+        }
+    }
+    for item in part.items {
         if let Item::Text { to, text } = item {
             let path = into.join(to);
             make_folder(path.parent().unwrap_or(into))?;
@@ -145,7 +151,8 @@ fn fetch_from(
     Ok(files)
 }
 
-/// Finished downloads. They are kept until the whole set is complete, so that a failure after a large one does not repeat it.
+/// Finished downloads. They are kept until the whole set is complete, so that a failure after a large one
+/// does not repeat it.
 struct Downloads<'a> {
     cache: &'a Path,
     kept: Vec<(PathBuf, Lock)>,
@@ -266,6 +273,7 @@ fn remove_leftovers(parent: &Path, prefix: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::web::tests::{Answer, serve, whole};
     use tempfile::TempDir;
 
     const HELLO: &str = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"; // sha256("hello")
@@ -330,6 +338,22 @@ mod tests {
         assert!(message.contains(&format!("greeting.txt has the SHA-256 {HELLO}")), "{message}");
         assert!(message.contains("http://127.0.0.1:1/hello.txt: "), "{message}");
         assert!(!cache.join("other/data/greeting").exists());
+    }
+
+    #[test]
+    fn a_download_with_a_wrong_digest_is_not_kept() {
+        let (_keep, _, cache) = folders();
+        let answers = [b"jello".as_slice(), b"hello"].map(|body| -> Answer { Box::new(|_| whole(body)) });
+        let address = serve(answers.into());
+        let (base, name) = address.rsplit_once('/').unwrap();
+        let sources = vec![Source::Web { base: leak(base.to_string()), limit: 100 }];
+        let set = set(sources, vec![Item::file(leak(name.to_string()), "greeting.txt", HELLO)]);
+        let message = fetch_into(&cache, &set).unwrap_err().to_string();
+        assert!(message.contains(&format!("where {HELLO} was recorded")), "{message}");
+        assert_eq!(fs::read_dir(cache.join("downloads")).unwrap().count(), 0);
+        // So the next attempt asks again, and what it gets is right.
+        let folder = fetch_into(&cache, &set).unwrap();
+        assert_eq!(fs::read_to_string(folder.join("greeting.txt")).unwrap(), "hello");
     }
 
     #[test]

@@ -99,7 +99,8 @@ pub fn python() -> &'static str {
     if !is_python_3("python3") && is_python_3("python") { "python" } else { "python3" }
 }
 
-/// Runs a package manager. Its own progress is shown on a terminal, and how much has arrived in `folder` elsewhere.
+/// Runs a package manager. Its own progress is shown on a terminal, and how much has arrived in `folder`
+/// elsewhere.
 fn run(command: &mut Command, program: &str, advice: &'static str, folder: &Path) -> Result<()> {
     command.stdin(Stdio::null());
     let mut heartbeat = None;

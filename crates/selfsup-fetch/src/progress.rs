@@ -1,4 +1,5 @@
-//! What is shown while bytes move: a bar with rate and time left on a terminal, a line now and then elsewhere.
+//! What is shown while bytes move: a bar with rate and time left on a terminal, a line now and then
+//! elsewhere.
 
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
@@ -88,7 +89,8 @@ impl Progress {
     }
 }
 
-/// Tells now and then how much has arrived in a folder while another program fills it and shows nothing itself.
+/// Tells now and then how much has arrived in a folder while another program fills it and shows nothing
+/// itself.
 pub(crate) struct Heartbeat {
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,

@@ -32,11 +32,12 @@ pub struct Part {
 /// One file or one folder of a set.
 ///
 /// `from` is relative to the root of the source. A `None` in place of a digest means that only the encrypted
-/// connection to the official address vouches for the contents; that is for archives whose digest nobody publishes.
+/// connection to the official address vouches for the contents; that is for archives whose digest nobody
+/// publishes.
 #[derive(Debug)]
 pub enum Item {
-    /// One file. When `from` ends in `.gz` and `to` does not, it is unpacked, and the digest is that of the unpacked file:
-    /// the same contents are compressed in several ways by those who pass them on.
+    /// One file. When `from` ends in `.gz` and `to` does not, it is unpacked, and the digest is that of the
+    /// unpacked file: the same contents are compressed in several ways by those who pass them on.
     File {
         /// Its path in the source.
         from: &'static str,
@@ -156,7 +157,8 @@ impl Item {
         }
     }
 
-    /// Where a member of a source goes, given its path relative to the source's root; `None` when it is not of this item.
+    /// Where a member of a source goes, given its path relative to the source's root; `None` when it is not
+    /// of this item.
     pub(crate) fn place(&self, member: &str) -> Option<String> {
         match self {
             Self::File { from, to, .. } => (member == *from).then(|| (*to).to_string()),
@@ -168,7 +170,8 @@ impl Item {
         }
     }
 
-    /// The path below this item's own folder of a file of the finished set; `None` when it is not of this item.
+    /// The path below this item's own folder of a file of the finished set; `None` when it is not of this
+    /// item.
     pub(crate) fn holds<'p>(&self, path: &'p str) -> Option<&'p str> {
         match self {
             Self::File { to, .. } | Self::Text { to, .. } => (path == *to).then_some(path),

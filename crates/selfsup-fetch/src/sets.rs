@@ -1,4 +1,5 @@
-//! The known data sets: real data, small enough to be fetched in seconds, most of it through package managers.
+//! The known data sets: real data, small enough to be fetched in seconds, most of it through package
+//! managers.
 //!
 //! To add one: a block below, with any digests; `cargo xtask data NAME` then says which ones it found.
 

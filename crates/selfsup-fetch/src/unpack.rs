@@ -1,7 +1,7 @@
 //! Takes the wanted members out of an archive that is not trusted.
 //!
-//! Only regular files are written, each to a place that the set names, so nothing in an archive can choose a path of its own.
-//! Still an archive that tries to is refused as a whole: it is not what it is meant to be.
+//! Only regular files are written, each to a place that the set names, so nothing in an archive can choose a
+//! path of its own. Still an archive that tries to is refused as a whole: it is not what it is meant to be.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Write};
@@ -56,9 +56,11 @@ struct Unpacking<'a> {
     progress: Progress,
 }
 
-/// Unpacks the members of `archive` that `items` name below `root` into the folder `into`, and returns their digests.
+/// Unpacks the members of `archive` that `items` name below `root` into the folder `into`, and returns their
+/// digests.
 ///
-/// The kind of archive follows from its name: `.whl` and `.zip`, `.tgz` and `.tar.gz`, `.deb`; any other is a single file.
+/// The kind of archive follows from its name: `.whl` and `.zip`, `.tgz` and `.tar.gz`, `.deb`; any other is a
+/// single file.
 pub(crate) fn unpack(
     archive: &Path,
     root: &str,
@@ -146,7 +148,8 @@ impl Unpacking<'_> {
     }
 
     fn deb(&mut self) -> Result<()> {
-        // The data of a package is compressed in one of several ways; dpkg-deb, which is wherever apt-get is, knows them all.
+        // The data of a package is compressed in one of several ways; dpkg-deb, which is wherever apt-get is,
+        // knows them all.
         let mut child = Command::new("dpkg-deb")
             .arg("--fsys-tarfile")
             .arg(self.archive)
@@ -193,7 +196,8 @@ impl Unpacking<'_> {
         Ok(())
     }
 
-    /// Where a member goes and whether it is unpacked from gzip on its way; `None` for one that is not wanted.
+    /// Where a member goes and whether it is unpacked from gzip on its way; `None` for one that is not
+    /// wanted.
     fn wanted(&mut self, member: &str) -> Result<Option<(String, bool)>> {
         self.members_left =
             self.members_left.checked_sub(1).ok_or_else(|| self.refuse("it has too many members"))?;

@@ -13,7 +13,8 @@ use crate::progress::{Progress, say};
 /// Downloads `address` to the file `to`, continuing `to` with `.part` behind its name where that exists.
 ///
 /// # Errors
-/// [`Error::Web`] when the server does not give the file, [`Error::Refused`] when it is larger than `limit` bytes.
+/// [`Error::Web`] when the server does not give the file, [`Error::Refused`] when it is larger than `limit`
+/// bytes.
 pub(crate) fn download(address: &str, to: &Path, limit: u64) -> Result<()> {
     let mut part = to.as_os_str().to_owned();
     part.push(".part");
@@ -104,17 +105,17 @@ fn length(path: &Path) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use std::io::{BufRead, BufReader};
     use std::net::TcpListener;
     use std::thread;
 
     /// What a server answers to a request, given where its Range header begins.
-    type Answer = Box<dyn Fn(Option<u64>) -> Vec<u8> + Send>;
+    pub(crate) type Answer = Box<dyn Fn(Option<u64>) -> Vec<u8> + Send>;
 
     /// A server on the loopback that gives one answer to each request, in turn.
-    fn serve(answers: Vec<Answer>) -> String {
+    pub(crate) fn serve(answers: Vec<Answer>) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}/file.bin", listener.local_addr().unwrap());
         thread::spawn(move || {
@@ -140,7 +141,7 @@ mod tests {
         (0..100_000u32).map(|i| (i % 251) as u8).collect()
     }
 
-    fn whole(body: &[u8]) -> Vec<u8> {
+    pub(crate) fn whole(body: &[u8]) -> Vec<u8> {
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
         [head.as_bytes(), body].concat()
     }
