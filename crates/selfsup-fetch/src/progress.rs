@@ -32,20 +32,31 @@ impl Progress {
     /// Begins at `start` bytes of `total`, where that is known.
     pub(crate) fn new(label: impl Into<String>, start: u64, total: Option<u64>) -> Self {
         let label = label.into();
-        let bar = io::stderr().is_terminal().then(|| {
-            let (bar, template) = match total {
-                Some(total) => (
-                    ProgressBar::new(total),
-                    "{msg} {wide_bar} {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left",
-                ),
-                None => (ProgressBar::no_length(), "{msg} {spinner} {bytes}, {bytes_per_sec}"),
-            };
-            let style =
-                ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-            bar.with_style(style).with_message(label.clone()).with_position(start)
-        });
+        let bar = io::stderr()
+            .is_terminal()
+            .then(|| ProgressBar::no_length().with_message(label.clone()).with_position(start));
         let now = Instant::now();
-        Self { label, total, start, done: start, began: now, spoke: now, bar }
+        let mut progress = Self { label, total: None, start, done: start, began: now, spoke: now, bar };
+        match total {
+            Some(total) => progress.expect(total),
+            None => progress.show("{msg} {spinner} {bytes}, {bytes_per_sec}"),
+        }
+        progress
+    }
+
+    /// The number of bytes at the end, where it is learned later.
+    pub(crate) fn expect(&mut self, total: u64) {
+        self.total = Some(total);
+        if let Some(bar) = &self.bar {
+            bar.set_length(total);
+        }
+        self.show("{msg} {wide_bar} {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left");
+    }
+
+    fn show(&self, template: &str) {
+        if let (Some(bar), Ok(style)) = (&self.bar, ProgressStyle::with_template(template)) {
+            bar.set_style(style);
+        }
     }
 
     /// Counts `bytes` more.

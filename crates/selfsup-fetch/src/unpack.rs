@@ -131,16 +131,27 @@ impl Unpacking<'_> {
     fn zip(&mut self) -> Result<()> {
         let file = File::open(self.archive).map_err(Error::io("open", self.archive))?;
         let mut zip = zip::ZipArchive::new(BufReader::new(file)).map_err(|error| self.refuse(error))?;
+        let mut wanted = Vec::new();
+        let mut total = 0u64;
         for index in 0..zip.len() {
-            let member = zip.by_index(index).map_err(|error| self.refuse(error))?;
+            let member = zip.by_index_raw(index).map_err(|error| self.refuse(error))?;
             let name = member.name().map_err(|error| self.refuse(error))?.into_owned();
             let Some((to, from_gzip)) = self.wanted(&name)? else { continue };
+            if member.is_dir() {
+                continue;
+            }
             if !member.is_file() || member.is_symlink() {
-                if member.is_dir() {
-                    continue;
-                }
                 return Err(self.refuse(format!("{name} is a link")));
             }
+            total = total.saturating_add(member.size());
+            wanted.push((index, to, from_gzip));
+        }
+        if total > self.left {
+            return Err(self.too_large());
+        }
+        self.progress.expect(total);
+        for (index, to, from_gzip) in wanted {
+            let member = zip.by_index(index).map_err(|error| self.refuse(error))?;
             let size = member.size();
             self.write(&to, from_gzip, Some(size), member)?;
         }
