@@ -1,0 +1,133 @@
+//! TensorBoard's event files: protocol buffers in records with a checksum before and after.
+//!
+//! The messages are the few fields of `tensorflow/core/util/event.proto` and `summary.proto` that scalars need. A record
+//! is its length (u64), the masked CRC-32C of that, the message, and the masked CRC-32C of the message, all little-endian.
+
+use prost::Message;
+use selfsup_core::{Error, Result};
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+#[derive(Clone, PartialEq, Message)]
+struct Event {
+    #[prost(double, tag = "1")]
+    wall_time: f64,
+    #[prost(int64, tag = "2")]
+    step: i64,
+    #[prost(string, optional, tag = "3")]
+    file_version: Option<String>,
+    #[prost(message, optional, tag = "5")]
+    summary: Option<Summary>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Summary {
+    #[prost(message, repeated, tag = "1")]
+    value: Vec<Value>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Value {
+    #[prost(string, tag = "1")]
+    tag: String,
+    #[prost(float, optional, tag = "2")]
+    simple_value: Option<f32>,
+}
+
+/// The checksum that a record holds: rotated and offset, so that a checksum of checksums is none of its own.
+fn masked_crc(bytes: &[u8]) -> u32 {
+    crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
+}
+
+fn record(event: &Event) -> Vec<u8> {
+    let message = event.encode_to_vec();
+    let length = (message.len() as u64).to_le_bytes();
+    let mut bytes = length.to_vec();
+    bytes.extend(masked_crc(&length).to_le_bytes());
+    bytes.extend(&message);
+    bytes.extend(masked_crc(&message).to_le_bytes());
+    bytes
+}
+
+/// An event file that is being written. A run that goes on starts a new one, which TensorBoard joins to the others.
+#[derive(Debug)]
+pub struct EventFile {
+    path: PathBuf,
+    file: File,
+}
+
+impl EventFile {
+    /// Makes a file in `run`, `events.out.tfevents.SECONDS.HOST.PROCESS`.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn create(run: &Path) -> Result<Self> {
+        let now = now();
+        let name = format!("events.out.tfevents.{:010}.selfsup.{}", now as u64, std::process::id());
+        let path = run.join(name);
+        let mut file = OpenOptions::new().create(true).append(true).open(&path).map_err(Error::io(&path))?;
+        let first =
+            Event { wall_time: now, file_version: Some("brain.Event:2".to_owned()), ..Event::default() };
+        file.write_all(&record(&first)).map_err(Error::io(&path))?;
+        Ok(EventFile { path, file })
+    }
+
+    /// Writes scalars of a step.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn write(&mut self, step: u64, scalars: &[(String, f64)]) -> Result<()> {
+        let value =
+            |(tag, value): &(String, f64)| Value { tag: tag.clone(), simple_value: Some(*value as f32) };
+        let summary = Summary { value: scalars.iter().map(value).collect() };
+        let event = Event { wall_time: now(), step: step as i64, summary: Some(summary), ..Event::default() };
+        self.file.write_all(&record(&event)).map_err(Error::io(&self.path))
+    }
+}
+
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_what_tensorboard_writes() {
+        // from tensorboard.compat.proto.event_pb2 import Event; from tensorboard.compat.proto.summary_pb2 import Summary
+        // from tensorboard.summary.writer.record_writer import RecordWriter; import io
+        // e = Event(wall_time=1.5, step=7, summary=Summary(value=[Summary.Value(tag="loss", simple_value=0.25)]))
+        // f = io.BytesIO(); RecordWriter(f).write(e.SerializeToString()); print(f.getvalue().hex())
+        let value = Value { tag: "loss".to_owned(), simple_value: Some(0.25) };
+        let summary = Some(Summary { value: vec![value] });
+        let event = Event { wall_time: 1.5, step: 7, summary, ..Event::default() };
+        let hex: String = record(&event).iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, REFERENCE);
+    }
+
+    const REFERENCE: &str =
+        "1a00000000000000129bd82d09000000000000f83f10072a0d0a0b0a046c6f7373150000803ec9d07b8d";
+
+    #[test]
+    fn a_file_starts_with_its_version() {
+        let run = tempfile::tempdir().unwrap();
+        let mut file = EventFile::create(run.path()).unwrap();
+        file.write(3, &[("loss".to_owned(), 1.0), ("lr".to_owned(), 0.1)]).unwrap();
+        let bytes = std::fs::read(&file.path).unwrap();
+        let mut events = Vec::new();
+        let mut rest = bytes.as_slice();
+        while !rest.is_empty() {
+            let length = u64::from_le_bytes(rest[..8].try_into().unwrap()) as usize;
+            let message = &rest[12..12 + length];
+            assert_eq!(rest[12 + length..16 + length], masked_crc(message).to_le_bytes());
+            events.push(Event::decode(message).unwrap());
+            rest = &rest[16 + length..];
+        }
+        assert_eq!(events[0].file_version.as_deref(), Some("brain.Event:2"));
+        assert_eq!(events[1].step, 3);
+        assert_eq!(events[1].summary.as_ref().unwrap().value[1].tag, "lr");
+    }
+}

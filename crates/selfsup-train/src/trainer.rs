@@ -1,0 +1,434 @@
+//! The training loop, with what makes it safe to leave alone: checkpoints, resumption, signals, and a guard against
+//! numbers that are not finite.
+
+use crate::checkpoint::{self, Checkpoints, Pointer, TrainState};
+use crate::gradient::{clip_gradients, gradient_norm};
+use crate::loggers::{EventFile, Metrics, MetricsFile, Progress};
+use crate::optimizer::{Optimizer, Rate};
+use crate::run_dir::RunDir;
+use crate::schedule::Schedule;
+use crate::signals::Signals;
+use selfsup_core::state::named_variables;
+use selfsup_core::{
+    Batches, Communicator, Error, Key, Loss, Objective, Result, SingleProcess, Step, Tensor, TensorExt, nn,
+    tch,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+/// Settings of the loop.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LoopConfig {
+    /// The epochs of the run.
+    pub epochs: u64,
+    /// Batches whose gradients are averaged into one optimizer step. An incomplete group at an epoch's end is left out.
+    pub accumulate: u64,
+    /// The largest norm of all gradients together; longer ones are scaled down to it.
+    pub clip: Option<f64>,
+    /// Steps between two lines of the log.
+    pub log_every: u64,
+    /// Steps between two checkpoints within an epoch; there is one at every epoch's end all the same.
+    pub checkpoint_every: Option<u64>,
+    /// The newest checkpoints that are kept, beside `last` and `best`.
+    pub keep: usize,
+    /// Steps that may be left out because a loss or gradient was not finite, before the run stops.
+    pub max_skipped: u64,
+}
+
+impl Default for LoopConfig {
+    fn default() -> Self {
+        LoopConfig {
+            epochs: 100,
+            accumulate: 1,
+            clip: None,
+            log_every: 50,
+            checkpoint_every: None,
+            keep: 1,
+            max_skipped: 0,
+        }
+    }
+}
+
+impl LoopConfig {
+    /// The optimizer steps of an epoch and of the run.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when a number is zero that must not be, or an epoch has no step.
+    pub fn steps(&self, batches_per_epoch: u64) -> Result<(u64, u64)> {
+        for (field, value) in
+            [("epochs", self.epochs), ("accumulate", self.accumulate), ("log_every", self.log_every)]
+        {
+            if value == 0 {
+                return Err(Error::config(field, 0, "at least 1"));
+            }
+        }
+        if self.checkpoint_every == Some(0) {
+            return Err(Error::config("checkpoint_every", 0, "at least 1, or absent"));
+        }
+        if let Some(clip) = self.clip.filter(|clip| !(*clip > 0.0)) {
+            return Err(Error::config("clip", clip, "a norm above 0, or absent"));
+        }
+        let per_epoch = batches_per_epoch / self.accumulate;
+        if per_epoch == 0 {
+            let expected = format!("at most the {batches_per_epoch} batches of an epoch");
+            return Err(Error::config("accumulate", self.accumulate, expected));
+        }
+        Ok((per_epoch, per_epoch * self.epochs))
+    }
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// All steps are done.
+    Finished,
+    /// A signal asked to stop; a checkpoint is written, and the program should exit with 128 + this number.
+    Interrupted(i32),
+    /// The caller asked to stop; a checkpoint is written.
+    Stopped,
+}
+
+/// What a caller hears of at every logged step.
+#[derive(Debug)]
+pub struct Logged<'a, E: ?Sized, B> {
+    /// The encoder.
+    pub encoder: &'a E,
+    /// The last batch.
+    pub batch: &'a B,
+    /// The line of the log so far; what is added here is written with it.
+    pub metrics: &'a mut Metrics,
+}
+
+/// A run: network, optimizer, place on disk, and how far it is.
+pub struct Trainer<'a> {
+    store: &'a nn::VarStore,
+    optimizer: Box<dyn Optimizer>,
+    schedule: Schedule,
+    config: LoopConfig,
+    seed: u64,
+    batch_size: u64,
+    run: &'a RunDir,
+    checkpoints: Checkpoints,
+    state: TrainState,
+    comm: &'a dyn Communicator,
+}
+
+/// The parts of a [`Trainer`].
+pub struct Parts<'a> {
+    /// All variables: encoder, objective, teacher.
+    pub store: &'a nn::VarStore,
+    /// Changes the trainable ones.
+    pub optimizer: Box<dyn Optimizer>,
+    /// The learning rate of every step.
+    pub schedule: Schedule,
+    /// The loop's settings.
+    pub config: LoopConfig,
+    /// The run's seed.
+    pub seed: u64,
+    /// The samples of a batch, for the rate in the log.
+    pub batch_size: u64,
+    /// Where the run is kept.
+    pub run: &'a RunDir,
+    /// Everything that decides what the run computes: a checkpoint is taken up only by a run that has the same.
+    pub fingerprint: Value,
+}
+
+impl<'a> Trainer<'a> {
+    /// A run at its beginning.
+    pub fn new(parts: Parts<'a>) -> Self {
+        let Parts { store, optimizer, schedule, config, seed, batch_size, run, fingerprint } = parts;
+        let checkpoints = Checkpoints::new(run.path());
+        let state = TrainState::new(fingerprint);
+        Trainer {
+            store,
+            optimizer,
+            schedule,
+            config,
+            seed,
+            batch_size,
+            run,
+            checkpoints,
+            state,
+            comm: &SingleProcess,
+        }
+    }
+
+    /// Takes up the last checkpoint of the run, if there is one. Returns the steps that are done.
+    ///
+    /// # Errors
+    /// When the checkpoint is damaged, of another network, or was made with other settings; the message names what
+    /// differs, and nothing has changed.
+    pub fn resume(&mut self) -> Result<u64> {
+        if let Some(folder) = self.checkpoints.find(Pointer::Last)? {
+            checkpoint::check_fingerprint(
+                &checkpoint::verify(&folder)?.fingerprint,
+                &self.state.fingerprint,
+            )?;
+            self.state =
+                checkpoint::load(&folder, &named_variables(self.store, ""), &self.optimizer.state())?;
+            self.state.files.clear();
+        }
+        Ok(self.state.step)
+    }
+
+    /// Trains to the end of the run, or until a signal or `observe` stops it. `observe` hears of every logged step and
+    /// may add numbers to its line.
+    ///
+    /// # Errors
+    /// Those of the batches, the objective and the disk, and [`Error::NonFinite`] when a loss, gradient or weight is not
+    /// finite: `replay/` then holds the weights before the step, and `last` and `best` are what they were.
+    pub fn fit<E: ?Sized, B: Batches>(
+        &mut self,
+        encoder: &E,
+        objective: &mut dyn Objective<E, Batch = B::Batch>,
+        batches: &B,
+        mut observe: impl FnMut(Logged<E, B::Batch>) -> Result<ControlFlow<()>>,
+    ) -> Result<Outcome> {
+        let (per_epoch, total) = self.config.steps(batches.batches_per_epoch())?;
+        let signals = Signals::watch()?;
+        let mut log = Log::open(self, total)?;
+        while self.state.step < total {
+            let epoch = self.state.step / per_epoch;
+            let mut stream = batches.epoch(epoch, self.state.step % per_epoch * self.config.accumulate)?;
+            for _ in self.state.step % per_epoch..per_epoch {
+                let step = Step { step: self.state.step, total, epoch, seed: self.seed, comm: self.comm };
+                let batch = self.step(encoder, objective, &mut stream, &step)?;
+                let mut stop = signals.caught().map(Outcome::Interrupted);
+                if self.state.step % self.config.log_every == 0 || self.state.step == total {
+                    let mut metrics = log.line(self, &step, per_epoch)?;
+                    let logged = Logged { encoder, batch: &batch, metrics: &mut metrics };
+                    if observe(logged)?.is_break() {
+                        stop = stop.or(Some(Outcome::Stopped));
+                    }
+                    self.write(&mut log, &metrics)?;
+                }
+                let due = self.config.checkpoint_every.is_some_and(|every| self.state.step % every == 0);
+                if due || stop.is_some() || self.state.step % per_epoch == 0 {
+                    self.checkpoint(&mut log)?;
+                }
+                log.progress.update(self.state.step, &log.note);
+                if let Some(outcome) = stop.filter(|_| self.state.step < total) {
+                    return Ok(outcome);
+                }
+            }
+        }
+        log.progress.finish();
+        Ok(Outcome::Finished)
+    }
+
+    /// One optimizer step: gradients of `accumulate` batches, the guard, the update. Returns the last batch.
+    fn step<E: ?Sized, B>(
+        &mut self,
+        encoder: &E,
+        objective: &mut dyn Objective<E, Batch = B>,
+        stream: &mut dyn Iterator<Item = Result<B>>,
+        step: &Step,
+    ) -> Result<B> {
+        let buffers = self.buffers_before_a_step_that_may_be_skipped();
+        self.optimizer.zero_grad();
+        let mut last = None;
+        let mut sums = Vec::new();
+        for micro in 0..self.config.accumulate {
+            let batch =
+                stream.next().unwrap_or_else(|| Err(Error::Other("an epoch ended early".to_owned())))?;
+            let place = Key::new(self.seed).with(MODEL_DRAWS).with(step.step).with(step.comm.rank() as u64);
+            place.with(micro).seed_torch();
+            let Loss { total, parts } = objective.loss(encoder, &batch, step)?;
+            (&total / self.config.accumulate as f64).backward();
+            sums.push(("loss", total.detach()));
+            sums.extend(parts);
+            last = Some(batch);
+        }
+        let norm = gradient_norm(self.optimizer.parameters());
+        if let Some(what) = self.not_finite(&sums, &norm)? {
+            self.state.skipped += 1;
+            let detail = format!(
+                "step {} (epoch {}, batch {} of it)",
+                step.step,
+                step.epoch,
+                self.batch_in_epoch(step)
+            );
+            if self.state.skipped > self.config.max_skipped {
+                let folder = self.write_replay(&what, &detail)?;
+                return Err(Error::NonFinite {
+                    what,
+                    detail: format!("{detail}; the state is kept in {folder}"),
+                });
+            }
+            self.say(&format!("{what} is not finite at {detail}: the step is left out"))?;
+            tch::no_grad(|| buffers.iter().for_each(|(x, before)| x.shallow_clone().copy_(before)));
+        } else {
+            if let Some(clip) = self.config.clip {
+                clip_gradients(self.optimizer.parameters(), &norm, clip);
+            }
+            let rate = Rate { scheduled: self.schedule.at(step.step), base: self.schedule.base() };
+            self.optimizer.step(rate)?;
+            objective.after_step(self.store, step)?;
+            self.add_to_log(sums, &norm)?;
+        }
+        self.state.step += 1;
+        last.ok_or_else(|| Error::config("accumulate", 0, "at least 1"))
+    }
+
+    /// The name of what is not finite, if anything is.
+    fn not_finite(&self, sums: &[(&str, Tensor)], norm: &Tensor) -> Result<Option<String>> {
+        for (name, value) in sums.iter().filter(|(name, _)| *name == "loss") {
+            if !value.scalar()?.is_finite() {
+                return Ok(Some((*name).to_owned()));
+            }
+        }
+        if norm.scalar()?.is_finite() {
+            return Ok(None);
+        }
+        for parameter in self.optimizer.parameters() {
+            let gradient = parameter.tensor.grad();
+            if gradient.defined() && gradient.isfinite().all().scalar()? == 0.0 {
+                return Ok(Some(format!("gradient of {}", parameter.name)));
+            }
+        }
+        Ok(Some("norm of the gradients".to_owned()))
+    }
+
+    /// BatchNorm's statistics and the like, which a forward pass changes before anybody sees that it went wrong.
+    fn buffers_before_a_step_that_may_be_skipped(&self) -> Vec<(Tensor, Tensor)> {
+        if self.config.max_skipped == 0 {
+            return Vec::new();
+        }
+        let variables = self.store.variables().into_values();
+        variables.filter(|x| !x.requires_grad()).map(|x| (x.shallow_clone(), x.copy())).collect()
+    }
+
+    fn batch_in_epoch(&self, step: &Step) -> u64 {
+        let per_epoch = step.total / self.config.epochs.max(1);
+        step.step % per_epoch.max(1) * self.config.accumulate
+    }
+
+    fn add_to_log(&mut self, sums: Vec<(&str, Tensor)>, norm: &Tensor) -> Result<()> {
+        let share = 1.0 / self.config.accumulate as f64;
+        let mut values = vec![("gradient_norm", norm.scalar()?)];
+        for (name, value) in sums {
+            values.push((name, value.scalar()? * share));
+        }
+        for (name, value) in values {
+            match self.state.log_sums.iter_mut().find(|(known, _)| known == name) {
+                Some((_, bits)) => *bits = (f64::from_bits(*bits) + value).to_bits(),
+                None => self.state.log_sums.push((name.to_owned(), value.to_bits())),
+            }
+        }
+        self.state.log_steps += 1;
+        Ok(())
+    }
+
+    fn write(&mut self, log: &mut Log, metrics: &Metrics) -> Result<()> {
+        log.write(metrics)?;
+        let loss = metrics.values.get("loss").and_then(Value::as_f64);
+        if let Some(loss) = loss.filter(|loss| self.state.best_loss.is_none_or(|best| *loss < best)) {
+            self.state.best_loss = Some(loss);
+            log.best_is_due = true;
+        }
+        Ok(())
+    }
+
+    fn checkpoint(&mut self, log: &mut Log) -> Result<()> {
+        let model = named_variables(self.store, "");
+        for (name, x) in &model {
+            if x.is_floating_point() && x.isfinite().all().scalar()? == 0.0 {
+                let detail = format!("after step {}", self.state.step);
+                let folder = self.write_replay(name, &detail)?;
+                return Err(Error::NonFinite {
+                    what: name.clone(),
+                    detail: format!("{detail}; no checkpoint was written, the state is kept in {folder}"),
+                });
+            }
+        }
+        let is_best = std::mem::take(&mut log.best_is_due);
+        let pointers: &[Pointer] = if is_best { &[Pointer::Last, Pointer::Best] } else { &[Pointer::Last] };
+        self.checkpoints.save(&model, &self.optimizer.state(), &self.state, pointers)?;
+        self.checkpoints.prune(self.config.keep)
+    }
+
+    /// Keeps what is needed to look into a step that went wrong: the weights before its update, and why it stopped.
+    fn write_replay(&self, what: &str, detail: &str) -> Result<String> {
+        let folder = self.run.path().join("replay");
+        let model = named_variables(self.store, "");
+        let name = format!("step-{}", self.state.step);
+        let place = checkpoint::write_folder(&folder, &name, &model, &self.optimizer.state(), &self.state)?;
+        let reason = format!("{what} is not finite: {detail}, seed {}\n", self.seed);
+        selfsup_core::state::write_whole(&place.join("reason.txt"), reason.as_bytes())?;
+        Ok(place.display().to_string())
+    }
+
+    fn say(&self, line: &str) -> Result<()> {
+        tracing::warn!("{line}");
+        self.run.log(line)
+    }
+}
+
+/// Tells the draws of the model side from other draws of the same seed.
+const MODEL_DRAWS: u64 = 0x6d6f_6465_6c;
+
+/// The open logs of a run.
+struct Log {
+    metrics: MetricsFile,
+    events: EventFile,
+    progress: Progress,
+    note: String,
+    started: Instant,
+    since: Option<(Instant, u64)>,
+    samples_per_step: u64,
+    best_is_due: bool,
+}
+
+impl Log {
+    fn open(trainer: &Trainer, total: u64) -> Result<Self> {
+        let (run, done) = (trainer.run.path(), trainer.state.step);
+        let samples_per_step = trainer.batch_size * trainer.config.accumulate;
+        Ok(Log {
+            metrics: MetricsFile::open(run, done)?,
+            events: EventFile::create(run)?,
+            progress: Progress::new("training", total, done, samples_per_step),
+            note: String::new(),
+            started: Instant::now(),
+            since: None,
+            samples_per_step,
+            best_is_due: false,
+        })
+    }
+
+    /// The means since the last line, which begin anew.
+    fn line(&mut self, trainer: &mut Trainer, step: &Step, per_epoch: u64) -> Result<Metrics> {
+        let (now, done) = (Instant::now(), trainer.state.step);
+        let rate = self.since.map_or(0.0, |(then, step)| {
+            ((done - step) * self.samples_per_step) as f64 / now.duration_since(then).as_secs_f64().max(1e-9)
+        });
+        let steps = trainer.state.log_steps.max(1) as f64;
+        let mean = |(name, bits): (String, u64)| (name, Value::from(f64::from_bits(bits) / steps));
+        let values = std::mem::take(&mut trainer.state.log_sums).into_iter().map(mean).collect();
+        trainer.state.log_steps = 0;
+        Ok(Metrics {
+            step: done,
+            epoch: done as f64 / per_epoch as f64,
+            lr: trainer.schedule.at(step.step),
+            samples_per_second: rate,
+            seconds: now.duration_since(self.started).as_secs_f64(),
+            values,
+        })
+    }
+
+    fn write(&mut self, metrics: &Metrics) -> Result<()> {
+        self.metrics.write(metrics)?;
+        let mut scalars = vec![("lr".to_owned(), metrics.lr)];
+        scalars.extend(metrics.values.iter().filter_map(|(name, v)| Some((name.clone(), v.as_f64()?))));
+        self.events.write(metrics.step, &scalars)?;
+        self.note = metrics
+            .values
+            .get("loss")
+            .and_then(Value::as_f64)
+            .map_or_else(String::new, |l| format!("loss {l:.4}"));
+        self.since = Some((Instant::now(), metrics.step));
+        Ok(())
+    }
+}
