@@ -50,7 +50,7 @@ impl Progress {
         if let Some(bar) = &self.bar {
             bar.set_length(total);
         }
-        self.show("{msg} {wide_bar} {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left");
+        self.show("{msg} {bar:24} {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left");
     }
 
     fn show(&self, template: &str) {
