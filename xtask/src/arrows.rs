@@ -22,6 +22,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "selfsup",
         &[
             "selfsup-core",
+            "selfsup-fetch",
             "selfsup-numerics",
             "selfsup-data",
             "selfsup-encoders",
