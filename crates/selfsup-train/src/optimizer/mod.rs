@@ -153,3 +153,139 @@ pub(crate) fn check_share(field: &str, value: f64) -> Result<()> {
         Err(Error::config(field, value, "at least 0 and below 1"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use selfsup_core::{Device, Kind, TensorExt};
+
+    fn wave(n: i64, shift: f64) -> Tensor {
+        (Tensor::arange(n, (Kind::Float, Device::Cpu)) * 0.37 + shift).sin()
+    }
+
+    /// Twenty steps with made gradients and a falling rate; the weights `[2, 3]`, then the bias `[3]`.
+    fn twenty_steps(config: &OptimizerConfig) -> Vec<f64> {
+        let store = nn::VarStore::new(Device::Cpu);
+        let w = store.root().add("w", wave(6, 0.0).reshape([2, 3]), true);
+        let b = store.root().add("b", wave(3, 1.0), true);
+        let mut optimizer = config.build(parameters(&store, &[]).unwrap()).unwrap();
+        for t in 0..20 {
+            let t = f64::from(t);
+            optimizer.zero_grad();
+            let gradients =
+                (&w * wave(6, 2.0 + t).reshape([2, 3])).sum(None) + (&b * wave(3, 3.0 + t)).sum(None);
+            gradients.backward();
+            optimizer.step(Rate { scheduled: 0.1 * (1.0 - t / 20.0), base: 0.1 }).unwrap();
+        }
+        Vec::try_from(Tensor::cat(&[w.reshape([-1]), b], 0).to_kind(Kind::Double)).unwrap()
+    }
+
+    #[test]
+    fn twenty_steps_equal_pytorch_and_lightly() {
+        // wave = lambda n, s: torch.sin(torch.arange(n, dtype=torch.float32) * 0.37 + s)
+        // w, b = wave(6, 0.).reshape(2, 3).requires_grad_(), wave(3, 1.).requires_grad_()
+        // o = OPTIMIZER([{"params": [w]}, {"params": [b], "weight_decay": 0.}], lr=0.1, weight_decay=0.05, ...)
+        // for t in range(20):
+        //     w.grad, b.grad = wave(6, 2. + t).reshape(2, 3), wave(3, 3. + t)
+        //     for g in o.param_groups: g["lr"] = 0.1 * (1 - t / 20)
+        //     o.step()
+        // print(w, b)
+        let sgd = SgdConfig { lr: 0.1, momentum: 0.9, weight_decay: 0.05, nesterov: false };
+        let adam_w = AdamWConfig { lr: 0.1, betas: [0.9, 0.99], weight_decay: 0.05, ..Default::default() };
+        let lars = LarsConfig { lr: 0.1, momentum: 0.9, weight_decay: 0.05, eta: 0.02, ..Default::default() };
+        let references = [
+            // torch.optim.SGD(momentum=0.9)
+            (
+                OptimizerConfig::Sgd(sgd.clone()),
+                [
+                    -0.0615662, 0.4213596, 0.8472565, 1.1584808, 1.3129107, 1.2896444, 1.3391273, 1.5954413,
+                    1.6358197,
+                ],
+            ),
+            // torch.optim.SGD(momentum=0.9, nesterov=True)
+            (
+                OptimizerConfig::Sgd(SgdConfig { nesterov: true, ..sgd }),
+                [
+                    -0.0604053, 0.4187235, 0.8411801, 1.1497865, 1.3027753, 1.2794394, 1.3675445, 1.6302495,
+                    1.6723077,
+                ],
+            ),
+            // torch.optim.AdamW(betas=(0.9, 0.99))
+            (
+                OptimizerConfig::AdamW(adam_w),
+                [
+                    -0.1288692, 0.3120707, 0.7182008, 1.0001379, 1.3032635, 1.2515755, 0.9801072, 1.3518264,
+                    1.3474089,
+                ],
+            ),
+            // lightly.utils.lars.LARS(momentum=0.9, trust_coefficient=0.02)
+            (
+                OptimizerConfig::Lars(lars),
+                [
+                    -0.0035296, 0.361092, 0.6768413, 0.9009834, 1.0031818, 0.9696038, 1.3391273, 1.5954413,
+                    1.6358197,
+                ],
+            ),
+        ];
+        for (config, expected) in references {
+            for (found, expected) in twenty_steps(&config).iter().zip(expected) {
+                assert!((found - expected).abs() < 1e-6, "{config:?}: {found} where {expected} is right");
+            }
+        }
+    }
+
+    #[test]
+    fn clipped_lars_never_steps_further_than_sgd() {
+        // With |w| = 5, |g| = 1, wd 0 and eta 1 the layer's rate is 5 / lr, which clipping cuts to 1: w - lr g.
+        let store = nn::VarStore::new(Device::Cpu);
+        let w = store.root().add("w", Tensor::from_slice2(&[[3.0_f32, 4.0]]), true);
+        let config =
+            LarsConfig { momentum: 0.0, weight_decay: 0.0, eta: 1.0, clip: true, ..Default::default() };
+        let mut lars = Lars::new(parameters(&store, &[]).unwrap(), &config).unwrap();
+        (&w * Tensor::from_slice2(&[[0.6_f32, 0.8]])).sum(None).backward();
+        lars.step(Rate { scheduled: 0.1, base: 0.1 }).unwrap();
+        let expected = Tensor::from_slice2(&[[2.94_f32, 3.92]]);
+        assert!((w - expected).abs().max().scalar().unwrap() < 1e-6);
+    }
+
+    #[test]
+    fn a_fixed_rate_leaves_the_schedule() {
+        let store = nn::VarStore::new(Device::Cpu);
+        let (a, b) = (store.root().zeros("a", &[1]), store.root().zeros("b", &[1]));
+        let config = SgdConfig { momentum: 0.0, ..Default::default() };
+        let fixed = parameters(&store, &["b".to_owned()]).unwrap();
+        let mut sgd = Sgd::new(fixed, &config).unwrap();
+        (&a + &b).sum(None).backward();
+        sgd.step(Rate { scheduled: 0.25, base: 1.0 }).unwrap();
+        assert_eq!((a.double_value(&[0]), b.double_value(&[0])), (-0.25, -1.0));
+        let error = parameters(&store, &["c".to_owned()]).unwrap_err().to_string();
+        assert_eq!(error, "fixed_lr = c: the beginning of a parameter's name");
+    }
+
+    #[test]
+    fn a_parameter_without_gradient_stays() {
+        let store = nn::VarStore::new(Device::Cpu);
+        let (a, b) = (store.root().ones("a", &[1, 1]), store.root().ones("b", &[1, 1]));
+        let mut optimizer =
+            OptimizerConfig::AdamW(AdamWConfig::default()).build(parameters(&store, &[]).unwrap()).unwrap();
+        a.sum(None).backward();
+        optimizer.step(Rate { scheduled: 0.1, base: 0.1 }).unwrap();
+        assert!(a.double_value(&[0, 0]) < 1.0);
+        assert_eq!(b.double_value(&[0, 0]), 1.0);
+    }
+
+    #[test]
+    fn settings_that_cannot_work_are_named() {
+        let refusal = |config: OptimizerConfig| config.build(Vec::new()).unwrap_err().to_string();
+        let sgd = |config| refusal(OptimizerConfig::Sgd(config));
+        assert_eq!(sgd(SgdConfig { lr: -1.0, ..Default::default() }), "lr = -1: a number from 0 up");
+        assert_eq!(
+            sgd(SgdConfig { momentum: 1.0, ..Default::default() }),
+            "momentum = 1: at least 0 and below 1"
+        );
+        let adam_w = OptimizerConfig::AdamW(AdamWConfig { eps: 0.0, ..Default::default() });
+        assert_eq!(refusal(adam_w), "eps = 0: above 0");
+        let store = nn::VarStore::new(Device::Cpu);
+        assert!(parameters(&store, &[]).unwrap_err().to_string().contains("no trainable parameter"));
+    }
+}
