@@ -68,7 +68,7 @@ impl LoopConfig {
         if self.checkpoint_every == Some(0) {
             return Err(Error::config("checkpoint_every", 0, "at least 1, or absent"));
         }
-        if let Some(clip) = self.clip.filter(|clip| !(*clip > 0.0)) {
+        if let Some(clip) = self.clip.filter(|clip| clip.is_nan() || *clip <= 0.0) {
             return Err(Error::config("clip", clip, "a norm above 0, or absent"));
         }
         let per_epoch = batches_per_epoch / self.accumulate;
@@ -197,16 +197,17 @@ impl<'a> Trainer<'a> {
                 let step = Step { step: self.state.step, total, epoch, seed: self.seed, comm: self.comm };
                 let batch = self.step(encoder, objective, &mut stream, &step)?;
                 let mut stop = signals.caught().map(Outcome::Interrupted);
-                if self.state.step % self.config.log_every == 0 || self.state.step == total {
-                    let mut metrics = log.line(self, &step, per_epoch)?;
+                if self.state.step.is_multiple_of(self.config.log_every) || self.state.step == total {
+                    let mut metrics = log.line(self, &step, per_epoch);
                     let logged = Logged { encoder, batch: &batch, metrics: &mut metrics };
                     if observe(logged)?.is_break() {
                         stop = stop.or(Some(Outcome::Stopped));
                     }
                     self.write(&mut log, &metrics)?;
                 }
-                let due = self.config.checkpoint_every.is_some_and(|every| self.state.step % every == 0);
-                if due || stop.is_some() || self.state.step % per_epoch == 0 {
+                let due =
+                    self.config.checkpoint_every.is_some_and(|every| self.state.step.is_multiple_of(every));
+                if due || stop.is_some() || self.state.step.is_multiple_of(per_epoch) {
                     self.checkpoint(&mut log)?;
                 }
                 log.progress.update(self.state.step, &log.note);
@@ -368,7 +369,7 @@ impl<'a> Trainer<'a> {
 }
 
 /// Tells the draws of the model side from other draws of the same seed.
-const MODEL_DRAWS: u64 = 0x6d6f_6465_6c;
+const MODEL_DRAWS: u64 = 0x006d_6f64_656c;
 
 /// The open logs of a run.
 struct Log {
@@ -399,7 +400,7 @@ impl Log {
     }
 
     /// The means since the last line, which begin anew.
-    fn line(&mut self, trainer: &mut Trainer, step: &Step, per_epoch: u64) -> Result<Metrics> {
+    fn line(&mut self, trainer: &mut Trainer, step: &Step, per_epoch: u64) -> Metrics {
         let (now, done) = (Instant::now(), trainer.state.step);
         let rate = self.since.map_or(0.0, |(then, step)| {
             ((done - step) * self.samples_per_step) as f64 / now.duration_since(then).as_secs_f64().max(1e-9)
@@ -408,14 +409,14 @@ impl Log {
         let mean = |(name, bits): (String, u64)| (name, Value::from(f64::from_bits(bits) / steps));
         let values = std::mem::take(&mut trainer.state.log_sums).into_iter().map(mean).collect();
         trainer.state.log_steps = 0;
-        Ok(Metrics {
+        Metrics {
             step: done,
             epoch: done as f64 / per_epoch as f64,
             lr: trainer.schedule.at(step.step),
             samples_per_second: rate,
             seconds: now.duration_since(self.started).as_secs_f64(),
             values,
-        })
+        }
     }
 
     fn write(&mut self, metrics: &Metrics) -> Result<()> {

@@ -137,8 +137,8 @@ fn run(path: &Path, setting: &Setting, asked: Asked) -> Result<(Outcome, BTreeMa
         let step = logged.metrics.step;
         logged.metrics.values.insert("twice".to_owned(), json!(2 * step));
         if asked.signal_at.is_some_and(|at| step >= at) {
-            signal_hook::low_level::raise(signal_hook::consts::SIGTERM).unwrap();
-            signal_hook::low_level::raise(signal_hook::consts::SIGTERM).unwrap();
+            signal_hook::low_level::raise(signal_hook::consts::SIGTERM).expect("a signal to itself");
+            signal_hook::low_level::raise(signal_hook::consts::SIGTERM).expect("a signal to itself");
         }
         Ok(if asked.stop_at.is_some_and(|at| step >= at) {
             ControlFlow::Break(())
@@ -151,7 +151,7 @@ fn run(path: &Path, setting: &Setting, asked: Asked) -> Result<(Outcome, BTreeMa
 
 /// The lines of the log without what a clock wrote.
 fn lines(path: &Path) -> Vec<(u64, String)> {
-    let metrics = read_metrics(path).unwrap();
+    let metrics = read_metrics(path).expect("a log that can be read");
     metrics.into_iter().map(|m| (m.step, format!("{} {} {:?}", m.epoch, m.lr, m.values))).collect()
 }
 

@@ -104,8 +104,9 @@ mod tests {
         let value = Value { tag: "loss".to_owned(), simple_value: Some(0.25) };
         let summary = Some(Summary { value: vec![value] });
         let event = Event { wall_time: 1.5, step: 7, summary, ..Event::default() };
-        let hex: String = record(&event).iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(hex, REFERENCE);
+        let byte = |i| u8::from_str_radix(&REFERENCE[i..i + 2], 16).unwrap();
+        let expected: Vec<u8> = (0..REFERENCE.len()).step_by(2).map(byte).collect();
+        assert_eq!(record(&event), expected);
     }
 
     const REFERENCE: &str =

@@ -54,7 +54,7 @@ impl AdamW {
         check_not_negative("weight_decay", config.weight_decay)?;
         check_share("betas.0", config.betas[0])?;
         check_share("betas.1", config.betas[1])?;
-        if !(config.eps > 0.0) {
+        if config.eps.is_nan() || config.eps <= 0.0 {
             return Err(Error::config("eps", config.eps, "above 0"));
         }
         Ok(AdamW {

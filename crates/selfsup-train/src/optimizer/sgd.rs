@@ -60,13 +60,11 @@ impl Optimizer for Sgd {
         let SgdConfig { momentum, weight_decay, nesterov, .. } = self.config;
         tch::no_grad(|| {
             for (p, b) in self.parameters.iter().zip(&mut self.momentum) {
-                let mut d = p.tensor.grad();
-                if !d.defined() {
+                let g = p.tensor.grad();
+                if !g.defined() {
                     continue;
                 }
-                if p.decayed && weight_decay != 0.0 {
-                    d = d + &p.tensor * weight_decay;
-                }
+                let d = if p.decayed && weight_decay != 0.0 { g + &p.tensor * weight_decay } else { g };
                 descend(p, b, &d, momentum, nesterov, rate.of(p));
             }
         });
