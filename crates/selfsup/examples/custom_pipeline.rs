@@ -17,8 +17,8 @@ impl Dataset for Waves {
         self.0
     }
     fn get(&self, index: usize) -> Result<Vec<f32>> {
-        let phase = (Key::new(1).with(index as u64).seed() % 1000) as f32 / 159.0;
-        Ok((0..64).map(|t| ((index % 8 + 2) as f32 * t as f32 / 10.0 + phase).sin()).collect())
+        let phase = (Key::new(1).with(index as u64).seed() % 500) as f32 / 1000.0;
+        Ok((0..64).map(|t| ((index % 8 + 2) as f32 * (t as f32 / 10.0 + phase)).sin()).collect())
     }
 }
 impl Collate for Waves {
@@ -59,7 +59,7 @@ fn main() -> Result<()> {
     let mut objective = Denoising(linear("decoder", 32, 64));
     let loader = Loader::new(Waves(2048), Shuffled { len: 2048 }, LoaderConfig::default(), 0)?;
     let mut optimizer = AdamW::new(parameters(&store, &[])?, &AdamWConfig::default())?;
-    for epoch in 0..100 {
+    for epoch in 0..40 {
         for batch in loader.epoch(epoch, 0)? {
             optimizer.zero_grad();
             objective.loss(&encoder, &batch?, &Step::single(0, 0, epoch, 0))?.total.backward();
