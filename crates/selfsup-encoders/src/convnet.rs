@@ -118,18 +118,18 @@ mod tests {
         ConvNetConfig { channels_in: 1, ..ConvNetConfig::default() }
     }
 
-    /// class Block(torch.nn.Sequential):
-    ///     def __init__(s, i, o, stride):
-    ///         super().__init__()
-    ///         s.conv, s.norm = torch.nn.Conv2d(i, o, 3, stride, 1, bias=False), torch.nn.BatchNorm2d(o)
-    ///         s.relu = torch.nn.ReLU()
-    /// class Net(torch.nn.Module):
-    ///     def __init__(s, sizes, strides):
-    ///         super().__init__()
-    ///         s.blocks = torch.nn.Sequential(*map(Block, sizes, sizes[1:], strides))
-    ///     def forward(s, x): return s.blocks(x).mean((2, 3))
-    /// m = fill(Net([1, 32, 64, 128, 256], [1, 2, 2, 2])); x = wave(1000, [2, 1, 28, 20])
-    /// print(fingerprint(m), sum(p.numel() for p in m.parameters()), ends(m(x))); m.train(); print(ends(m(x)))
+    // class Block(torch.nn.Sequential):
+    //     def __init__(s, i, o, stride):
+    //         super().__init__()
+    //         s.conv, s.norm = torch.nn.Conv2d(i, o, 3, stride, 1, bias=False), torch.nn.BatchNorm2d(o)
+    //         s.relu = torch.nn.ReLU()
+    // class Net(torch.nn.Module):
+    //     def __init__(s, sizes, strides):
+    //         super().__init__()
+    //         s.blocks = torch.nn.Sequential(*map(Block, sizes, sizes[1:], strides))
+    //     def forward(s, x): return s.blocks(x).mean((2, 3))
+    // m = fill(Net([1, 32, 64, 128, 256], [1, 2, 2, 2])); x = wave(1000, [2, 1, 28, 20])
+    // print(fingerprint(m), sum(p.numel() for p in m.parameters()), ends(m(x))); m.train(); print(ends(m(x)))
     #[test]
     fn equals_the_same_layers_in_pytorch() {
         let store = nn::VarStore::new(Device::Cpu);

