@@ -1,2 +1,147 @@
-//! The `selfsup` program.
-fn main() {}
+//! The `selfsup` program: recipes, pretraining, evaluation and reports.
+
+mod allocator;
+mod data;
+mod doctor;
+mod embed;
+mod evaluate;
+mod export;
+mod features;
+mod images;
+mod judge;
+mod list;
+mod model;
+mod nearest;
+mod network;
+mod objective;
+mod pretrain;
+mod recipe;
+mod report;
+mod reporting;
+mod text;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+use selfsup::core::{Device, device::parse_device, tch};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Self-supervised learning: pretrain an encoder on data without labels, see what it learned, take it along.
+#[derive(Debug, Parser)]
+#[command(name = "selfsup", version, max_term_width = 110)]
+struct Program {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Pretrain an encoder as a recipe says.
+    Pretrain(pretrain::Arguments),
+    /// Judge a run's encoder by probes, beside the untrained encoder and the raw input.
+    Eval {
+        /// The run's folder.
+        run: PathBuf,
+        /// Print report.json instead of a table.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        machine: Machine,
+    },
+    /// Write the features of data: features.npy and the samples' names, or one CSV.
+    Embed {
+        /// The run's folder.
+        run: PathBuf,
+        /// A known set's name, or the path of a file or folder.
+        #[arg(long, value_name = "NAME_OR_PATH")]
+        data: String,
+        /// features.npy (names go to features.names.txt beside it) or features.csv.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        #[command(flatten)]
+        machine: Machine,
+    },
+    /// Write the encoder's weights as torchvision, timm or transformers load them.
+    Export {
+        /// The run's folder.
+        run: PathBuf,
+        /// The folder to write model.safetensors and config.json to.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
+    /// Write report.html and its plots.
+    Report {
+        /// The run's folder.
+        run: PathBuf,
+        #[command(flatten)]
+        machine: Machine,
+    },
+    /// List what can be named.
+    List {
+        /// What to list; everything when left out.
+        what: Option<list::What>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Tell what this machine offers.
+    Doctor {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Fetch a known data set and print its folder.
+    Data {
+        /// The set's name; see selfsup list data.
+        name: String,
+    },
+}
+
+/// Where to compute.
+#[derive(Debug, Args)]
+struct Machine {
+    /// auto, cpu, cuda, cuda:N or mps.
+    #[arg(long, default_value = "auto")]
+    device: String,
+    /// Threads of libtorch on the CPU; all when left out.
+    #[arg(long)]
+    threads: Option<i32>,
+}
+
+impl Machine {
+    /// The device, with libtorch's threads set.
+    ///
+    /// # Errors
+    /// When the machine lacks the device, or the threads are none.
+    fn choose(&self) -> Result<Device> {
+        if let Some(threads) = self.threads {
+            anyhow::ensure!(threads > 0, "--threads {threads}: at least 1");
+            tch::set_num_threads(threads);
+        }
+        Ok(parse_device(&self.device)?)
+    }
+}
+
+fn main() -> ExitCode {
+    match run(Program::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::List { what, json } => list::run(what, json)?,
+        Command::Doctor { json } => doctor::run(json)?,
+        Command::Data { name } => data::fetch_set(&name)?,
+        Command::Pretrain(arguments) => return pretrain::run(&arguments),
+        Command::Eval { run, json, machine } => evaluate::run(&run, json, machine.choose()?)?,
+        Command::Embed { run, data, out, machine } => embed::run(&run, &data, &out, machine.choose()?)?,
+        Command::Export { run, out } => export::run(&run, &out)?,
+        Command::Report { run, machine } => reporting::run(&run, machine.choose()?)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -102,6 +102,12 @@ pub enum OptimizerConfig {
     Lars(LarsConfig),
 }
 
+impl Default for OptimizerConfig {
+    fn default() -> Self {
+        OptimizerConfig::Sgd(SgdConfig::default())
+    }
+}
+
 impl OptimizerConfig {
     /// Makes the optimizer with a state of zeros.
     ///

@@ -1,0 +1,144 @@
+//! The probes on what several encoders see of one set, as the table of a report compares them.
+
+use crate::recipe::EvalConfig;
+use anyhow::Result;
+use selfsup::core::Score;
+use selfsup::core::{Error, Features, Kind, Tensor};
+use selfsup::eval::{FeatureHealth, FewLabelConfig, LinearOutcome, Suite, SuiteConfig, feature_health};
+use serde_json::{Map, Value, json};
+
+/// Both parts of a set as one encoder sees them.
+#[derive(Debug)]
+pub struct Seen {
+    /// `[N, D]` Float on the CPU.
+    pub train: Tensor,
+    /// `[M, D]`
+    pub test: Tensor,
+}
+
+/// The classes of both parts of a set.
+#[derive(Debug)]
+pub struct Labels {
+    /// The classes' names.
+    pub classes: Vec<String>,
+    /// `[N]` Int64.
+    pub train: Tensor,
+    /// `[M]` Int64.
+    pub test: Tensor,
+}
+
+impl Labels {
+    /// The labels of a set; nothing unless both parts have them, of at least two classes.
+    pub fn new(classes: Vec<String>, train: Option<Vec<i64>>, test: Option<Vec<i64>>) -> Option<Self> {
+        let (train, test) = (train?, test?);
+        let first = train.first()?;
+        (train.iter().any(|label| label != first) && !test.is_empty()).then(|| Labels {
+            classes,
+            train: Tensor::from_slice(&train),
+            test: Tensor::from_slice(&test),
+        })
+    }
+
+    /// The samples of the smallest class that occurs in the training part.
+    fn smallest(&self) -> Result<usize> {
+        let counts = Vec::<i64>::try_from(self.train.bincount(None::<Tensor>, 0))?;
+        Ok(counts.into_iter().filter(|&n| n > 0).min().unwrap_or(0) as usize)
+    }
+}
+
+/// What the probes found of one encoder.
+#[derive(Debug)]
+pub struct Verdict {
+    /// The scores by probe; none without labels.
+    pub scores: Vec<(String, Score)>,
+    /// The linear probe in full.
+    pub linear: Option<LinearOutcome>,
+    /// How the test features spread.
+    pub health: FeatureHealth,
+}
+
+/// Runs the probes, and says on the way what it does.
+///
+/// # Errors
+/// Those of the probes.
+pub fn judge(
+    seen: &Seen,
+    labels: Option<&Labels>,
+    config: &EvalConfig,
+    say: &mut dyn FnMut(&str),
+) -> Result<Verdict> {
+    let health = feature_health(&spread(&seen.test))?;
+    let Some(labels) = labels else {
+        return Ok(Verdict { scores: Vec::new(), linear: None, health });
+    };
+    let suite = Suite::new(SuiteConfig {
+        linear: config.linear.clone(),
+        few_label: few_labels(&config.few_label, labels.smallest()?),
+        knn: config.knn.clone(),
+    })
+    .map_err(|e| crate::recipe::inside(e, "eval"))?;
+    let classes = labels.classes.len() as i64;
+    let features = |x: &Tensor, y: &Tensor| -> Result<Features, Error> {
+        Features::new(x.shallow_clone(), y.shallow_clone(), classes)
+    };
+    let (train, test) = (features(&seen.train, &labels.train)?, features(&seen.test, &labels.test)?);
+    let found = suite.run(&train, &test, &mut |stage| say(stage))?;
+    Ok(Verdict { scores: found.report.scores, linear: Some(found.linear), health })
+}
+
+/// The few-label probe with no more labels a class than the smallest has.
+fn few_labels(config: &FewLabelConfig, smallest: usize) -> FewLabelConfig {
+    FewLabelConfig { labels_per_class: config.labels_per_class.min(smallest).max(1), ..config.clone() }
+}
+
+/// Rows enough to measure a spread by, evenly taken: its cost grows with the square of their number.
+fn spread(x: &Tensor) -> Tensor {
+    const ROWS: i64 = 2048;
+    let step = (x.size()[0] / ROWS).max(1);
+    x.slice(0, 0, None, step).to_kind(Kind::Float)
+}
+
+/// Scores as JSON: `{"linear": {"mean": .., "std": .., "n": ..}, ..}`.
+pub fn scores_json(scores: &[(String, Score)]) -> Value {
+    Value::Object(scores.iter().map(|(name, score)| (name.clone(), json!(score))).collect::<Map<_, _>>())
+}
+
+/// Scores of several encoders as a table.
+pub fn table(verdicts: &[(&str, &Verdict)]) -> String {
+    let Some((_, first)) = verdicts.first() else { return String::new() };
+    let mut lines = Vec::new();
+    let heads: String = first.scores.iter().map(|(name, _)| format!("{name:>16}")).collect();
+    if !first.scores.is_empty() {
+        lines.push(format!("{:<14}{heads}{:>10}{:>9}", "accuracy", "std", "RankMe"));
+    } else {
+        lines.push(format!("{:<14}{:>10}{:>9}", "features", "std", "RankMe"));
+    }
+    for (name, verdict) in verdicts {
+        let cells: String = verdict.scores.iter().map(|(_, score)| format!("{:>16}", cell(score))).collect();
+        let health = &verdict.health;
+        lines.push(format!("{name:<14}{cells}{:>10.4}{:>9.1}", health.std, health.rank_me));
+    }
+    lines.join("\n")
+}
+
+fn cell(score: &Score) -> String {
+    if score.n > 1 { format!("{:.4} ± {:.4}", score.mean, score.std) } else { format!("{:.4}", score.mean) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takes_no_more_labels_than_there_are() {
+        assert_eq!(few_labels(&FewLabelConfig::default(), 4).labels_per_class, 4);
+        assert_eq!(few_labels(&FewLabelConfig::default(), 50), FewLabelConfig::default());
+    }
+
+    #[test]
+    fn a_single_class_is_no_label() {
+        assert!(Labels::new(vec!["a".into()], Some(vec![0, 0]), Some(vec![0])).is_none());
+        assert!(Labels::new(vec![], None, None).is_none());
+        assert!(Labels::new(vec!["a".into(), "b".into()], Some(vec![0, 1]), Some(vec![0])).is_some());
+    }
+}

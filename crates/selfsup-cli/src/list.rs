@@ -1,0 +1,75 @@
+//! `selfsup list`: what can be named.
+
+use crate::network::ENCODERS;
+use crate::objective::OBJECTIVES;
+use crate::recipe::SHIPPED;
+use anyhow::Result;
+use clap::ValueEnum;
+use selfsup::fetch;
+use serde_json::{Map, Value, json};
+
+/// What to list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum What {
+    /// The shipped recipes.
+    Recipes,
+    /// The networks of `encoder.kind`.
+    Encoders,
+    /// The methods of `objective.kind`.
+    Objectives,
+    /// The known data sets.
+    Data,
+}
+
+impl What {
+    const ALL: [What; 4] = [What::Recipes, What::Encoders, What::Objectives, What::Data];
+
+    fn title(self) -> &'static str {
+        match self {
+            What::Recipes => "recipes",
+            What::Encoders => "encoders",
+            What::Objectives => "objectives",
+            What::Data => "data",
+        }
+    }
+
+    /// Names, and what each stands for.
+    fn entries(self) -> Vec<(&'static str, String)> {
+        let owned = |&(name, about): &(&'static str, &str)| (name, about.to_owned());
+        match self {
+            What::Recipes => SHIPPED.iter().map(|(name, text)| (*name, first_comment(text))).collect(),
+            What::Encoders => ENCODERS.iter().map(owned).collect(),
+            What::Objectives => OBJECTIVES.iter().map(owned).collect(),
+            What::Data => fetch::sets().iter().map(|set| (set.name, set.about.to_owned())).collect(),
+        }
+    }
+}
+
+/// The first line of a recipe says what it is.
+fn first_comment(text: &str) -> String {
+    text.lines().next().unwrap_or_default().trim_start_matches('#').trim().to_owned()
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When the list cannot be printed.
+pub fn run(what: Option<What>, json: bool) -> Result<()> {
+    let chosen = What::ALL.into_iter().filter(|w| what.is_none_or(|what| what == *w));
+    if json {
+        let lists = chosen.map(|w| {
+            let entries =
+                w.entries().into_iter().map(|(name, about)| json!({ "name": name, "about": about }));
+            (w.title().to_owned(), Value::Array(entries.collect()))
+        });
+        println!("{}", serde_json::to_string_pretty(&lists.collect::<Map<_, _>>())?);
+        return Ok(());
+    }
+    for w in chosen {
+        println!("{}", w.title());
+        for (name, about) in w.entries() {
+            println!("  {name:<27} {about}");
+        }
+    }
+    Ok(())
+}

