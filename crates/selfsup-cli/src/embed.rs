@@ -2,19 +2,19 @@
 
 use crate::evaluate::last_checkpoint;
 use crate::features;
-use crate::images::{self, Images};
+use crate::images;
 use crate::model::{ImageModel, TextModel};
 use crate::objective::Modality;
 use crate::pretrain::recipe_of;
 use crate::recipe::Recipe;
-use crate::text::{self, Texts};
+use crate::text;
 use anyhow::{Context, Result, bail};
 use ndarray::Array2;
 use selfsup::core::state::write_whole;
 use selfsup::core::tensor::to_array2;
-use selfsup::core::{Dataset, Device, Tensor};
+use selfsup::core::{Device, Tensor};
 use selfsup::data::augment::PlainView;
-use selfsup::data::text::TokenSequences;
+use selfsup::data::text::{TokenSequences, Tokenizer};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -42,10 +42,9 @@ pub fn run(run: &Path, data: &str, out: &Path, device: Device) -> Result<()> {
 }
 
 fn of_images(recipe: &Recipe, weights: &Path, data: &str, device: Device) -> Result<(Tensor, Vec<String>)> {
-    let images = Images::open(&recipe.data)?;
-    let model = ImageModel::on_images(recipe, &images, device)?;
+    let channels = recipe.data.channels()?;
+    let model = ImageModel::on_images(recipe, device)?;
     model.load(weights)?;
-    let channels = images.train.channels();
     let splits = crate::data::open_images(data)?;
     let (mut all, mut names) = (Vec::new(), Vec::new());
     for set in std::iter::once(splits.train).chain(splits.test) {
@@ -66,11 +65,11 @@ fn of_text(
     device: Device,
 ) -> Result<(Tensor, Vec<String>)> {
     let settings = recipe.text.clone().unwrap_or_default();
-    let texts = Texts::open(&recipe.data, &settings, Some(&run.join("tokenizer.json")))?;
-    let model = TextModel::on_text(recipe, &texts, device)?;
+    let tokenizer = Tokenizer::open(&run.join("tokenizer.json"))?;
+    let model = TextModel::on_text(recipe, &tokenizer, device)?;
     model.load(weights)?;
     let corpus = crate::data::open_texts(data)?;
-    let sequences = Arc::new(TokenSequences::new(&texts.tokenizer, &corpus, settings.length)?);
+    let sequences = Arc::new(TokenSequences::new(&tokenizer, &corpus, settings.length)?);
     let batches = text::plain(&sequences, recipe.eval.batch_size)?;
     let count = corpus.documents.len();
     let all = features::of_documents(model.encoder.as_ref(), &batches, sequences.documents(), count, device)?;

@@ -85,7 +85,7 @@ fn on_images(recipe: &Recipe, weights: &Path, device: Device) -> Result<Judged> 
         images::plain(set, view, recipe.eval.batch_size, recipe.train.loader_threads)
     };
     let (train, test) = (plain(&images.train)?, plain(&images.test)?);
-    let model = ImageModel::on_images(recipe, &images, device)?;
+    let model = ImageModel::on_images(recipe, device)?;
     let encode = || -> Result<Seen> {
         let encoder = model.encoder.as_ref();
         Ok(Seen {
@@ -98,7 +98,12 @@ fn on_images(recipe: &Recipe, weights: &Path, device: Device) -> Result<Judged> 
     model.load(weights)?;
     judging.judge(TRAINED, encode)?;
     judging.judge("pixels", || {
-        Ok(Seen { train: features::of_pixels(&train)?, test: features::of_pixels(&test)? })
+        let raw = |set| -> Result<_> {
+            let view = PlainView::new(recipe.raw_view(), images.train.channels())?;
+            let batches = images::plain(set, view, recipe.eval.batch_size, recipe.train.loader_threads)?;
+            features::of_pixels(&batches)
+        };
+        Ok(Seen { train: raw(&images.train)?, test: raw(&images.test)? })
     })?;
     let data = json!({
         "name": images.name, "train": images.train.len(), "test": images.test.len(), "classes": images.classes(),
@@ -115,7 +120,7 @@ fn on_text(recipe: &Recipe, run: &Path, weights: &Path, device: Device) -> Resul
     let (train_batches, test_batches) =
         (text::plain(train, recipe.eval.batch_size)?, text::plain(test, recipe.eval.batch_size)?);
     let (train_count, test_count) = (texts.train.documents.len(), texts.test.documents.len());
-    let model = TextModel::on_text(recipe, &texts, device)?;
+    let model = TextModel::on_text(recipe, &texts.tokenizer, device)?;
     let encode = || -> Result<Seen> {
         let encoder = model.encoder.as_ref();
         Ok(Seen {

@@ -1,7 +1,7 @@
 //! `selfsup list`: what can be named.
 
 use crate::network::ENCODERS;
-use crate::objective::OBJECTIVES;
+use crate::objective::{METHODS, Method};
 use crate::recipe::SHIPPED;
 use anyhow::Result;
 use clap::ValueEnum;
@@ -35,11 +35,13 @@ impl What {
 
     /// Names, and what each stands for.
     fn entries(self) -> Vec<(&'static str, String)> {
-        let owned = |&(name, about): &(&'static str, &str)| (name, about.to_owned());
         match self {
             What::Recipes => SHIPPED.iter().map(|(name, text)| (*name, first_comment(text))).collect(),
-            What::Encoders => ENCODERS.iter().map(owned).collect(),
-            What::Objectives => OBJECTIVES.iter().map(owned).collect(),
+            What::Encoders => ENCODERS.iter().map(|&(name, about)| (name, about.to_owned())).collect(),
+            What::Objectives => {
+                let about = |m: &Method| format!("{}: {} ({})", m.name, m.about, m.paper);
+                METHODS.iter().map(|method| (method.kind, about(method))).collect()
+            }
             What::Data => fetch::sets().iter().map(|set| (set.name, set.about.to_owned())).collect(),
         }
     }

@@ -8,6 +8,7 @@ mod evaluate;
 mod export;
 mod features;
 mod images;
+mod insight;
 mod judge;
 mod list;
 mod model;

@@ -1,11 +1,11 @@
 //! The encoder and the objective of a recipe, in one parameter store.
 
-use crate::images::Images;
 use crate::recipe::Recipe;
-use crate::text::Texts;
+use crate::text;
 use anyhow::{Context, Result};
 use selfsup::core::state::{Extra, load, named_variables};
 use selfsup::core::{Device, Encoder, ImageViews, Key, Objective, TokenBatch, TokenEncoder, nn};
+use selfsup::data::text::Tokenizer;
 use std::path::Path;
 
 /// An encoder under `encoder`, an objective under `objective`, and the store that holds the variables of both.
@@ -28,25 +28,25 @@ impl ImageModel {
     ///
     /// # Errors
     /// With the recipe's field that cannot work.
-    pub fn on_images(recipe: &Recipe, images: &Images, device: Device) -> Result<Self> {
+    pub fn on_images(recipe: &Recipe, device: Device) -> Result<Self> {
         let store = seeded(recipe, device);
-        let encoder = recipe.encoder.image_encoder(store.root() / "encoder", images.train.channels())?;
+        let encoder = recipe.encoder.image_encoder(store.root() / "encoder")?;
         let objective = recipe.objective.on_images(store.root() / "objective", encoder.dim())?;
         Ok(Model { store, encoder, objective })
     }
 }
 
 impl TextModel {
-    /// Builds the model with the values that its seed gives.
+    /// Builds the model for a tokenizer's tokens, with the values that its seed gives.
     ///
     /// # Errors
     /// With the recipe's field that cannot work.
-    pub fn on_text(recipe: &Recipe, texts: &Texts, device: Device) -> Result<Self> {
+    pub fn on_text(recipe: &Recipe, tokenizer: &Tokenizer, device: Device) -> Result<Self> {
         let store = seeded(recipe, device);
-        let encoder = recipe.encoder.text_encoder(store.root() / "encoder", texts.shape())?;
+        let encoder = recipe.encoder.text_encoder(store.root() / "encoder")?;
         let embedding = &encoder.word_embeddings.weight;
-        let objective =
-            recipe.objective.on_text(store.root() / "objective", embedding, texts.vocabulary())?;
+        let vocabulary = text::vocabulary(tokenizer);
+        let objective = recipe.objective.on_text(store.root() / "objective", embedding, vocabulary)?;
         Ok(Model { store, encoder: Box::new(encoder), objective })
     }
 }

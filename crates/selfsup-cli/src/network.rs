@@ -30,44 +30,68 @@ pub const ENCODERS: [(&str, &str); 4] = [
 ];
 
 impl NetworkConfig {
-    /// Makes an image network for images of so many channels.
+    /// The `kind` of a recipe.
+    pub fn name(&self) -> &'static str {
+        match self {
+            NetworkConfig::Convnet(_) => ENCODERS[0].0,
+            NetworkConfig::Resnet(_) => ENCODERS[1].0,
+            NetworkConfig::Vit(_) => ENCODERS[2].0,
+            NetworkConfig::TextTransformer(_) => ENCODERS[3].0,
+        }
+    }
+
+    /// The same network for images of so many channels.
+    ///
+    /// # Errors
+    /// When the network is none for images.
+    pub fn for_images(&self, channels: usize) -> Result<Self> {
+        let channels_in = channels as i64;
+        Ok(match self.clone() {
+            NetworkConfig::Convnet(config) => NetworkConfig::Convnet(ConvNetConfig { channels_in, ..config }),
+            NetworkConfig::Resnet(config) => NetworkConfig::Resnet(ResNetConfig { channels_in, ..config }),
+            NetworkConfig::Vit(config) => NetworkConfig::Vit(VitConfig { channels_in, ..config }),
+            NetworkConfig::TextTransformer(_) => bail!(NOT_FOR_IMAGES),
+        })
+    }
+
+    /// The same network for sequences of these tokens.
+    ///
+    /// # Errors
+    /// When the network is none for text.
+    pub fn for_text(&self, tokens: TokenShape) -> Result<Self> {
+        let NetworkConfig::TextTransformer(config) = self.clone() else { bail!(NOT_FOR_TEXT) };
+        let TokenShape { vocabulary, max_length, pad_id } = tokens;
+        Ok(NetworkConfig::TextTransformer(TextTransformerConfig { vocabulary, max_length, pad_id, ..config }))
+    }
+
+    /// Makes the network's parameters under `path`.
     ///
     /// # Errors
     /// When a field cannot work, or the network is none for images.
-    pub fn image_encoder(&self, path: nn::Path, channels: usize) -> Result<Box<dyn Encoder>> {
-        let channels_in = channels as i64;
-        let built: selfsup::core::Result<Box<dyn Encoder>> = match self.clone() {
-            NetworkConfig::Convnet(config) => {
-                ConvNet::new(path, &ConvNetConfig { channels_in, ..config }).map(|net| Box::new(net) as _)
-            }
-            NetworkConfig::Resnet(config) => {
-                ResNet::new(path, &ResNetConfig { channels_in, ..config }).map(|net| Box::new(net) as _)
-            }
-            NetworkConfig::Vit(config) => {
-                Vit::new(path, &VitConfig { channels_in, ..config }).map(|net| Box::new(net) as _)
-            }
-            NetworkConfig::TextTransformer(_) => {
-                bail!(
-                    "encoder.kind = \"text-transformer\": a network for images, as the objective learns from them"
-                )
-            }
+    pub fn image_encoder(&self, path: nn::Path) -> Result<Box<dyn Encoder>> {
+        let built: selfsup::core::Result<Box<dyn Encoder>> = match self {
+            NetworkConfig::Convnet(config) => ConvNet::new(path, config).map(|net| Box::new(net) as _),
+            NetworkConfig::Resnet(config) => ResNet::new(path, config).map(|net| Box::new(net) as _),
+            NetworkConfig::Vit(config) => Vit::new(path, config).map(|net| Box::new(net) as _),
+            NetworkConfig::TextTransformer(_) => bail!(NOT_FOR_IMAGES),
         };
         Ok(built.map_err(|e| crate::recipe::inside(e, "encoder"))?)
     }
 
-    /// Makes a text network for sequences of these tokens.
+    /// Makes the network's parameters under `path`.
     ///
     /// # Errors
     /// When a field cannot work, or the network is none for text.
-    pub fn text_encoder(&self, path: nn::Path, tokens: TokenShape) -> Result<TextTransformer> {
-        let NetworkConfig::TextTransformer(config) = self.clone() else {
-            bail!("encoder.kind: text-transformer is the network for text, from which the objective learns");
-        };
-        let TokenShape { vocabulary, max_length, pad_id } = tokens;
-        let config = TextTransformerConfig { vocabulary, max_length, pad_id, ..config };
-        Ok(TextTransformer::new(path, &config).map_err(|e| crate::recipe::inside(e, "encoder"))?)
+    pub fn text_encoder(&self, path: nn::Path) -> Result<TextTransformer> {
+        let NetworkConfig::TextTransformer(config) = self else { bail!(NOT_FOR_TEXT) };
+        Ok(TextTransformer::new(path, config).map_err(|e| crate::recipe::inside(e, "encoder"))?)
     }
 }
+
+const NOT_FOR_IMAGES: &str =
+    "encoder.kind = \"text-transformer\": a network for images, as the objective learns from them";
+const NOT_FOR_TEXT: &str =
+    "encoder.kind: text-transformer is the network for text, from which the objective learns";
 
 /// What a text network takes, which the data decide.
 #[derive(Clone, Copy, Debug)]

@@ -1,6 +1,6 @@
 //! The objectives that recipes know by name.
 //!
-//! A new method is a variant here and an arm in the function of what it learns from.
+//! A new method is a row and a variant here, and an arm in the function of what it learns from.
 
 use anyhow::{Result, bail};
 use selfsup::core::{Encoder, ImageViews, Objective, Tensor, TokenBatch, TokenEncoder, nn};
@@ -19,10 +19,37 @@ pub enum ObjectiveConfig {
     MaskedLanguageModelling(MaskedLanguageModellingConfig),
 }
 
-/// The objectives and what each is, for `selfsup list`.
-pub const OBJECTIVES: [(&str, &str); 2] = [
-    ("simclr", "SimCLR: two views of an image against the views of all others (Chen et al. 2020)"),
-    ("masked-language-modelling", "BERT: predict hidden tokens from the rest (Devlin et al. 2019)"),
+/// What a reader is told of a method.
+#[derive(Debug)]
+pub struct Method {
+    /// The `kind` in a recipe.
+    pub kind: &'static str,
+    /// Its name, as in `SimCLR`.
+    pub name: &'static str,
+    /// What it does, in a few words.
+    pub about: &'static str,
+    /// Authors, title and year of its paper.
+    pub paper: &'static str,
+    /// What it learns from.
+    pub modality: Modality,
+}
+
+/// The methods, a row for each.
+pub const METHODS: [Method; 2] = [
+    Method {
+        kind: "simclr",
+        name: "SimCLR",
+        about: "two views of an image against the views of all others",
+        paper: "Chen et al., \"A simple framework for contrastive learning of visual representations\", 2020",
+        modality: Modality::Images,
+    },
+    Method {
+        kind: "masked-language-modelling",
+        name: "BERT",
+        about: "predict hidden tokens from the rest",
+        paper: "Devlin et al., \"BERT: pre-training of deep bidirectional transformers\", 2019",
+        modality: Modality::Text,
+    },
 ];
 
 /// An objective on views of images, with any image encoder.
@@ -40,12 +67,17 @@ pub enum Modality {
 }
 
 impl ObjectiveConfig {
+    /// Its row of [`METHODS`].
+    pub fn method(&self) -> &'static Method {
+        match self {
+            ObjectiveConfig::Simclr(_) => &METHODS[0],
+            ObjectiveConfig::MaskedLanguageModelling(_) => &METHODS[1],
+        }
+    }
+
     /// What it learns from.
     pub fn modality(&self) -> Modality {
-        match self {
-            ObjectiveConfig::MaskedLanguageModelling(_) => Modality::Text,
-            ObjectiveConfig::Simclr(_) => Modality::Images,
-        }
+        self.method().modality
     }
 
     /// Makes an objective on images for an encoder of `dim` features.
@@ -82,4 +114,18 @@ impl ObjectiveConfig {
 
 fn inside(error: selfsup::core::Error) -> selfsup::core::Error {
     crate::recipe::inside(error, "objective")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_is_of_the_objective_that_it_names() {
+        for method in &METHODS {
+            let text = format!("kind = \"{}\"", method.kind);
+            let config: ObjectiveConfig = toml::from_str(&text).unwrap();
+            assert_eq!(config.method().kind, method.kind);
+        }
+    }
 }

@@ -80,16 +80,19 @@ struct Job {
 }
 
 impl Job {
-    fn on_images(self) -> Result<ExitCode> {
+    fn on_images(mut self) -> Result<ExitCode> {
         let images = Images::open(&self.recipe.data)?;
+        // The run's own recipe tells what its encoder takes, for whoever has not the data.
+        let channels = images.train.channels();
+        self.recipe.data.channels = Some(channels);
+        self.recipe.encoder = self.recipe.encoder.for_images(channels)?;
         let train = &self.recipe.train;
         let mut stretches = Vec::new();
         for (end, kinds) in self.recipe.views().stretches(train.epochs)? {
             stretches.push((end, images::training(&images.train, &kinds, train.loader(), train.seed)?));
         }
-        let mut model = ImageModel::on_images(&self.recipe, &images, self.device)?;
-        let (samples, channels) = (images.train.len(), images.train.channels());
-        let data = json!({"name": images.name, "train": samples, "channels": channels});
+        let mut model = ImageModel::on_images(&self.recipe, self.device)?;
+        let data = json!({"name": images.name, "train": images.train.len(), "channels": channels});
         let batches =
             OnDevice { batches: Stretches { stretches }, device: self.device, to: ImageViews::to_device };
         // A view in training size, encoded as in evaluation, shows how the features spread.
@@ -100,14 +103,15 @@ impl Job {
         self.train(&mut model, &batches, data, &look, &|_| Ok(()))
     }
 
-    fn on_text(self) -> Result<ExitCode> {
+    fn on_text(mut self) -> Result<ExitCode> {
         let trained = self.folder.join("tokenizer.json");
         let trained = (self.existing == Existing::Resume && trained.is_file()).then_some(trained);
         let settings = self.recipe.text.clone().unwrap_or_default();
         let texts = Texts::open(&self.recipe.data, &settings, trained.as_deref())?;
+        self.recipe.encoder = self.recipe.encoder.for_text(text::shape(&self.recipe, &texts.tokenizer))?;
         let loader =
             text::training(&texts.train_sequences, self.recipe.train.loader(), self.recipe.train.seed)?;
-        let mut model = TextModel::on_text(&self.recipe, &texts, self.device)?;
+        let mut model = TextModel::on_text(&self.recipe, &texts.tokenizer, self.device)?;
         let data = json!({"name": texts.name, "train": texts.train.documents.len(), "tokens": texts.tokenizer.vocab_size()});
         let batches = OnDevice { batches: loader, device: self.device, to: TokenBatch::to_device };
         let look = |encoder: &(dyn TokenEncoder + 'static), batch: &TokenBatch| {

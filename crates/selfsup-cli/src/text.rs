@@ -65,24 +65,20 @@ impl Texts {
         let name = Path::new(source).file_stem().unwrap_or_default().to_string_lossy().into_owned();
         Ok(Texts { name, train, test, tokenizer, train_sequences, test_sequences })
     }
+}
 
-    /// What a text network takes.
-    pub fn shape(&self) -> TokenShape {
-        TokenShape {
-            vocabulary: self.tokenizer.vocab_size() as i64,
-            max_length: self.train_sequences.length() as i64,
-            pad_id: self.tokenizer.special().pad,
-        }
+/// What a text network takes, as the tokenizer and the recipe decide.
+pub fn shape(recipe: &Recipe, tokenizer: &Tokenizer) -> TokenShape {
+    TokenShape {
+        vocabulary: tokenizer.vocab_size() as i64,
+        max_length: recipe.text.as_ref().map_or(TextConfig::default().length, |text| text.length) as i64,
+        pad_id: tokenizer.special().pad,
     }
+}
 
-    /// What an objective needs to know of the tokens.
-    pub fn vocabulary(&self) -> Vocabulary {
-        Vocabulary {
-            size: self.tokenizer.vocab_size() as i64,
-            mask_id: self.tokenizer.special().mask,
-            specials: SPECIALS,
-        }
-    }
+/// What an objective needs to know of the tokens.
+pub fn vocabulary(tokenizer: &Tokenizer) -> Vocabulary {
+    Vocabulary { size: tokenizer.vocab_size() as i64, mask_id: tokenizer.special().mask, specials: SPECIALS }
 }
 
 /// The special tokens stand before all others.
@@ -123,16 +119,13 @@ pub fn perplexity(recipe: &Recipe, texts: &Texts, weights: &Path, device: Device
     };
     let _without_gradient = tch::no_grad_guard();
     let store = nn::VarStore::new(device);
-    let encoder = recipe.encoder.text_encoder(store.root() / "encoder", texts.shape())?;
+    let encoder = recipe.encoder.text_encoder(store.root() / "encoder")?;
     let embedding = &encoder.word_embeddings.weight;
-    let head = MaskedLanguageModelling::new(
-        store.root() / "objective",
-        embedding,
-        texts.vocabulary(),
-        config.clone(),
-    )?;
+    let vocabulary = vocabulary(&texts.tokenizer);
+    let head =
+        MaskedLanguageModelling::new(store.root() / "objective", embedding, vocabulary, config.clone())?;
     load(weights, &named_variables(&store, ""), Extra::Refuse)?;
-    let unigram = unigram(&plain(&texts.train_sequences, recipe.eval.batch_size)?, texts.vocabulary().size)?; // [V]
+    let unigram = unigram(&plain(&texts.train_sequences, recipe.eval.batch_size)?, vocabulary.size)?; // [V]
     let (mut model_loss, mut unigram_loss, mut count) = (0.0, 0.0, 0.0);
     let test = plain(&texts.test_sequences, recipe.eval.batch_size)?;
     for (i, batch) in test.epoch(0, 0)?.enumerate() {

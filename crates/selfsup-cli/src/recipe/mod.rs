@@ -8,7 +8,7 @@ mod blame;
 mod views;
 
 pub use assign::Assignment;
-pub use views::{SizePhase, ViewKind, ViewsConfig};
+pub use views::{ViewKind, ViewsConfig};
 
 use crate::nearest::instead;
 use crate::network::NetworkConfig;
@@ -96,6 +96,14 @@ impl DataConfig {
     /// When neither the recipe nor the command line says.
     pub fn source(&self) -> Result<&str> {
         self.source.as_deref().context("this recipe is for data of yours: name them with --data PATH")
+    }
+
+    /// The channels of the images that a run was made with.
+    ///
+    /// # Errors
+    /// When the recipe is not a run's.
+    pub fn channels(&self) -> Result<usize> {
+        self.channels.context("data.channels is missing: a run's config.toml has it")
     }
 }
 
@@ -316,6 +324,12 @@ impl Recipe {
             mean: view.mean,
             std: view.std,
         }
+    }
+
+    /// The raw input that encoders are compared with: pixels from 0 to 1 at the size of a training view.
+    pub fn raw_view(&self) -> PlainConfig {
+        let size = self.views().kinds.first().cloned().unwrap_or_default().view.size;
+        PlainConfig { size, mean: vec![0.0], std: vec![1.0], ..self.plain_view() }
     }
 }
 
