@@ -18,7 +18,7 @@ fn views(c: &mut Criterion, name: &str, shape: [usize; 3], config: &ViewConfig) 
     let mut group = c.benchmark_group("two_views");
     group.throughput(Throughput::Elements(2 * IMAGES as u64));
     group.bench_function(id, |b| {
-        b.iter(|| collate.collate(&indices, Key::new(0)).expect("views of a texture"))
+        b.iter(|| collate.collate(&indices, Key::new(0)).expect("views of a texture"));
     });
     group.finish();
     Ok(())

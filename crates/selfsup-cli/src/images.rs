@@ -29,12 +29,10 @@ impl Images {
     /// When the set cannot be opened, or a part would be empty.
     pub fn open(config: &DataConfig) -> Result<Self> {
         let splits = crate::data::open_images(config.source()?)?;
-        let (train, test, held_out) = match splits.test {
-            Some(test) => (splits.train, test, false),
-            None => {
-                let (train, test) = hold_out(&splits.train, config.held_out)?;
-                (train, test, true)
-            }
+        let held_out = splits.test.is_none();
+        let (train, test) = match splits.test {
+            Some(test) => (splits.train, test),
+            None => hold_out(&splits.train, config.held_out)?,
         };
         let train = with_channels(limited(train, config.limit)?, config.channels)?;
         let test = with_channels(limited(test, config.test_limit)?, Some(train.channels()))?;

@@ -9,7 +9,7 @@ use crate::text::{self, Texts};
 use anyhow::{Context, Result};
 use image::RgbImage;
 use selfsup::core::tensor::to_array2;
-use selfsup::core::{Dataset, Device, Features, Key, Kind, Tensor};
+use selfsup::core::{Device, Features, Key, Kind, Tensor};
 use selfsup::data::augment::PlainView;
 use selfsup::data::{Image, ImageSet};
 use selfsup::eval::{map_2d, nearest_neighbours};

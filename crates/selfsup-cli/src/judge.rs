@@ -108,11 +108,8 @@ pub fn table(verdicts: &[(&str, &Verdict)]) -> String {
     let Some((_, first)) = verdicts.first() else { return String::new() };
     let mut lines = Vec::new();
     let heads: String = first.scores.iter().map(|(name, _)| format!("{name:>16}")).collect();
-    if !first.scores.is_empty() {
-        lines.push(format!("{:<14}{heads}{:>10}{:>9}", "accuracy", "std", "RankMe"));
-    } else {
-        lines.push(format!("{:<14}{:>10}{:>9}", "features", "std", "RankMe"));
-    }
+    let title = if first.scores.is_empty() { "features" } else { "accuracy" };
+    lines.push(format!("{title:<14}{heads}{:>10}{:>9}", "std", "RankMe"));
     for (name, verdict) in verdicts {
         let cells: String = verdict.scores.iter().map(|(_, score)| format!("{:>16}", cell(score))).collect();
         let health = &verdict.health;

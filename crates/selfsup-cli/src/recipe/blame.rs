@@ -164,7 +164,6 @@ mod tests {
 
     #[derive(Debug, Deserialize)]
     #[serde(tag = "kind", rename_all = "kebab-case")]
-    #[expect(dead_code, reason = "only its reading matters")]
     enum Objective {
         SimClr(Inner),
         Other(Train),
@@ -172,7 +171,6 @@ mod tests {
 
     #[derive(Debug, Default, Deserialize)]
     #[serde(deny_unknown_fields, default)]
-    #[expect(dead_code, reason = "only its reading matters")]
     struct Inner {
         temperature: f64,
         head: Train,

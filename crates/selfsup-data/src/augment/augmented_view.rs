@@ -84,36 +84,37 @@ pub struct ViewParams {
 }
 
 impl ViewParams {
-    /// The parameters in one short line, for a caption: `crop 20x24+3+1 flip bright 1.2 contrast 0.7 ...`.
+    /// The parameters in one short line, for a caption: `crop 20x24+3+1 flip bright 1.20 blur 0.70`; what changes
+    /// nothing is left out.
     pub fn describe(&self) -> String {
         let CropBox { top, left, height, width } = self.crop;
         let mut line = format!("crop {width}x{height}+{left}+{top}");
-        let mut add = |what: &str, value: Option<f32>| {
-            let _ = match value {
-                Some(v) => write!(line, " {what} {v:.2}"),
-                None => write!(line, " {what}"),
-            };
+        let mut add = |what: String| {
+            let _ = write!(line, " {what}");
         };
         if self.flip.horizontal {
-            add("flip", None);
+            add("flip".to_owned());
         }
         if self.flip.vertical {
-            add("upside-down", None);
+            add("upside-down".to_owned());
         }
-        if let Some(jitter) = &self.jitter {
-            add("bright", Some(jitter.brightness));
-            add("contrast", Some(jitter.contrast));
-            add("saturation", Some(jitter.saturation));
-            add("hue", Some(jitter.hue));
+        if let Some(Jitter { brightness, contrast, saturation, hue, .. }) = self.jitter {
+            let changes = [("bright", brightness, 1.0), ("contrast", contrast, 1.0)];
+            let colours = [("saturation", saturation, 1.0), ("hue", hue, 0.0)];
+            for (what, value, neutral) in changes.into_iter().chain(colours) {
+                if value != neutral {
+                    add(format!("{what} {value:.2}"));
+                }
+            }
         }
         if self.grayscale {
-            add("grey", None);
+            add("grey".to_owned());
         }
         if let Some(sigma) = self.blur {
-            add("blur", Some(sigma));
+            add(format!("blur {sigma:.2}"));
         }
         if self.solarize {
-            add("solarize", None);
+            add("solarize".to_owned());
         }
         line
     }

@@ -39,7 +39,7 @@ impl GaussianBlur {
         let side = size[0].min(size[1]);
         let largest = (2 * side).saturating_sub(1);
         let kernel = self.kernel.unwrap_or_else(|| (side / 10 / 2 * 2 + 1).max(3).min(largest));
-        if kernel % 2 == 0 || kernel > largest {
+        if kernel.is_multiple_of(2) || kernel > largest {
             let expected =
                 format!("an odd number of pixels, at most {largest} for {} x {}", size[0], size[1]);
             return Err(Error::config("blur.kernel", kernel, expected));
@@ -75,7 +75,7 @@ pub(crate) struct Blur {
 
 impl Blur {
     /// Blurs in place; the kernel has been checked.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn apply(&mut self, planes: &mut Planes, kernel: usize, sigma: f32) {
         let radius = kernel / 2;
         self.weights.clear();
@@ -117,7 +117,7 @@ impl Blur {
 }
 
 /// The position inside `0..length` that a position up to `length - 1` outside mirrors.
-#[inline(always)]
+#[inline]
 fn reflect(i: i64, length: usize) -> usize {
     let last = length as i64 - 1;
     (last - (last - i.abs()).abs()) as usize

@@ -117,7 +117,7 @@ impl Taps {
         }
     }
 
-    #[inline(always)]
+    #[inline]
     fn iter(&self) -> impl Iterator<Item = (usize, &[f32])> {
         self.starts.iter().copied().zip(self.weights.chunks_exact(self.count))
     }
@@ -135,7 +135,7 @@ impl Resampler {
     /// Resizes the window `crop` of `image` to `size` (height, width), mirrors it and writes it to `out`.
     ///
     /// The crop must fit the image ([`CropBox::fits`]).
-    #[inline(always)]
+    #[inline]
     pub(crate) fn resize(
         &mut self,
         image: &Image,
@@ -172,7 +172,7 @@ impl Resampler {
 }
 
 /// The weighted sum of input rows, in the order column, channel.
-#[inline(always)]
+#[inline]
 fn combine_rows(pixels: &[u8], stride: usize, start: usize, weights: &[f32], row: &mut [f32]) {
     row.fill(0.0);
     for (t, &w) in weights.iter().enumerate() {
@@ -185,20 +185,20 @@ fn combine_rows(pixels: &[u8], stride: usize, start: usize, weights: &[f32], row
 }
 
 /// The weighted sums of one row's columns, written to the planes' row `y`.
-#[inline(always)]
+#[inline]
 fn combine_columns<const C: usize>(row: &[f32], columns: &Taps, mirror: bool, y: usize, out: &mut Planes) {
     let (area, width) = (out.height * out.width, out.width);
     let line = y * width;
     for (x, (start, weights)) in columns.iter().enumerate() {
         let mut sum = [0.0_f32; C];
         for (pixel, w) in row[start * C..].chunks_exact(C).zip(weights) {
-            for c in 0..C {
-                sum[c] += w * pixel[c];
+            for (sum, value) in sum.iter_mut().zip(pixel) {
+                *sum += w * value;
             }
         }
         let x = if mirror { width - 1 - x } else { x };
-        for c in 0..C {
-            out.values[c * area + line + x] = sum[c];
+        for (c, &value) in sum.iter().enumerate() {
+            out.values[c * area + line + x] = value;
         }
     }
 }

@@ -25,7 +25,7 @@ impl ArrayImages {
     /// When the pixels are no whole number of images.
     pub fn new(pixels: Vec<u8>, shape: [usize; 3]) -> Result<Self> {
         let bytes = volume(shape)?;
-        if pixels.len() % bytes != 0 {
+        if !pixels.len().is_multiple_of(bytes) {
             return Err(Error::Shape {
                 name: "pixels".to_owned(),
                 expected: format!("a multiple of {bytes} bytes, images of {shape:?}"),

@@ -178,7 +178,7 @@ pub(crate) fn images_below(root: &Path) -> Result<Vec<PathBuf>> {
     for entry in WalkDir::new(root).follow_links(true).sort_by_file_name().into_iter().filter_entry(visible) {
         match entry {
             Ok(entry) if entry.file_type().is_file() && is_image(entry.path()) => {
-                files.push(entry.into_path())
+                files.push(entry.into_path());
             }
             Ok(_) => {}
             // A link to one of its own parents, or one that points nowhere.

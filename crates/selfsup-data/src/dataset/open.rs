@@ -139,7 +139,7 @@ fn npy_files(path: &Path) -> Result<Parts> {
         let problem = format!("test.npy has {} channels, train.npy {}", test.channels(), train.channels());
         return Err(Error::data(path, problem));
     }
-    Ok((shared(train), test.map(|set| shared(set))))
+    Ok((shared(train), test.map(shared)))
 }
 
 fn idx_folder(folder: &Path, classes: &[&str]) -> Result<Option<Parts>> {
@@ -182,7 +182,7 @@ fn cifar_folder(folder: &Path) -> Result<Option<Parts>> {
     };
     let train = ArrayImages::read_cifar(&files, label_bytes, classes.clone())?;
     let test = test.is_file().then(|| ArrayImages::read_cifar(&[test], label_bytes, classes)).transpose()?;
-    Ok(Some((shared(train), test.map(|set| shared(set)))))
+    Ok(Some((shared(train), test.map(shared))))
 }
 
 fn split_folder(folder: &Path) -> Result<Option<Parts>> {
