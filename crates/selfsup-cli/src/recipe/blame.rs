@@ -155,7 +155,6 @@ mod tests {
 
     #[derive(Debug, Default, Deserialize)]
     #[serde(deny_unknown_fields, default)]
-    #[expect(dead_code, reason = "only its reading matters")]
     struct Train {
         epochs: u64,
         batch_size: usize,
@@ -164,6 +163,7 @@ mod tests {
 
     #[derive(Debug, Deserialize)]
     #[serde(tag = "kind", rename_all = "kebab-case")]
+    #[expect(dead_code, reason = "only its reading matters")]
     enum Objective {
         SimClr(Inner),
         Other(Train),
