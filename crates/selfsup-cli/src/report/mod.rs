@@ -1,22 +1,30 @@
 //! The report of a run: one HTML page that carries all it shows, and the same figures as PNG files.
 //!
 //! [`ReportData`] is plain data: whoever has it can write a report, without a model or a tensor at hand.
-//! - `page`: the page, section by section
+//! - `check`: whether the data fit together
+//! - `page`, `samples`: the page, section by section
+//! - `files`: the figures as PNG files
 //! - `outcome`: the sentence that says what came out
 //! - `plot`: bars, curves, maps and the confusion matrix, in light and dark colours
 //! - `pictures`: thumbnails, grids and PNG bytes
 //! - `font`: the typeface inside the program, for machines that have none
 //! - `tsne`: two-dimensional maps of features
 
+mod check;
+mod files;
 mod font;
 mod outcome;
+mod page;
 mod pictures;
+mod plot;
+mod samples;
 mod tsne;
 
 pub use tsne::tsne;
 
 use anyhow::{Context, Result};
 use image::RgbImage;
+use selfsup::core::state::write_whole;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -241,8 +249,17 @@ pub struct Perplexity {
 /// # Errors
 /// Data that do not fit together, and files that cannot be written.
 pub fn write(data: &ReportData, run: &Path) -> Result<PathBuf> {
-    let _ = data;
+    check::check(data)?;
+    let html = page::page(data)?;
+    let plots = run.join("plots");
+    fs::create_dir_all(&plots).with_context(|| format!("cannot make the folder {}", plots.display()))?;
+    for (name, bytes) in files::figures(data)? {
+        write_whole(&plots.join(name), &bytes)?;
+    }
     let page = run.join("report.html");
-    fs::write(&page, "").with_context(|| format!("cannot write {}", page.display()))?;
+    write_whole(&page, html.as_bytes())?;
     Ok(page)
 }
+
+#[cfg(test)]
+mod tests;

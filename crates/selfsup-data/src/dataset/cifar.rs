@@ -61,7 +61,10 @@ mod tests {
         assert_eq!(set.get(3).unwrap().pixels()[..6], [20, 21, 22, 20, 21, 22]);
 
         std::fs::write(&path, record(&[3, 41], 0)).unwrap();
-        assert_eq!(ArrayImages::read_cifar(std::slice::from_ref(&path), 2, vec![]).unwrap().labels().unwrap(), [41]);
+        assert_eq!(
+            ArrayImages::read_cifar(std::slice::from_ref(&path), 2, vec![]).unwrap().labels().unwrap(),
+            [41]
+        );
         let error = ArrayImages::read_cifar(&[path], 1, vec![]).unwrap_err().to_string();
         assert!(
             error.contains("test_batch.bin: 3074 bytes are no whole number of records of 3073"),

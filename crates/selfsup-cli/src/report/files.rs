@@ -1,0 +1,68 @@
+//! The figures of a report as PNG files, under names that say what they show.
+
+use super::plot::{Bars, CurvePlot, MapPlot, Matrix, png};
+use super::{ReportData, pictures};
+use anyhow::Result;
+
+/// Names and bytes of the files; figures of one name are numbered.
+///
+/// # Errors
+/// Figures that cannot be drawn.
+pub fn figures(data: &ReportData) -> Result<Vec<(String, Vec<u8>)>> {
+    let mut files = Vec::new();
+    if let Some(scores) = data.scores.as_ref().filter(|scores| !scores.rows.is_empty()) {
+        files.push(("scores".to_owned(), png(&Bars(scores))?));
+    }
+    if !data.views.is_empty() {
+        files.push(("views".to_owned(), pictures::png(&pictures::grid(&data.views))?));
+    }
+    for curve in data.curves.iter().map(CurvePlot).filter(|curve| !curve.is_empty()) {
+        files.push((file_name(&curve.0.name), png(&curve)?));
+    }
+    if let Some(maps) = &data.maps {
+        for map in &maps.maps {
+            let plot = MapPlot { map, labels: &maps.labels, classes: &maps.classes };
+            files.push((file_name(&map.name), png(&plot)?));
+        }
+    }
+    if let Some(found) = data.confusion.as_ref().filter(|found| !found.classes.is_empty()) {
+        files.push(("confusion".to_owned(), png(&Matrix(found))?));
+    }
+    Ok(numbered(files))
+}
+
+/// A name in lower-case letters, digits and hyphens, as in `t-sne-trained`.
+fn file_name(name: &str) -> String {
+    let plain = name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { ' ' });
+    let words: Vec<String> = plain.collect::<String>().split_whitespace().map(str::to_owned).collect();
+    if words.is_empty() { "plot".into() } else { words.join("-") }
+}
+
+/// The files with a number after every name that was there before.
+fn numbered(files: Vec<(String, Vec<u8>)>) -> Vec<(String, Vec<u8>)> {
+    let mut named: Vec<(String, Vec<u8>)> = Vec::new();
+    for (name, bytes) in files {
+        let mut free = format!("{name}.png");
+        let mut number = 2;
+        while named.iter().any(|(taken, _)| *taken == free) {
+            free = format!("{name}-{number}.png");
+            number += 1;
+        }
+        named.push((free, bytes));
+    }
+    named
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_plain_and_free() {
+        assert_eq!(file_name("t-SNE, trained"), "t-sne-trained");
+        assert_eq!(file_name("損失"), "plot");
+        let files = ["a", "a", "b", "a"].map(|name| (name.to_owned(), vec![]));
+        let names: Vec<String> = numbered(files.into()).into_iter().map(|file| file.0).collect();
+        assert_eq!(names, ["a.png", "a-2.png", "b.png", "a-3.png"]);
+    }
+}

@@ -1,0 +1,302 @@
+//! The page: one HTML file that asks for no other, readable in light and dark, on a phone and on a large screen.
+
+use super::plot::{self, Bars, CurvePlot, MapPlot, Mark, Matrix, Shape, palette};
+use super::{Confusion, Curve, Maps, Perplexity, ReportData, Scores, outcome, samples};
+use anyhow::Result;
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+/// The style sheet, but for the figures' dark colours.
+const STYLE: &str = include_str!("page.css");
+
+/// Classes up to which the counts of a confusion matrix are given as a table too.
+const TABLED: usize = 30;
+
+/// Confusions that are told in words.
+const TOLD: usize = 3;
+
+/// The whole page.
+///
+/// # Errors
+/// Figures that cannot be drawn, and pictures without pixels.
+pub fn page(data: &ReportData) -> Result<String> {
+    let dark = format!("@media (prefers-color-scheme: dark) {{\n{}}}", palette::dark_rules());
+    let sections = [
+        data.scores.as_ref().filter(|scores| !scores.rows.is_empty()).map(scores).transpose()?,
+        (!data.views.is_empty()).then(|| samples::views(&data.views)).transpose()?,
+        (!data.curves.is_empty()).then(|| curves(&data.curves)).transpose()?,
+        data.maps.as_ref().filter(|maps| !maps.maps.is_empty()).map(maps).transpose()?,
+        (!data.neighbours.is_empty()).then(|| samples::neighbours(&data.neighbours)).transpose()?,
+        data.confusion.as_ref().filter(|found| !found.classes.is_empty()).map(confusion).transpose()?,
+        data.perplexity.map(perplexity),
+    ];
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                title { (data.title) }
+                style { (PreEscaped(STYLE)) (PreEscaped(dark)) }
+            }
+            body {
+                main {
+                    (head(data))
+                    @for section in sections.into_iter().flatten() { (section) }
+                }
+                footer { "Made by selfsup " (env!("CARGO_PKG_VERSION")) "." }
+            }
+        }
+    };
+    Ok(page.into_string())
+}
+
+fn head(data: &ReportData) -> Markup {
+    let outcome = data.scores.as_ref().and_then(outcome::sentence);
+    html! {
+        header {
+            p.kind { "Report of a pretraining" }
+            h1 { (data.title) }
+            @if let Some(outcome) = outcome { p.outcome { (outcome) } }
+            dl.facts {
+                @if !data.method.is_empty() {
+                    div.wide {
+                        dt { "Method" }
+                        dd { (data.method) @if !data.paper.is_empty() { ": " cite { (data.paper) } } }
+                    }
+                }
+                @for (name, value) in &data.facts { div { dt { (name) } dd { (value) } } }
+                @if !data.command.is_empty() {
+                    div.wide {
+                        dt { "Repeat it with" }
+                        // Each word is a piece of its own, so that lines break between words and not after hyphens.
+                        dd { pre { code { @for word in data.command.split(' ') { span { (word) } " " } } } }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn scores(scores: &Scores) -> Result<Markup> {
+    let best: Vec<Option<f64>> = (0..scores.columns.len())
+        .map(|column| {
+            let means = scores.rows.iter().filter_map(|row| row.cells[column]).map(|cell| cell.mean);
+            means.filter(|mean| mean.is_finite()).reduce(f64::max)
+        })
+        .collect();
+    let repeats = scores.rows.iter().flat_map(|row| row.cells.iter().flatten()).any(|cell| cell.n > 1);
+    let figure = plot::svg(&Bars(scores), "The table's accuracies as bars that begin at zero.")?;
+    Ok(html! {
+        section {
+            h2 { "Scores" }
+            div.columns {
+                div {
+                    div.scroll {
+                        table {
+                            caption {
+                                "Test accuracy in per cent; the best of each column is bold."
+                                @if repeats { " ± is the standard deviation over repetitions." }
+                            }
+                            thead {
+                                tr {
+                                    th scope="col" { "Encoder" }
+                                    @for column in &scores.columns { th scope="col" { (column.name) } }
+                                }
+                            }
+                            tbody {
+                                @for row in &scores.rows {
+                                    tr {
+                                        th scope="row" { (row.name) }
+                                        @for (cell, best) in row.cells.iter().zip(&best) {
+                                            @match cell {
+                                                Some(cell) if Some(cell.mean) == *best => {
+                                                    td { strong.best { (outcome::score(*cell)) } }
+                                                }
+                                                Some(cell) => td { (outcome::score(*cell)) },
+                                                None => td { "–" },
+                                            }
+                                        }
+                                    }
+                                }
+                            }
+                        }
+                    }
+                    ul.meanings {
+                        @for column in scores.columns.iter().filter(|column| !column.explanation.is_empty()) {
+                            li.note { b { (column.name) } ": " (column.explanation) }
+                        }
+                    }
+                }
+                figure { (PreEscaped(figure)) }
+            }
+        }
+    })
+}
+
+fn curves(curves: &[Curve]) -> Result<Markup> {
+    let figures = curves.iter().map(|curve| {
+        let finite = || curve.points.iter().filter(|point| point.iter().all(|x| x.is_finite()));
+        let (Some([_, first]), Some([_, last])) = (finite().next(), finite().next_back()) else {
+            return Ok(None);
+        };
+        let description = format!("{} by step: {first:.4} at first, {last:.4} at last.", curve.name);
+        plot::svg(&CurvePlot(curve), &description).map(Some)
+    });
+    let figures = figures.collect::<Result<Vec<_>>>()?;
+    Ok(html! {
+        section {
+            h2 { "Training" }
+            div.columns {
+                @for (curve, drawn) in curves.iter().zip(figures) {
+                    figure {
+                        h3 { (curve.name) }
+                        @match drawn {
+                            Some(drawn) => (PreEscaped(drawn)),
+                            None => p { "No finite value was measured." },
+                        }
+                        figcaption { (curve.reading) }
+                    }
+                }
+            }
+        }
+    })
+}
+
+fn maps(maps: &Maps) -> Result<Markup> {
+    let figures = maps.maps.iter().map(|map| {
+        let description = format!("{}: {} samples on a plane.", map.name, map.points.len());
+        plot::svg(&MapPlot { map, labels: &maps.labels, classes: &maps.classes }, &description)
+    });
+    let figures = figures.collect::<Result<Vec<_>>>()?;
+    let coloured = !maps.labels.is_empty();
+    Ok(html! {
+        section {
+            h2 { "Maps of the features" }
+            p.note {
+                "Each point is a test sample; samples that the encoder sees as alike lie near each other. PCA keeps \
+                 the large distances, t-SNE the neighbourhoods; the axes have no meaning of their own."
+                @if coloured { " The colours are the classes, which pretraining never saw." }
+            }
+            @if coloured && Mark::tell_apart(maps.classes.len()) {
+                ul.key {
+                    @for (class, name) in maps.classes.iter().enumerate() { li { (mark(class)) (name) } }
+                }
+            } @else if coloured {
+                p.note { (maps.classes.len()) " classes; their colours and shapes repeat." }
+            }
+            div.columns {
+                @for (map, drawn) in maps.maps.iter().zip(figures) {
+                    figure { h3 { (map.name) } div.plane { (PreEscaped(drawn)) } }
+                }
+            }
+        }
+    })
+}
+
+/// A class's mark in the key of the maps.
+fn mark(class: usize) -> Markup {
+    let Mark { tone, shape } = Mark::of(class);
+    let colour = palette::hex(tone.light);
+    html! {
+        svg viewBox="0 0 12 12" aria-hidden="true" {
+            @match shape {
+                Shape::Dot => circle cx="6" cy="6" r="5" fill=(colour) {},
+                Shape::Ring => circle cx="6" cy="6" r="4.5" fill="none" stroke=(colour) stroke-width="2" {},
+                Shape::Cross => {
+                    path d="M2 2L10 10M10 2L2 10" fill="none" stroke=(colour) stroke-width="2" {}
+                }
+            }
+        }
+    }
+}
+
+fn confusion(found: &Confusion) -> Result<Markup> {
+    let right: u64 = found.counts.iter().enumerate().map(|(class, row)| row[class]).sum();
+    let total: u64 = found.counts.iter().flatten().sum();
+    let description =
+        format!("Confusion matrix of {} classes: {right} of {total} right.", found.classes.len());
+    let figure = plot::svg(&Matrix(found), &description)?;
+    let worst = worst_confusions(found);
+    Ok(html! {
+        section {
+            h2 { "Confusions" }
+            div.columns {
+                figure { (PreEscaped(figure)) }
+                div {
+                    p {
+                        "The linear probe is right on " (right) " of " (total) " test samples. A row of the matrix \
+                         is a true class, and its cells say in per cent what the class was taken for; the \
+                         diagonal is right."
+                    }
+                    @if !worst.is_empty() {
+                        p { "The most frequent confusions:" }
+                        ul { @for sentence in worst { li { (sentence) } } }
+                    }
+                    @if found.classes.len() <= TABLED { (counts(found)) }
+                }
+            }
+        }
+    })
+}
+
+/// The matrix in numbers.
+fn counts(found: &Confusion) -> Markup {
+    html! {
+        details {
+            summary { "The counts as a table" }
+            div.scroll tabindex="0" role="region" aria-label="Counts of the confusion matrix" {
+                table.counts {
+                    caption { "Test samples by true class (rows) and predicted class (columns)." }
+                    thead {
+                        tr {
+                            th scope="col" { "True" }
+                            @for name in &found.classes { th scope="col" { (name) } }
+                        }
+                    }
+                    tbody {
+                        @for (name, row) in found.classes.iter().zip(&found.counts) {
+                            tr { th scope="row" { (name) } @for count in row { td { (count) } } }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The most frequent confusions in words, the most frequent first.
+fn worst_confusions(found: &Confusion) -> Vec<String> {
+    let mut pairs: Vec<(u64, usize, usize)> = Vec::new();
+    for (truth, row) in found.counts.iter().enumerate() {
+        let wrong = row.iter().enumerate().filter(|&(guess, &count)| guess != truth && count > 0);
+        pairs.extend(wrong.map(|(guess, &count)| (count, truth, guess)));
+    }
+    pairs.sort_by_key(|&(count, truth, guess)| (std::cmp::Reverse(count), truth, guess));
+    let told = pairs.into_iter().take(TOLD).map(|(count, truth, guess)| {
+        let of: u64 = found.counts[truth].iter().sum();
+        let share = outcome::percent(count as f64 / of as f64);
+        let (truth, guess) = (&found.classes[truth], &found.classes[guess]);
+        format!("{truth} taken for {guess}: {count} of {of} ({share} %)")
+    });
+    told.collect()
+}
+
+fn perplexity(found: Perplexity) -> Markup {
+    let factor = found.unigram / found.model;
+    html! {
+        section {
+            h2 { "Perplexity" }
+            p {
+                "Among how many equally likely tokens the model hesitates on held-out text, against guessing by the \
+                 tokens' frequency alone. Lower is better."
+                @if factor.is_finite() && factor > 1.0 { " The model does " (format!("{factor:.1}")) " times better." }
+                @else { " The model does no better." }
+            }
+            dl.numbers {
+                div { dt { "model" } dd { (format!("{:.1}", found.model)) } }
+                div { dt { "frequency alone" } dd { (format!("{:.1}", found.unigram)) } }
+            }
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! A measure over the steps of a training.
+
+use super::super::Curve;
+use super::text::{self, Place, write_text};
+use super::{Area, Figure, palette, refused};
+use anyhow::Result;
+use plotters::backend::DrawingBackend;
+use plotters::element::PathElement;
+use plotters::style::Color;
+
+const WIDTH: u32 = 920;
+const HEIGHT: u32 = 480;
+/// The frame of the curve: left, right, below.
+const LEFT: i32 = 130;
+const RIGHT: i32 = WIDTH as i32 - 30;
+const BOTTOM: i32 = HEIGHT as i32 - 92;
+/// Lines of the grid, about.
+const LINES: f64 = 4.0;
+
+/// The line of a [`Curve`], with the value that it is compared with dashed.
+pub struct CurvePlot<'a>(pub &'a Curve);
+
+impl CurvePlot<'_> {
+    /// The points that can be drawn, in unbroken pieces.
+    fn pieces(&self) -> Vec<Vec<[f64; 2]>> {
+        let whole = |point: &[f64; 2]| point.iter().all(|x| x.is_finite());
+        let pieces = self.0.points.split(|point| !whole(point));
+        pieces.filter(|piece| !piece.is_empty()).map(<[[f64; 2]]>::to_vec).collect()
+    }
+
+    /// Whether there is anything to draw.
+    pub fn is_empty(&self) -> bool {
+        self.pieces().is_empty()
+    }
+
+    fn reference(&self) -> Option<&(String, f64)> {
+        self.0.reference.as_ref().filter(|(_, value)| value.is_finite())
+    }
+}
+
+impl Figure for CurvePlot<'_> {
+    fn title(&self) -> String {
+        self.0.name.clone()
+    }
+
+    fn size(&self) -> (u32, u32) {
+        (WIDTH, HEIGHT)
+    }
+
+    fn draw<B: DrawingBackend>(&self, area: &Area<B>) -> Result<()>
+    where
+        B::ErrorType: 'static,
+    {
+        let pieces = self.pieces();
+        let along = Axis::around(pieces.iter().flatten().map(|point| point[0]), Zero::Free);
+        let values = pieces.iter().flatten().map(|point| point[1]);
+        let up = Axis::around(values.chain(self.reference().map(|(_, value)| *value)), Zero::IfNear);
+        // Above the frame there is room for what the dashed line is.
+        let top = if self.reference().is_some() { 58 } else { 20 };
+        let x = |value: f64| LEFT + (along.share(value) * f64::from(RIGHT - LEFT)).round() as i32;
+        let y = |value: f64| BOTTOM - (up.share(value) * f64::from(BOTTOM - top)).round() as i32;
+        let line = |path: Vec<(i32, i32)>, colour: palette::Tone, width: u32| {
+            area.draw(&PathElement::new(path, colour.light.stroke_width(width))).map_err(refused)
+        };
+
+        for tick in up.ticks() {
+            line(vec![(LEFT, y(tick)), (RIGHT, y(tick))], palette::GRID, 2)?;
+            let at = Place::new(LEFT - 16, y(tick)).ending();
+            write_text(area, &up.label(tick), at, text::SMALL, palette::MUTED.light)?;
+        }
+        for tick in along.ticks() {
+            line(vec![(x(tick), BOTTOM), (x(tick), BOTTOM + 8)], palette::MUTED, 2)?;
+            let at = Place::new(x(tick), BOTTOM + 30).centred();
+            write_text(area, &along.label(tick), at, text::SMALL, palette::MUTED.light)?;
+        }
+        line(vec![(LEFT, BOTTOM), (RIGHT, BOTTOM)], palette::MUTED, 2)?;
+        let at = Place::new((LEFT + RIGHT) / 2, BOTTOM + 72).centred();
+        write_text(area, "step", at, text::SMALL, palette::MUTED.light)?;
+
+        if let Some((name, value)) = self.reference() {
+            dashes(LEFT, RIGHT).try_for_each(|(from, to)| {
+                line(vec![(from, y(*value)), (to, y(*value))], palette::MUTED, 3)
+            })?;
+            let name = text::fitting(area, name, text::SMALL, (RIGHT - LEFT - 80) as u32);
+            let left = RIGHT - text::width(area, &name, text::SMALL) as i32;
+            dashes(left - 64, left - 14)
+                .try_for_each(|(from, to)| line(vec![(from, 18), (to, 18)], palette::MUTED, 3))?;
+            write_text(area, &name, Place::new(RIGHT, 18).ending(), text::SMALL, palette::MUTED.light)?;
+        }
+        for piece in pieces {
+            let mut path: Vec<(i32, i32)> = piece.iter().map(|point| (x(point[0]), y(point[1]))).collect();
+            thin(&mut path);
+            if let [(only, height)] = path[..] {
+                path = vec![(only - 2, height), (only + 2, height)];
+            }
+            line(path, palette::ACCENT, 3)?;
+        }
+        Ok(())
+    }
+}
+
+/// Keeps of the points of one column of pixels the first, the lowest, the highest and the last: the drawn line is the
+/// same, however many steps there were.
+fn thin(path: &mut Vec<(i32, i32)>) {
+    let mut kept = Vec::new();
+    for column in path.chunk_by(|a, b| a.0 == b.0) {
+        let heights = || column.iter().enumerate().map(|(index, point)| (point.1, index));
+        let mut chosen =
+            [0, heights().min().map_or(0, |x| x.1), heights().max().map_or(0, |x| x.1), column.len() - 1];
+        chosen.sort_unstable();
+        kept.extend(chosen.map(|index| column[index]));
+    }
+    kept.dedup();
+    *path = kept;
+}
+
+/// The pieces of a dashed line.
+fn dashes(from: i32, to: i32) -> impl Iterator<Item = (i32, i32)> {
+    (from..to).step_by(20).map(move |start| (start, (start + 12).min(to)))
+}
+
+/// Whether an axis begins at zero.
+#[derive(PartialEq)]
+enum Zero {
+    /// Where the values begin.
+    Free,
+    /// At zero, where the values come near it.
+    IfNear,
+}
+
+/// The span of values along one side.
+struct Axis {
+    low: f64,
+    high: f64,
+    step: f64,
+}
+
+impl Axis {
+    /// The axis on which all the values lie; of no value it is that from 0 to 1.
+    fn around(values: impl Iterator<Item = f64> + Clone, zero: Zero) -> Self {
+        let mut low = values.clone().fold(f64::INFINITY, f64::min);
+        let mut high = values.fold(f64::NEG_INFINITY, f64::max);
+        if low > high {
+            (low, high) = (0.0, 1.0);
+        }
+        if zero == Zero::IfNear && low >= 0.0 && low < 0.4 * high {
+            low = 0.0;
+        }
+        if high - low <= 1e-9 * high.abs().max(low.abs()) {
+            let room = if high == 0.0 { 1.0 } else { 0.1 * high.abs() };
+            (low, high) = (low - room, high + room);
+        }
+        if zero == Zero::IfNear {
+            let room = 0.05 * (high - low);
+            (low, high) = (if low == 0.0 { 0.0 } else { low - room }, high + room);
+        }
+        let rough = (high - low) / LINES;
+        let power = 10.0_f64.powf(rough.log10().floor());
+        let step = [1.0, 2.0, 2.5, 5.0, 10.0].map(|m| m * power).into_iter().find(|&step| step >= rough);
+        Axis { low, high, step: step.unwrap_or(10.0 * power) }
+    }
+
+    /// Where a value lies, from 0 to 1.
+    fn share(&self, value: f64) -> f64 {
+        (value - self.low) / (self.high - self.low)
+    }
+
+    /// The round values on the axis.
+    fn ticks(&self) -> Vec<f64> {
+        let (first, last) = ((self.low / self.step - 1e-6).ceil(), (self.high / self.step + 1e-6).floor());
+        (0..=(last - first).clamp(0.0, 20.0) as u32).map(|k| (first + f64::from(k)) * self.step).collect()
+    }
+
+    /// A tick in as many digits as tell it from the next.
+    fn label(&self, tick: f64) -> String {
+        let largest = self.high.abs().max(self.low.abs());
+        if tick.abs() < 0.5 * self.step {
+            return "0".into();
+        }
+        if largest >= 10_000.0 {
+            let (unit, name) = if largest >= 2_000_000.0 { (1e6, "M") } else { (1e3, "k") };
+            return format!("{}{name}", (tick / unit * 100.0).round() / 100.0);
+        }
+        if largest < 0.001 {
+            return format!("{}e-{}", short(tick, largest), -exponent(largest));
+        }
+        let digits = (2 - exponent(self.step)).clamp(0, 6) as usize;
+        let text = format!("{tick:.digits$}");
+        if digits == 0 { text } else { text.trim_end_matches('0').trim_end_matches('.').to_owned() }
+    }
+}
+
+/// The power of ten of a value.
+fn exponent(value: f64) -> i32 {
+    value.abs().log10().floor() as i32
+}
+
+/// The digits of a value in units of the power of ten of another.
+fn short(value: f64, unit: f64) -> f64 {
+    (value / 10.0_f64.powi(exponent(unit)) * 100.0).round() / 100.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(values: &[f64]) -> Vec<String> {
+        let axis = Axis::around(values.iter().copied(), Zero::IfNear);
+        axis.ticks().into_iter().map(|tick| axis.label(tick)).collect()
+    }
+
+    #[test]
+    fn ticks_are_round_and_short() {
+        assert_eq!(labels(&[0.1, 1.9]), ["0", "0.5", "1", "1.5"]);
+        assert_eq!(labels(&[0.0, 0.0006]), ["0", "2e-4", "4e-4", "6e-4"]);
+        assert_eq!(labels(&[0.0, 0.06]), ["0", "0.02", "0.04", "0.06"]);
+        assert_eq!(labels(&[0.0, 100_000.0]), ["0", "50k", "100k"]);
+        assert_eq!(labels(&[5.1, 5.3]), ["5.1", "5.2", "5.3"]);
+        assert_eq!(labels(&[5.11, 5.19]), ["5.125", "5.15", "5.175"]);
+    }
+
+    #[test]
+    fn an_axis_of_one_value_or_of_none_has_a_width() {
+        for values in [&[][..], &[0.0], &[3.0], &[-2.0, -2.0], &[1e-30]] {
+            let axis = Axis::around(values.iter().copied(), Zero::IfNear);
+            assert!(axis.high > axis.low && axis.step > 0.0, "{values:?}");
+            assert!((1..20).contains(&axis.ticks().len()), "{values:?}");
+        }
+    }
+
+    #[test]
+    fn many_steps_are_thinned_to_the_line_they_draw() {
+        let mut path: Vec<(i32, i32)> = (0..10_000).map(|i| (i / 1000, (i * 7919) % 101)).collect();
+        let (low, high) = (path.iter().map(|p| p.1).min(), path.iter().map(|p| p.1).max());
+        thin(&mut path);
+        assert!(path.len() <= 40);
+        assert_eq!((path.iter().map(|p| p.1).min(), path.iter().map(|p| p.1).max()), (low, high));
+        assert!(path.is_sorted_by_key(|point| point.0));
+    }
+
+    #[test]
+    fn values_that_are_not_finite_break_the_line() {
+        let curve = Curve { points: vec![[0.0, 1.0], [1.0, f64::NAN], [2.0, 1.0]], ..Curve::default() };
+        assert_eq!(CurvePlot(&curve).pieces().len(), 2);
+        let gone = Curve { points: vec![[0.0, f64::NAN]], ..Curve::default() };
+        assert!(CurvePlot(&gone).is_empty());
+    }
+}

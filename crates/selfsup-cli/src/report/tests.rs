@@ -1,0 +1,193 @@
+//! Tests of whole reports.
+
+use super::*;
+use image::Rgb;
+use std::collections::BTreeSet;
+
+fn picture(seed: u32) -> RgbImage {
+    RgbImage::from_fn(6, 6, |x, y| Rgb([(x * 40) as u8, (y * 40) as u8, (seed * 60) as u8]))
+}
+
+fn sample(seed: u32, class: &str) -> Sample {
+    Sample { shown: Shown::Image(picture(seed)), class: Some(class.into()) }
+}
+
+/// A small report with all its parts.
+fn tiny() -> ReportData {
+    let column =
+        |name: &str, explanation: &str| Column { name: name.into(), explanation: explanation.into() };
+    let row = |name: &str, linear: f64, few: f64| Row {
+        name: name.into(),
+        cells: vec![Some(Cell { mean: linear, std: 0.0, n: 1 }), Some(Cell { mean: few, std: 0.012, n: 5 })],
+    };
+    let classes = vec!["cat".to_owned(), "dog".to_owned()];
+    let map = |name: &str, turn: f32| Map {
+        name: name.into(),
+        points: (0..8).map(|i| [(i as f32 * turn).sin(), (i as f32 * turn).cos()]).collect(),
+    };
+    let steps = |f: fn(f64) -> f64| (0..20).map(|i| [f64::from(i), f(f64::from(i))]).collect::<Vec<_>>();
+    ReportData {
+        title: "simclr-pets".into(),
+        method: "SimCLR".into(),
+        paper: "Chen et al., A Simple Framework, 2020".into(),
+        facts: vec![("Data".into(), "pets, 8 images".into()), ("Seed".into(), "7".into())],
+        command: "selfsup pretrain simclr-pets --set train.seed=7".into(),
+        scores: Some(Scores {
+            columns: vec![column("linear probe", "A linear classifier."), column("few labels", "")],
+            rows: vec![row("trained", 0.841, 0.71), row("untrained encoder", 0.779, 0.715)],
+        }),
+        views: vec![ViewRow {
+            image: picture(0),
+            views: vec![View { image: picture(1), caption: "crop 62 %, flipped".into() }],
+        }],
+        curves: vec![
+            Curve::loss(steps(|x| 5.0 - x.sqrt())),
+            Curve::feature_std(steps(|x| 0.08 + 0.001 * x), 128),
+        ],
+        maps: Some(Maps {
+            maps: vec![map("PCA, trained", 0.9), map("PCA, untrained", 1.7)],
+            labels: (0..8).map(|i| i % 2).collect(),
+            classes: classes.clone(),
+        }),
+        neighbours: vec![Query {
+            query: sample(0, "cat"),
+            nearest: vec![sample(1, "cat"), sample(2, "dog")],
+        }],
+        confusion: Some(Confusion { counts: vec![vec![3, 1], vec![0, 4]], classes }),
+        perplexity: Some(Perplexity { model: 95.31, unigram: 1032.4 }),
+    }
+}
+
+/// The page's words line by line, without its style and its figures.
+fn words(page: &str) -> String {
+    let mut text = page.to_owned();
+    for (from, to) in [("<style", "</style>"), ("<svg", "</svg>")] {
+        while let Some(begin) = text.find(from) {
+            let end = begin + text[begin..].find(to).unwrap() + to.len();
+            text.replace_range(begin..end, "");
+        }
+    }
+    for inline in ["b", "cite", "strong", "span"] {
+        text = text.replace(&format!("<{inline}>"), "").replace(&format!("</{inline}>"), "");
+    }
+    let pieces = text.split('>').filter_map(|piece| piece.split('<').next()).map(str::trim);
+    pieces.filter(|piece| !piece.is_empty()).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn tells_the_whole_run_in_order() {
+    insta::assert_snapshot!(words(&page::page(&tiny()).unwrap()));
+}
+
+#[test]
+fn the_page_asks_for_nothing_and_runs_nothing() {
+    let page = page::page(&tiny()).unwrap();
+    for unwanted in ["http://", "https://", "<script", "<link", "@import", "url(", " on", "javascript:"] {
+        let found = page.find(unwanted).filter(|_| unwanted != " on" || page.contains(" onclick"));
+        assert_eq!(found, None, "the page has {unwanted}");
+    }
+    let pictures = page.matches("<img").count();
+    assert_eq!(pictures, 5);
+    assert_eq!(page.matches("src=\"data:image/png;base64,").count(), pictures);
+    assert_eq!(page.matches("alt=\"").count(), pictures);
+}
+
+#[test]
+fn empty_parts_are_left_out() {
+    let mut data = tiny();
+    let mut headings = 7;
+    let cuts: [fn(&mut ReportData); 7] = [
+        |data| data.scores = None,
+        |data| data.views.clear(),
+        |data| data.curves.clear(),
+        |data| data.maps = Some(Maps::default()),
+        |data| data.neighbours.clear(),
+        |data| data.confusion = Some(Confusion::default()),
+        |data| data.perplexity = None,
+    ];
+    for cut in cuts {
+        assert_eq!(page::page(&data).unwrap().matches("<h2>").count(), headings);
+        cut(&mut data);
+        headings -= 1;
+    }
+    let page = page::page(&data).unwrap();
+    assert!(!page.contains("<section>") && !page.contains("<figure"));
+    assert!(files::figures(&data).unwrap().is_empty());
+}
+
+#[test]
+fn names_are_escaped_wherever_they_stand() {
+    let mut data = tiny();
+    let name = "<i>&\"'";
+    data.title = name.into();
+    data.maps.as_mut().unwrap().classes[0] = name.into();
+    data.maps.as_mut().unwrap().maps[0].name = name.into();
+    data.confusion.as_mut().unwrap().classes[0] = name.into();
+    data.scores.as_mut().unwrap().columns[0].name = name.into();
+    data.neighbours[0].query.class = Some(name.into());
+    data.views[0].views[0].caption = name.into();
+    let page = page::page(&data).unwrap();
+    assert!(!page.contains("<i>") && !page.contains("&\""));
+    assert!(page.contains("alt=\"View of image 1: &lt;i&gt;&amp;&quot;'\""));
+}
+
+#[test]
+fn writes_the_page_and_every_figure_the_same_each_time() {
+    let write_all = || {
+        let folder = tempfile::tempdir().unwrap();
+        let page = write(&tiny(), folder.path()).unwrap();
+        assert_eq!(page, folder.path().join("report.html"));
+        let plots = fs::read_dir(folder.path().join("plots")).unwrap().map(|entry| entry.unwrap().path());
+        let mut files: BTreeSet<(String, Vec<u8>)> = plots
+            .map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), fs::read(&path).unwrap()))
+            .collect();
+        for (name, bytes) in &files {
+            assert!(image::load_from_memory(bytes).unwrap().width() > 100, "{name}");
+        }
+        files.insert(("report.html".into(), fs::read(page).unwrap()));
+        files
+    };
+    let files = write_all();
+    let names: Vec<&str> = files.iter().map(|file| file.0.as_str()).collect();
+    assert_eq!(
+        names,
+        [
+            "confusion.png",
+            "loss.png",
+            "pca-trained.png",
+            "pca-untrained.png",
+            "report.html",
+            "scores.png",
+            "spread-of-the-features.png",
+            "views.png"
+        ]
+    );
+    assert_eq!(files, write_all());
+}
+
+#[test]
+fn data_that_do_not_fit_leave_the_folder_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut data = tiny();
+    data.maps.as_mut().unwrap().labels.pop();
+    let error = write(&data, folder.path()).unwrap_err().to_string();
+    assert!(error.contains("8 points but 7 labels"), "{error}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_run_that_went_wrong_has_a_report_all_the_same() {
+    let mut data = tiny();
+    data.curves = vec![Curve::loss(vec![[0.0, f64::NAN], [1.0, f64::INFINITY]])];
+    let maps = data.maps.as_mut().unwrap();
+    maps.maps[0].points = vec![[f32::NAN; 2]; 8];
+    maps.maps[1].points = vec![[1.0; 2]; 8];
+    data.scores.as_mut().unwrap().rows[0].cells =
+        vec![Some(Cell { mean: f64::NAN, std: f64::NAN, n: 3 }), None];
+    data.confusion.as_mut().unwrap().counts = vec![vec![0, 0], vec![0, 0]];
+    data.perplexity = Some(Perplexity { model: f64::NAN, unigram: 10.0 });
+    let folder = tempfile::tempdir().unwrap();
+    let page = fs::read_to_string(write(&data, folder.path()).unwrap()).unwrap();
+    assert!(page.contains("No finite value was measured."));
+    assert!(page.contains("The model does no better."));
+}
