@@ -1,15 +1,14 @@
 //! `cargo xtask demo`: from images to a report of what was learned, with the program as a user runs it.
 
-use std::env;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::run::{cargo, find_libtorch, root, stage};
+use crate::run::{built, cargo, find_libtorch, root, stage};
 use crate::setup;
 
 const RECIPE: &str = "simclr-fashion-mnist";
@@ -84,8 +83,7 @@ fn has_entries(folder: &Path) -> bool {
 }
 
 fn program(arguments: &[&str]) -> Command {
-    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
-    let mut command = Command::new(root().join(target).join("release/selfsup"));
+    let mut command = Command::new(built("release"));
     command.args(arguments).current_dir(root());
     find_libtorch(&mut command);
     command
@@ -118,7 +116,7 @@ mod tests {
 
     #[test]
     fn the_table_shows_what_the_report_holds_and_a_dash_for_the_rest() {
-        let path = env::temp_dir().join(format!("selfsup-report-{}.json", std::process::id()));
+        let path = std::env::temp_dir().join(format!("selfsup-report-{}.json", std::process::id()));
         let report = r#"{ "scores": { "trained": {
             "linear": { "mean": 0.871, "std": 0.0, "n": 1 },
             "few10": { "mean": 0.7412, "std": 0.0104, "n": 5 } } } }"#;

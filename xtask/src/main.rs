@@ -8,6 +8,7 @@ mod docs;
 mod doctor;
 mod libtorch;
 mod lint;
+mod peers;
 mod run;
 mod setup;
 mod test;
@@ -30,7 +31,7 @@ enum Command {
     /// Says what is found on this machine, what is missing and what to do
     Doctor(doctor::Arguments),
     /// Runs all tests (after setup)
-    Test,
+    Test(test::Arguments),
     /// Checks format, clippy, docs, the arrows between crates and, where installed, cargo-deny
     Lint,
     /// Fetches a data set into the cache and prints its folder
@@ -48,7 +49,7 @@ fn main() -> ExitCode {
         None => Arguments::command().print_help().map_err(Into::into),
         Some(Command::Setup(arguments)) => setup::run(&arguments).map(|_| ()),
         Some(Command::Doctor(arguments)) => doctor::run(&arguments),
-        Some(Command::Test) => test::run(),
+        Some(Command::Test(arguments)) => test::run(&arguments),
         Some(Command::Lint) => lint::run(),
         Some(Command::Data(arguments)) => data::run(&arguments),
         Some(Command::Demo(arguments)) => demo::run(&arguments),

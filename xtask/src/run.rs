@@ -39,6 +39,12 @@ pub fn cargo(arguments: &[&str]) -> Command {
     command
 }
 
+/// The `selfsup` program as a cargo profile's folder has it.
+pub fn built(profile: &str) -> PathBuf {
+    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
+    root().join(target).join(profile).join("selfsup")
+}
+
 /// Lets programs find libtorch when the user keeps the target folder elsewhere, where their relative rpath
 /// leads nowhere.
 pub fn find_libtorch(command: &mut Command) {

@@ -85,12 +85,15 @@ fn on_images(recipe: &Recipe, weights: &Path, device: Device) -> Result<Judged> 
         images::plain(set, view, recipe.eval.batch_size, recipe.train.loader_threads)
     };
     let (train, test) = (plain(&images.train)?, plain(&images.test)?);
+    let kinds = recipe.views().kinds;
+    let pairs = images::pairs(&images.test, &kinds, recipe.eval.batch_size, recipe.train.loader_threads)?;
     let model = ImageModel::on_images(recipe, device)?;
     let encode = || -> Result<Seen> {
         let encoder = model.encoder.as_ref();
         Ok(Seen {
             train: features::of_images(encoder, &train, device)?,
             test: features::of_images(encoder, &test, device)?,
+            views: Some(features::of_pairs(encoder, &pairs, device)?),
         })
     };
     let mut judging = Judging { recipe, labels: labels.as_ref(), verdicts: Vec::new() };
@@ -103,7 +106,8 @@ fn on_images(recipe: &Recipe, weights: &Path, device: Device) -> Result<Judged> 
             let batches = images::plain(set, view, recipe.eval.batch_size, recipe.train.loader_threads)?;
             features::of_pixels(&batches)
         };
-        Ok(Seen { train: raw(&images.train)?, test: raw(&images.test)? })
+        let views = Some(features::of_pixel_pairs(&pairs)?);
+        Ok(Seen { train: raw(&images.train)?, test: raw(&images.test)?, views })
     })?;
     let data = json!({
         "name": images.name, "train": images.train.len(), "test": images.test.len(), "classes": images.classes(),
@@ -126,6 +130,7 @@ fn on_text(recipe: &Recipe, run: &Path, weights: &Path, device: Device) -> Resul
         Ok(Seen {
             train: features::of_documents(encoder, &train_batches, train.documents(), train_count, device)?,
             test: features::of_documents(encoder, &test_batches, test.documents(), test_count, device)?,
+            views: None,
         })
     };
     let mut judging = Judging { recipe, labels: labels.as_ref(), verdicts: Vec::new() };
@@ -137,6 +142,7 @@ fn on_text(recipe: &Recipe, run: &Path, weights: &Path, device: Device) -> Resul
         Ok(Seen {
             train: features::bag_of_words(&train_batches, train.documents(), train_count, vocabulary)?,
             test: features::bag_of_words(&test_batches, test.documents(), test_count, vocabulary)?,
+            views: None,
         })
     })?;
     let data = json!({
@@ -199,6 +205,8 @@ fn definitions(recipe: &Recipe) -> Value {
         ),
         "std": "standard deviation of the test features at unit length, averaged over the features; 1/sqrt(D) when spread evenly",
         "rank_me": "exponential of the entropy of the singular values of the test features (Garrido et al. 2023)",
+        "uniformity": "logarithm of the mean Gaussian potential of all pairs of test features at unit length, the lower the more even (Wang and Isola 2020)",
+        "alignment": "mean squared distance of the features, at unit length, of two training views of a test image, the lower the nearer (Wang and Isola 2020)",
         "checkpoint": "the last one",
     })
 }

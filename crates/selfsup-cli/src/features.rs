@@ -31,7 +31,23 @@ pub fn of_images(
     batches: &dyn Batches<Batch = ImageViews>,
     device: Device,
 ) -> Result<Tensor> {
-    encode_all(batches, |batch| Ok(encoder.encode(&batch.views[0].to_device(device), Mode::Eval)?))
+    encode_all(batches, |batch| image(encoder, &batch.views[0], device))
+}
+
+/// Encodes the first two views of every image.
+///
+/// # Errors
+/// Those of reading and of the encoder.
+pub fn of_pairs(
+    encoder: &dyn Encoder,
+    batches: &dyn Batches<Batch = ImageViews>,
+    device: Device,
+) -> Result<[Tensor; 2]> {
+    pairs(batches, |view| image(encoder, view, device))
+}
+
+fn image(encoder: &dyn Encoder, view: &Tensor, device: Device) -> Result<Tensor> {
+    Ok(encoder.encode(&view.to_device(device), Mode::Eval)?)
 }
 
 /// The values of the first view of every image in a row.
@@ -40,6 +56,24 @@ pub fn of_images(
 /// Those of reading.
 pub fn of_pixels(batches: &dyn Batches<Batch = ImageViews>) -> Result<Tensor> {
     encode_all(batches, |batch| Ok(batch.views[0].flatten(1, -1)))
+}
+
+/// The values of the first two views of every image in a row.
+///
+/// # Errors
+/// Those of reading.
+pub fn of_pixel_pairs(batches: &dyn Batches<Batch = ImageViews>) -> Result<[Tensor; 2]> {
+    pairs(batches, |view| Ok(view.flatten(1, -1)))
+}
+
+fn pairs(
+    batches: &dyn Batches<Batch = ImageViews>,
+    encode: impl Fn(&Tensor) -> Result<Tensor>,
+) -> Result<[Tensor; 2]> {
+    let both = encode_all(batches, |batch| {
+        Ok(Tensor::stack(&[encode(&batch.views[0])?, encode(&batch.views[1])?], 1))
+    })?; // [N, 2, D]
+    Ok([both.select(1, 0), both.select(1, 1)])
 }
 
 /// Encodes sequences and averages those of a document.

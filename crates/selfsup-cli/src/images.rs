@@ -157,6 +157,25 @@ pub fn training(
         .map_err(|e| crate::recipe::inside(e, "train"))?)
 }
 
+/// The loader of two views of the first kind of some images, evenly taken, for measuring how near they are.
+///
+/// # Errors
+/// With the field that cannot work.
+pub fn pairs(
+    set: &Arc<dyn ImageSet>,
+    kinds: &[ViewKind],
+    batch_size: usize,
+    threads: usize,
+) -> Result<Loader<ImageCollate<dyn ImageSet>>> {
+    const IMAGES: usize = 2048;
+    let count = set.len().min(IMAGES);
+    let some = Subset::new(Arc::clone(set), (0..count).map(|i| i * set.len() / count).collect())?;
+    let kind = ViewKind { count: 2, ..kinds.first().cloned().unwrap_or_default() };
+    let config = LoaderConfig { batch_size, drop_last: false, threads, prefetch: 2 };
+    let some: Arc<dyn ImageSet> = Arc::new(some);
+    training(&some, &[kind], config, 0)
+}
+
 /// The loader of plain views, in the set's order, for evaluation.
 ///
 /// # Errors

@@ -4,7 +4,10 @@ use crate::recipe::EvalConfig;
 use anyhow::Result;
 use selfsup::core::Score;
 use selfsup::core::{Error, Features, Kind, Tensor};
-use selfsup::eval::{FeatureHealth, FewLabelConfig, LinearOutcome, Suite, SuiteConfig, feature_health};
+use selfsup::eval::{
+    FeatureHealth, FewLabelConfig, LinearOutcome, Suite, SuiteConfig, alignment, feature_health,
+};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 /// Both parts of a set as one encoder sees them.
@@ -14,6 +17,8 @@ pub struct Seen {
     pub train: Tensor,
     /// `[M, D]`
     pub test: Tensor,
+    /// Two augmented views of some test samples, `[P, D]` each; none where samples have no views.
+    pub views: Option<[Tensor; 2]>,
 }
 
 /// The classes of both parts of a set.
@@ -53,8 +58,18 @@ pub struct Verdict {
     pub scores: Vec<(String, Score)>,
     /// The linear probe in full.
     pub linear: Option<LinearOutcome>,
-    /// How the test features spread.
-    pub health: FeatureHealth,
+    /// How the test features spread, and how near those of two views of a sample are.
+    pub health: Health,
+}
+
+/// The health of features, as report.json holds it.
+#[derive(Debug, Serialize)]
+pub struct Health {
+    /// Of the test features.
+    #[serde(flatten)]
+    pub spread: FeatureHealth,
+    /// Of two views of a sample; none where samples have no views.
+    pub alignment: Option<f64>,
 }
 
 /// Runs the probes, and says on the way what it does.
@@ -67,7 +82,8 @@ pub fn judge(
     config: &EvalConfig,
     say: &mut dyn FnMut(&str),
 ) -> Result<Verdict> {
-    let health = feature_health(&spread(&seen.test))?;
+    let alignment = seen.views.as_ref().map(|[x0, x1]| alignment(x0, x1)).transpose()?;
+    let health = Health { spread: feature_health(&spread(&seen.test))?, alignment };
     let Some(labels) = labels else {
         return Ok(Verdict { scores: Vec::new(), linear: None, health });
     };
@@ -109,11 +125,18 @@ pub fn table(verdicts: &[(&str, &Verdict)]) -> String {
     let mut lines = Vec::new();
     let heads: String = first.scores.iter().map(|(name, _)| format!("{name:>16}")).collect();
     let title = if first.scores.is_empty() { "features" } else { "accuracy" };
-    lines.push(format!("{title:<14}{heads}{:>10}{:>9}", "std", "RankMe"));
+    lines.push(format!(
+        "{title:<14}{heads}{:>10}{:>9}{:>12}{:>11}",
+        "std", "RankMe", "uniformity", "alignment"
+    ));
     for (name, verdict) in verdicts {
         let cells: String = verdict.scores.iter().map(|(_, score)| format!("{:>16}", cell(score))).collect();
-        let health = &verdict.health;
-        lines.push(format!("{name:<14}{cells}{:>10.4}{:>9.1}", health.std, health.rank_me));
+        let Health { spread, alignment } = &verdict.health;
+        let alignment = alignment.map_or_else(|| "-".to_owned(), |x| format!("{x:.3}"));
+        lines.push(format!(
+            "{name:<14}{cells}{:>10.4}{:>9.1}{:>12.2}{alignment:>11}",
+            spread.std, spread.rank_me, spread.uniformity
+        ));
     }
     lines.join("\n")
 }

@@ -191,8 +191,14 @@ pub fn sync_folder(folder: &Path) -> Result<()> {
 /// When the folder is not writable or the disk is full; a file that was there before is intact then.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let temporary =
-        tempfile::Builder::new().prefix(".writing-").tempfile_in(folder).map_err(Error::io(folder))?;
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".writing-");
+    // Temporary files are for their maker alone; this one will be for whom the user's umask says.
+    #[cfg(unix)]
+    let readable: fs::Permissions = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+    #[cfg(unix)]
+    builder.permissions(readable);
+    let temporary = builder.tempfile_in(folder).map_err(Error::io(folder))?;
     fs::write(temporary.path(), bytes).map_err(Error::io(path))?;
     temporary.as_file().sync_all().map_err(Error::io(path))?;
     temporary.persist(path).map_err(|e| Error::io(path)(e.error))?;

@@ -14,9 +14,9 @@
 //!
 //! Every network has a config with documented public fields, a `new(path, &config)` that checks it and makes the
 //! parameters under `path`, and names its activations on the way
-//! ([`intermediate`](selfsup_core::Encoder::intermediate)). [`EncoderConfig`] is any of the image networks, as a recipe
-//! names it. What does not fit is an error that names the argument, not a panic. A new network is drawn from libtorch's
-//! generator: seed it first with [`Key::seed_torch`](selfsup_core::Key::seed_torch).
+//! ([`intermediate`](selfsup_core::Encoder::intermediate)). What does not fit is an error that names the argument, not a
+//! panic. A new network is drawn from libtorch's generator: seed it first with
+//! [`Key::seed_torch`](selfsup_core::Key::seed_torch).
 //!
 //! # Example
 //! ```
@@ -66,7 +66,6 @@
 //! is mostly the faster one, also with one channel: hand over images as a permuted view of an `[N, H, W, C]` buffer.
 //! The allocator matters as much there, and it is the program's choice: link jemalloc under `malloc`'s name.
 
-pub mod config;
 pub mod convnet;
 pub mod heads;
 mod input;
@@ -78,7 +77,6 @@ pub mod text_transformer;
 mod transformer;
 pub mod vit;
 
-pub use config::EncoderConfig;
 pub use convnet::{ConvNet, ConvNetConfig};
 pub use heads::{HeadNorm, MlpHead, MlpHeadConfig};
 pub use pooling::Pooling;

@@ -25,7 +25,7 @@
 pub mod contrastive;
 pub mod language;
 
-pub use contrastive::nt_xent::{NtXent, NtXentConfig};
+pub use contrastive::nt_xent::{NtXent, NtXentConfig, NtXentOutput};
 pub use contrastive::simclr::{SimClr, SimClrConfig};
 pub use language::masked_language_modelling::{
     MaskedLanguageModelling, MaskedLanguageModellingConfig, MaskedTokens, Vocabulary,

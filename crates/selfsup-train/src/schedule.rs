@@ -9,8 +9,10 @@ use serde::{Deserialize, Serialize};
 pub struct ScheduleConfig {
     /// The shape after warm-up.
     pub kind: ScheduleKind,
-    /// The epochs, or parts of one, in which the rate rises linearly from 0: 10 in most recipes of 100 epochs and more.
-    pub warmup_epochs: f64,
+    /// The epochs, or parts of one, in which the rate rises linearly from 0. Absent, they are the 10 of most papers, and
+    /// a tenth of a run that is shorter than 100.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warmup_epochs: Option<f64>,
     /// The rate at the end, as a share of the base.
     pub final_share: f64,
     /// The batch size for which the base rate is meant: it is multiplied by the run's batch size over this (Goyal et
@@ -22,7 +24,7 @@ impl Default for ScheduleConfig {
     fn default() -> Self {
         ScheduleConfig {
             kind: ScheduleKind::Cosine,
-            warmup_epochs: 10.0,
+            warmup_epochs: None,
             final_share: 0.0,
             reference_batch: 256,
         }
@@ -61,12 +63,13 @@ impl Schedule {
         steps_per_epoch: u64,
         total: u64,
     ) -> Result<Self> {
-        let warmup = config.warmup_epochs * steps_per_epoch as f64;
-        if !(warmup >= 0.0 && warmup <= total as f64) {
-            let epochs = total as f64 / steps_per_epoch.max(1) as f64;
+        let epochs = total as f64 / steps_per_epoch.max(1) as f64;
+        let warmup_epochs = config.warmup_epochs.unwrap_or((epochs / 10.0).min(10.0));
+        if !(0.0..=epochs).contains(&warmup_epochs) {
             let expected = format!("from 0 to the {epochs} epochs of the run");
-            return Err(Error::config("warmup_epochs", config.warmup_epochs, expected));
+            return Err(Error::config("warmup_epochs", warmup_epochs, expected));
         }
+        let warmup = warmup_epochs * steps_per_epoch as f64;
         if !(0.0..=1.0).contains(&config.final_share) {
             return Err(Error::config("final_share", config.final_share, "a share from 0 to 1"));
         }
@@ -109,7 +112,7 @@ mod tests {
 
     #[test]
     fn rises_linearly_then_falls_along_a_cosine() {
-        let config = ScheduleConfig { warmup_epochs: 2.0, ..Default::default() };
+        let config = ScheduleConfig { warmup_epochs: Some(2.0), ..Default::default() };
         let schedule = schedule(config).unwrap();
         assert!((schedule.base() - 0.4).abs() < 1e-12, "scaled from 256 to 512");
         assert!((schedule.at(0) - 0.02).abs() < 1e-12);
@@ -122,16 +125,27 @@ mod tests {
 
     #[test]
     fn ends_at_the_final_share_and_stays_constant_when_asked() {
-        let config =
-            ScheduleConfig { warmup_epochs: 0.0, final_share: 0.5, reference_batch: 0, ..Default::default() };
+        let config = ScheduleConfig {
+            warmup_epochs: Some(0.0),
+            final_share: 0.5,
+            reference_batch: 0,
+            ..Default::default()
+        };
         assert!((schedule(config.clone()).unwrap().at(100) - 0.1).abs() < 1e-12);
         let constant = schedule(ScheduleConfig { kind: ScheduleKind::Constant, ..config }).unwrap();
         assert!((constant.at(0) - 0.2).abs() < 1e-12 && (constant.at(99) - 0.2).abs() < 1e-12);
     }
 
     #[test]
+    fn warms_up_for_a_tenth_of_a_short_run_and_ten_epochs_of_a_long_one() {
+        let epochs =
+            |total| Schedule::new(&ScheduleConfig::default(), 1.0, 256, 10, total).unwrap().warmup / 10.0;
+        assert_eq!([20, 300, 1000, 4000].map(epochs), [0.2, 3.0, 10.0, 10.0]);
+    }
+
+    #[test]
     fn rejects_a_warm_up_longer_than_the_run() {
-        let error = schedule(ScheduleConfig { warmup_epochs: 11.0, ..Default::default() }).unwrap_err();
+        let error = schedule(ScheduleConfig { warmup_epochs: Some(11.0), ..Default::default() }).unwrap_err();
         assert_eq!(error.to_string(), "warmup_epochs = 11: from 0 to the 10 epochs of the run");
         assert!(schedule(ScheduleConfig { final_share: 2.0, ..Default::default() }).is_err());
     }

@@ -118,7 +118,8 @@ fn run(path: &Path, setting: &Setting, asked: Asked) -> Result<(Outcome, BTreeMa
         ..LoopConfig::default()
     };
     let (per_epoch, total) = config.steps(7)?;
-    let schedule = ScheduleConfig { warmup_epochs: 1.0, reference_batch: 0, ..ScheduleConfig::default() };
+    let schedule =
+        ScheduleConfig { warmup_epochs: Some(1.0), reference_batch: 0, ..ScheduleConfig::default() };
     let existing = if path.join("config.toml").exists() { Existing::Resume } else { Existing::Refuse };
     let folder = RunDir::open(path, existing)?;
     folder.describe("", &json!({}))?;

@@ -7,10 +7,19 @@
 //! l(i, j) = -log exp(z_i . z_j / tau) / sum_{k != i} exp(z_i . z_k / tau),     L = mean of l over all 2N views
 //! ```
 //!
-//! Only the view itself leaves the denominator, not the positive. All rows are one matrix product and one
-//! cross-entropy, the diagonal at minus infinity.
+//! Only the view itself leaves the denominator, not the positive.
+//!
+//! Two ways lead to the same numbers. Across ranks all rows are one matrix product and one cross-entropy, the diagonal
+//! at minus infinity. On one rank `e_ik = exp(z_i . z_k / tau)` is symmetric, and so is its part of the gradient:
+//!
+//! ```text
+//! r_i = sum_{k != i} e_ik        dL/dz_i = ( sum_{k != i} e_ik (1/r_i + 1/r_k) z_k  -  2 z_j ) / (2N tau)
+//! ```
+//!
+//! Half of the matrix is computed, in panels that fit the cache, and serves both passes: a little over half of the
+//! arithmetic of the plain way, and no matrix of logits.
 
-use selfsup_core::{Communicator, Error, Kind, Result, Tensor, TensorExt, check_shape};
+use selfsup_core::{Communicator, Device, Error, Kind, Result, Tensor, TensorExt, check_shape, tch};
 use serde::{Deserialize, Serialize};
 
 /// Settings of [`NtXent`].
@@ -33,6 +42,16 @@ pub struct NtXent {
     temperature: f64,
 }
 
+/// What a batch comes to.
+#[derive(Debug)]
+pub struct NtXentOutput {
+    /// The mean loss, a scalar with gradient (once: it cannot be differentiated twice).
+    pub loss: Tensor,
+    /// The share of views whose positive is their nearest neighbour among all other views, a scalar without gradient:
+    /// the accuracy of the classification that the loss poses.
+    pub accuracy: Tensor,
+}
+
 impl NtXent {
     /// Makes the loss.
     ///
@@ -53,10 +72,25 @@ impl NtXent {
     /// # Errors
     /// [`Error::Shape`] when the two differ or no negative is left (one sample on one rank).
     pub fn forward(&self, z0: &Tensor, z1: &Tensor, comm: &dyn Communicator) -> Result<Tensor> {
+        Ok(self.forward_with_accuracy(z0, z1, comm)?.loss)
+    }
+
+    /// As [`forward`](NtXent::forward), with the accuracy that comes out on the way.
+    ///
+    /// # Shapes
+    /// `z0`, `z1`: `[N, D]`.
+    ///
+    /// # Errors
+    /// As [`forward`](NtXent::forward).
+    pub fn forward_with_accuracy(
+        &self,
+        z0: &Tensor,
+        z1: &Tensor,
+        comm: &dyn Communicator,
+    ) -> Result<NtXentOutput> {
         let [n, d] = check_shape("z0", z0, [-1, -1])?;
         check_shape("z1", z1, [n, d])?;
-        let all = n * comm.world_size();
-        if all < 2 {
+        if n * comm.world_size() < 2 {
             return Err(Error::Shape {
                 name: "z0".to_owned(),
                 expected: "at least 2 samples, so that there are negatives".to_owned(),
@@ -64,6 +98,42 @@ impl NtXent {
             });
         }
         let (z0, z1) = (z0.l2_normalize(), z1.l2_normalize());
+        if comm.world_size() == 1 && self.temperature >= COLDEST {
+            Ok(self.symmetric(&Tensor::cat(&[z0, z1], 0)))
+        } else {
+            self.gathered(z0, z1, comm)
+        }
+    }
+
+    /// One rank: half of the matrix, and the gradient by the formula above. `z` `[2N, D]` of unit length.
+    fn symmetric(&self, z: &Tensor) -> NtXentOutput {
+        let rows = z.size()[0];
+        let (loss, accuracy, gradient) = tch::no_grad(|| {
+            let panels = Panels::new(z.detach().to_kind(Kind::Float), self.temperature);
+            let Sums { all, largest, positives } = panels.sums();
+            let loss = all.log().mean(None) - positives.log().mean(None);
+            let nearest = largest.view([2, -1]).le_tensor(&positives); // [2, N]
+            let gradient = z.requires_grad().then(|| {
+                let partners = panels.z.roll(rows / 2, 0); // [2N, D]
+                (panels.pull(&all.reciprocal()) - partners * 2.0) / (rows as f64 * self.temperature)
+            });
+            (loss, nearest.to_kind(Kind::Float).mean(None), gradient)
+        });
+        let loss = match gradient {
+            // The value of the loss, and on its way back the gradient that is known already.
+            Some(gradient) => {
+                let carrier = (z * gradient).sum(Kind::Float);
+                &carrier + (loss - carrier.detach())
+            }
+            None => loss,
+        };
+        NtXentOutput { loss, accuracy }
+    }
+
+    /// Any number of ranks: this rank's views against those of all. `z0`, `z1` `[N, D]` of unit length.
+    fn gathered(&self, z0: Tensor, z1: Tensor, comm: &dyn Communicator) -> Result<NtXentOutput> {
+        let n = z0.size()[0];
+        let all = n * comm.world_size();
         let keys = Tensor::cat(&[comm.gather(&z0)?, comm.gather(&z1)?], 0); // [2M, D], M samples on all ranks
         let queries = Tensor::cat(&[z0, z1], 0); // [2N, D]
         let sample = Tensor::arange(n, (Kind::Int64, queries.device())) + comm.rank() * n; // [N]
@@ -72,7 +142,11 @@ impl NtXent {
 
         let logits = (queries / self.temperature).matmul(&keys.transpose(0, 1)); // [2N, 2M]
         let logits = logits.scatter_value(1, &itself.unsqueeze(1), f64::NEG_INFINITY);
-        Ok(logits.cross_entropy_for_logits(&positive))
+        let nearest = logits.detach().argmax(1, false).eq_tensor(&positive); // [2N]
+        Ok(NtXentOutput {
+            loss: logits.cross_entropy_for_logits(&positive),
+            accuracy: nearest.to_kind(Kind::Float).mean(None),
+        })
     }
 
     /// The loss of embeddings that carry no information, `log(2N - 1)`: a run that stays there has not begun to learn.
@@ -81,24 +155,94 @@ impl NtXent {
     }
 }
 
-/// The share of views whose positive is their nearest neighbour among all other views: the accuracy of the
-/// classification that the loss poses.
-///
-/// # Shapes
-/// `z0`, `z1`: `[N, D]`. Returns a scalar in `[0, 1]` without gradient.
-///
-/// # Errors
-/// [`Error::Shape`] when the two differ.
-pub fn contrastive_accuracy(z0: &Tensor, z1: &Tensor) -> Result<Tensor> {
-    let [n, d] = check_shape("z0", z0, [-1, -1])?;
-    check_shape("z1", z1, [n, d])?;
-    Ok(selfsup_core::tch::no_grad(|| {
-        let z = Tensor::cat(&[z0, z1], 0).l2_normalize(); // [2N, D]
-        let similarity = z.matmul(&z.transpose(0, 1)).fill_diagonal_(f64::NEG_INFINITY, false); // [2N, 2N]
-        let sample = Tensor::arange(n, (Kind::Int64, z.device()));
-        let positive = Tensor::cat(&[&(&sample + n), &sample], 0);
-        similarity.argmax(1, false).eq_tensor(&positive).to_kind(Kind::Float).mean(None)
-    }))
+/// The lowest temperature at which `exp(1 / tau)`, summed over any batch, is a 32-bit number.
+const COLDEST: f64 = 1.0 / 64.0;
+
+/// Rows of a panel on a CPU, where its operators then find it in the cache.
+const PANEL: i64 = 256;
+
+/// The upper triangle of `e_ik = exp(z_i . z_k / tau)` with zeros on its diagonal, cut into panels: each holds some rows,
+/// and of them the columns from the first row's index on.
+struct Panels {
+    z: Tensor, // [2N, D]
+    panels: Vec<Panel>,
+}
+
+struct Panel {
+    /// The first of its rows, and how many there are.
+    rows: (i64, i64),
+    /// `[rows, 2N - first]`
+    all: Tensor,
+    /// The columns right of the square on the diagonal: what the other half of the matrix has below that square.
+    right: Tensor,
+}
+
+/// What the loss needs of the rows of the whole matrix.
+struct Sums {
+    /// The sum of a row, `[2N]`.
+    all: Tensor,
+    /// The largest entry of a row, `[2N]`.
+    largest: Tensor,
+    /// The entry of a sample's two views, `[N]`.
+    positives: Tensor,
+}
+
+impl Panels {
+    fn new(z: Tensor, temperature: f64) -> Self {
+        let total = z.size()[0];
+        let height = if z.device() == Device::Cpu { PANEL } else { total };
+        let scaled = &z / temperature;
+        let panel = |first: i64| {
+            let count = height.min(total - first);
+            let all = scaled.narrow(0, first, count).matmul(&z.narrow(0, first, total - first).tr()).exp_();
+            let _ = all.diagonal(0, 0, 1).zero_();
+            let right = all.narrow(1, count, total - first - count);
+            Panel { rows: (first, count), all, right }
+        };
+        let panels = (0..total).step_by(height as usize).map(panel).collect();
+        Panels { z, panels }
+    }
+
+    fn sums(&self) -> Sums {
+        let total = self.z.size()[0];
+        let n = total / 2;
+        let (mut positives, options) = (Vec::new(), (Kind::Float, self.z.device()));
+        let (all, largest) = (Tensor::zeros([total], options), Tensor::zeros([total], options));
+        for panel in &self.panels {
+            let (first, count) = panel.rows;
+            let below = (first + count, total - first - count);
+            let of = |x: &Tensor, (first, count): (i64, i64)| x.narrow(0, first, count);
+            let _ = of(&all, panel.rows).g_add_(&panel.all.sum_dim_intlist(1, false, None));
+            let _ = of(&all, below).g_add_(&panel.right.sum_dim_intlist(0, false, None));
+            let mut most = of(&largest, panel.rows);
+            most.copy_(&most.maximum(&panel.all.amax(1, false)));
+            if below.1 > 0 {
+                let mut most = of(&largest, below);
+                most.copy_(&most.maximum(&panel.right.amax(0, false)));
+            }
+            if first < n {
+                positives.push(panel.all.diagonal(n, 0, 1));
+            }
+        }
+        Sums { all, largest, positives: Tensor::cat(&positives, 0) }
+    }
+
+    /// `sum_k e_ik (w_i + w_k) z_k` of every row, `[2N, D]`, for weights `w` `[2N]`. Uses up the panels.
+    fn pull(self, weights: &Tensor) -> Tensor {
+        let total = self.z.size()[0];
+        let pulled = self.z.zeros_like();
+        for Panel { rows: (first, count), all, right } in self.panels {
+            let below = total - first - count;
+            let weight =
+                weights.narrow(0, first, count).unsqueeze(1) + weights.narrow(0, first, total - first);
+            let mut all = all;
+            let _ = all.g_mul_(&weight); // and with it `right`, which is a part of it
+            let _ = pulled.narrow(0, first, count).addmm_(&all, &self.z.narrow(0, first, total - first));
+            let _ =
+                pulled.narrow(0, first + count, below).addmm_(&right.tr(), &self.z.narrow(0, first, count));
+        }
+        pulled
+    }
 }
 
 #[cfg(test)]
@@ -230,6 +374,34 @@ mod tests {
     }
 
     #[test]
+    fn both_ways_agree_over_several_panels() {
+        let n = PANEL + 37; // 2n is no multiple of a panel, and the first partner lies within one
+        let way = |symmetric: bool| {
+            let (z0, z1) = (waves(n, 8, 0.0), waves(n, 8, 0.4));
+            let nt_xent = NtXent { temperature: 0.2 };
+            let (u0, u1) = (z0.l2_normalize(), z1.l2_normalize());
+            let NtXentOutput { loss, accuracy } = if symmetric {
+                nt_xent.symmetric(&Tensor::cat(&[u0, u1], 0))
+            } else {
+                nt_xent.gathered(u0, u1, &SingleProcess).unwrap()
+            };
+            (&loss * 3.0).backward();
+            [loss, accuracy, z0.grad(), z1.grad()]
+        };
+        for (found, expected) in way(true).iter().zip(way(false)) {
+            let difference = (found - &expected).abs().max() / expected.abs().max();
+            assert!(difference.scalar().unwrap() < 1e-4, "{difference:?}");
+        }
+    }
+
+    #[test]
+    fn embeddings_without_a_gradient_have_a_loss_all_the_same() {
+        let z = |shift| waves(6, 4, shift).detach();
+        let (here, there) = (loss(&z(0.0), &z(1.0), 0.3), loss(&waves(6, 4, 0.0), &waves(6, 4, 1.0), 0.3));
+        assert!(!here.requires_grad() && (here - there).abs().scalar().unwrap() < 1e-6);
+    }
+
+    #[test]
     fn accuracy_counts_positives_that_are_nearest() {
         let z0 = Tensor::from_slice2(&[[1.0_f32, 0.0], [0.0, 1.0], [-1.0, 0.1]]);
         let z1 = Tensor::from_slice2(&[[0.9_f32, 0.1], [0.9, 0.2], [-1.0, 0.0]]);
@@ -246,8 +418,13 @@ mod tests {
             }
             hits as f64 / 6.0
         };
-        let found = contrastive_accuracy(&z0, &z1).unwrap().scalar().unwrap();
-        assert!((found - naive).abs() < 1e-6 && found > 0.0 && found < 1.0, "{found} {naive}");
+        // The colder loss goes the way of many ranks.
+        for temperature in [0.5, COLDEST / 2.0] {
+            let nt_xent = NtXent::new(NtXentConfig { temperature }).unwrap();
+            let found = nt_xent.forward_with_accuracy(&z0, &z1, &SingleProcess).unwrap().accuracy;
+            let found = found.scalar().unwrap();
+            assert!((found - naive).abs() < 1e-6 && found > 0.0 && found < 1.0, "{found} {naive}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //!
 //! Both views pass through the encoder as one batch, so that BatchNorm sees all 2N images, as in the authors' code.
 
-use crate::contrastive::nt_xent::{NtXent, NtXentConfig, contrastive_accuracy};
+use crate::contrastive::nt_xent::{NtXent, NtXentConfig, NtXentOutput};
 use selfsup_core::{
     Encoder, Error, ImageViews, Loss, MlpHead, MlpHeadConfig, Mode, Objective, Result, Step, Tensor,
     check_shape, nn,
@@ -66,8 +66,7 @@ impl<E: Encoder + ?Sized> Objective<E> for SimClr {
         let h = encoder.encode(&views, Mode::Train)?; // [2N, D]
         let z = self.projector.forward(&h, Mode::Train)?; // [2N, P]
         let (z0, z1) = (z.narrow(0, 0, n), z.narrow(0, n, n)); // [N, P] each
-        let loss = self.loss.forward(&z0, &z1, step.comm)?;
-        let accuracy = contrastive_accuracy(&z0, &z1)?;
+        let NtXentOutput { loss, accuracy } = self.loss.forward_with_accuracy(&z0, &z1, step.comm)?;
         Ok(Loss::new(loss).with("contrastive_accuracy", &accuracy))
     }
 }

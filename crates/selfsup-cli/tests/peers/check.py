@@ -1,0 +1,109 @@
+"""Whether other programs read what selfsup writes: `cargo xtask test --peers` runs this.
+
+    check.py PROGRAM FOLDER
+
+PROGRAM is the `selfsup` binary, FOLDER an empty folder. Pretrains a ResNet-18 and a ViT for a few steps on drawn
+pictures, exports them, and then
+- torchvision and timm load the weights with strict=True and give the features that `selfsup embed` wrote, to 1e-4;
+- TensorBoard reads the event file, and its scalars are those of metrics.jsonl.
+"""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import timm
+import torch
+import torchvision
+from PIL import Image
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+SIZE = 32
+MEAN, STD = 0.5, 0.25
+
+
+def pictures(folder):
+    """Writes 64 colour pictures in two class folders."""
+    generator = np.random.default_rng(0)
+    for i in range(64):
+        image = generator.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
+        image[:, :, i % 2] //= 4
+        path = folder / "ab"[i % 2] / f"{i:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+
+
+def run(program, folder, name, settings):
+    """Pretrains, embeds and exports; returns the features, the weights and the run's folder."""
+    common = [
+        f"views.kinds=[{{ count = 2, size = {SIZE}, mean = [{MEAN}, {MEAN}, {MEAN}], std = [{STD}, {STD}, {STD}] }}]",
+        "train.epochs=2",
+        "train.batch_size=16",
+        "train.log_every=1",
+    ]
+    flags = [word for setting in settings + common for word in ("--set", setting)]
+    images, place = str(folder / "images"), folder / name
+    features, exported = folder / f"{name}.npy", folder / f"{name}-exported"
+    for arguments in (
+        ["pretrain", "simclr-images", "--data", images, "--run", str(place), *flags],
+        ["embed", str(place), "--data", images, "--out", str(features)],
+        ["export", str(place), "--out", str(exported)],
+    ):
+        subprocess.run([program, *arguments], check=True, stderr=subprocess.DEVNULL)
+    return np.load(features), load_file(exported / "model.safetensors"), place
+
+
+def inputs(folder):
+    """The pictures in the order of their names, normalised."""
+    paths = sorted((folder / "images").glob("*/*.png"))
+    batch = np.stack([np.asarray(Image.open(path)) for path in paths]).astype(np.float32) / 255
+    return torch.from_numpy((batch - MEAN) / STD).permute(0, 3, 1, 2)
+
+
+def same_features(what, model, weights, found, x):
+    """Loads the weights strictly and compares the features."""
+    model.load_state_dict(weights, strict=True)
+    with torch.no_grad():
+        expected = model.eval()(x).numpy()
+    assert found.shape == expected.shape, f"{what}: {found.shape} here, {expected.shape} there"
+    difference = np.abs(found - expected).max() / np.abs(expected).max()
+    assert difference < 1e-4, f"{what}: the features differ by {difference}"
+    print(f"{what}: loads with strict=True, {found.shape[1]} features differ by {difference:.1e} at most")
+
+
+def same_scalars(place):
+    """Compares the event file with metrics.jsonl."""
+    events = EventAccumulator(str(place))
+    events.Reload()
+    lines = [json.loads(line) for line in (place / "metrics.jsonl").read_text().splitlines()]
+    tags = events.Tags()["scalars"]
+    for tag in ("loss", "lr", "feature_std"):
+        assert tag in tags, f"TensorBoard: {tag} is not among {tags}"
+        there = [(event.step, event.value) for event in events.Scalars(tag)]
+        here = [(line["step"], line[tag]) for line in lines]
+        assert [step for step, _ in there] == [step for step, _ in here], f"TensorBoard: the steps of {tag} differ"
+        assert np.allclose([x for _, x in there], [x for _, x in here], rtol=1e-6), f"TensorBoard: {tag} differs"
+    print(f"TensorBoard: reads {len(tags)} scalars of {len(lines)} steps, equal to metrics.jsonl")
+
+
+def main(program, folder):
+    folder = pathlib.Path(folder)
+    pictures(folder / "images")
+    x = inputs(folder)
+
+    found, weights, place = run(program, folder, "resnet", ['encoder.stem="imagenet"'])
+    model = torchvision.models.resnet18()
+    model.fc = torch.nn.Identity()
+    same_features("torchvision's resnet18", model, weights, found, x)
+    same_scalars(place)
+
+    settings = ["encoder.kind=vit", f"encoder.image_size={SIZE}", "encoder.patch_size=8"]
+    found, weights, _ = run(program, folder, "vit", settings)
+    model = timm.create_model("vit_tiny_patch16_224", img_size=SIZE, patch_size=8, num_classes=0)
+    same_features("timm's vit_tiny", model, weights, found, x)
+
+
+main(*sys.argv[1:])
