@@ -377,7 +377,7 @@ mod tests {
     fn both_ways_agree_over_several_panels() {
         let n = PANEL + 37; // 2n is no multiple of a panel, and the first partner lies within one
         let way = |symmetric: bool| {
-            let (z0, z1) = (waves(n, 8, 0.0), waves(n, 8, 0.4));
+            let (z0, z1) = (waves(n, 8, 0.0), waves(n, 8, 0.1));
             let nt_xent = NtXent { temperature: 0.2 };
             let (u0, u1) = (z0.l2_normalize(), z1.l2_normalize());
             let NtXentOutput { loss, accuracy } = if symmetric {
@@ -389,8 +389,8 @@ mod tests {
             [loss, accuracy, z0.grad(), z1.grad()]
         };
         for (found, expected) in way(true).iter().zip(way(false)) {
-            let difference = (found - &expected).abs().max() / expected.abs().max();
-            assert!(difference.scalar().unwrap() < 1e-4, "{difference:?}");
+            let difference = (found - &expected).abs().max().scalar().unwrap();
+            assert!(difference <= 1e-4 * expected.abs().max().scalar().unwrap(), "{difference}");
         }
     }
 
