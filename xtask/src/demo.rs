@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::run::{built, cargo, find_libtorch, root, stage};
+use crate::run::{cargo, program, root, stage};
 use crate::setup;
 
 const RECIPE: &str = "simclr-fashion-mnist";
@@ -48,7 +48,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if folder.join(PRETRAINED).is_file() {
         eprintln!("==> pretraining is done already (delete {run} to repeat it)");
     } else {
-        let mut pretrain = program(&["pretrain", RECIPE, "--run", &run]);
+        let mut pretrain = selfsup(&["pretrain", RECIPE, "--run", &run]);
         if has_entries(&folder.join("checkpoints")) {
             pretrain.arg("--resume");
         } else if has_entries(&folder) {
@@ -67,10 +67,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let (scores, page) = (folder.join("report.json"), folder.join("report.html"));
     let advice = "the message above says what it lacks; the same command goes on from here";
     if !scores.is_file() {
-        stage("evaluating", &mut program(&["eval", &run]), advice)?;
+        stage("evaluating", &mut selfsup(&["eval", &run]), advice)?;
     }
     if !page.is_file() {
-        stage("writing the report", &mut program(&["report", &run]), advice)?;
+        stage("writing the report", &mut selfsup(&["report", &run]), advice)?;
     }
     println!("\n{}", table(&scores)?);
     println!("report: {}", page.display());
@@ -82,10 +82,9 @@ fn has_entries(folder: &Path) -> bool {
     fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some())
 }
 
-fn program(arguments: &[&str]) -> Command {
-    let mut command = Command::new(built("release"));
-    command.args(arguments).current_dir(root());
-    find_libtorch(&mut command);
+fn selfsup(arguments: &[&str]) -> Command {
+    let mut command = program("release", "selfsup");
+    command.args(arguments);
     command
 }
 

@@ -5,12 +5,25 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use selfsup_fetch::python;
+use selfsup_fetch::{Item, Part, Set, Source, python};
 
 use crate::run::{root, stage};
 
 /// The packages with their exact versions.
 const REQUIREMENTS: &str = "benches/peers/requirements.txt";
+
+/// The allocator that PyTorch's tuning guide advises for CPUs.
+pub static TCMALLOC: Set = Set {
+    name: "tcmalloc",
+    about: "the allocator of gperftools, for the peers' best settings",
+    licence: "BSD-3-Clause",
+    folder: "tcmalloc",
+    parts: &[Part {
+        sources: &[Source::Debian { package: "libtcmalloc-minimal4", root: "usr/lib/x86_64-linux-gnu" }],
+        // Whatever version the system has.
+        items: &[Item::Folder { from: "", names: "libtcmalloc_minimal.so.4.*", to: "", sha256: None }],
+    }],
+};
 
 /// The Python of the peers' environment, which is made when it is missing or was made for other versions.
 ///

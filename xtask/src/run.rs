@@ -39,10 +39,18 @@ pub fn cargo(arguments: &[&str]) -> Command {
     command
 }
 
-/// The `selfsup` program as a cargo profile's folder has it.
-pub fn built(profile: &str) -> PathBuf {
+/// A program of the workspace as a cargo profile's folder has it.
+pub fn built(profile: &str, name: &str) -> PathBuf {
     let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
-    root().join(target).join(profile).join("selfsup")
+    root().join(target).join(profile).join(name)
+}
+
+/// A program that was built, to be run in the workspace.
+pub fn program(profile: &str, name: &str) -> Command {
+    let mut command = Command::new(built(profile, name));
+    command.current_dir(root());
+    find_libtorch(&mut command);
+    command
 }
 
 /// Lets programs find libtorch when the user keeps the target folder elsewhere, where their relative rpath

@@ -32,7 +32,7 @@ fn read_by_peers() -> Result<()> {
     let checked = stage(
         "checking that peers read what selfsup writes",
         peers::script(&interpreter, "crates/selfsup-cli/tests/peers/check.py")
-            .arg(built("debug"))
+            .arg(built("debug", "selfsup"))
             .arg(&folder),
         "the assertion above names what differs",
     );

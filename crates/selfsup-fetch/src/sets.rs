@@ -410,6 +410,32 @@ pub(crate) static SETS: &[Set] = &[
         ],
     },
     Set {
+        name: "photographs",
+        about: "two photographs of 640x427, a temple and a flower, JPEG",
+        licence: "CC-BY-2.0",
+        folder: "data/photographs",
+        parts: &[Part {
+            sources: &[Source::Pip {
+                package: "scikit-learn",
+                version: "1.7.2",
+                platforms: &["manylinux2014_x86_64"],
+                root: "sklearn/datasets/images",
+            }],
+            items: &[
+                Item::file(
+                    "china.jpg",
+                    "china.jpg",
+                    "8378025ad2519d649d02e32bd98990db4ab572357d9f09841c2fbfbb4fefad29",
+                ),
+                Item::file(
+                    "flower.jpg",
+                    "flower.jpg",
+                    "a77f6ec41e353afdf8bdff2ea981b2955535d8d83294f8cfa49cf4e423dd5638",
+                ),
+            ],
+        }],
+    },
+    Set {
         name: "tables",
         about: "small tables to classify: breast cancer, digits, iris, wine, CSV",
         licence: "BSD-3-Clause",

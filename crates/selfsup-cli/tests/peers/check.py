@@ -52,7 +52,8 @@ def run(program, folder, name, settings):
         ["embed", str(place), "--data", images, "--out", str(features)],
         ["export", str(place), "--out", str(exported)],
     ):
-        subprocess.run([program, *arguments], check=True, stderr=subprocess.DEVNULL)
+        done = subprocess.run([program, *arguments], capture_output=True, text=True)
+        assert done.returncode == 0, f"selfsup {' '.join(arguments)}: {done.stderr}"
     return np.load(features), load_file(exported / "model.safetensors"), place
 
 
@@ -100,7 +101,7 @@ def main(program, folder):
     same_features("torchvision's resnet18", model, weights, found, x)
     same_scalars(place)
 
-    settings = ["encoder.kind=vit", f"encoder.image_size={SIZE}", "encoder.patch_size=8"]
+    settings = ["encoder.kind=vit", f"encoder.image_size={SIZE}", "encoder.patch_size=8", "encoder.dim=192", "encoder.heads=3"]
     found, weights, _ = run(program, folder, "vit", settings)
     model = timm.create_model("vit_tiny_patch16_224", img_size=SIZE, patch_size=8, num_classes=0)
     same_features("timm's vit_tiny", model, weights, found, x)

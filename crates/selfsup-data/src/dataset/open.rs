@@ -39,6 +39,7 @@ pub fn open(source: &str) -> Result<ImageSplits> {
         "fashion-mnist" => idx_folder(&folder, &FASHION_MNIST)?,
         "mnist-5k" => Some((shared(ArrayImages::read_csv(&folder.join("mnist_5k.csv"))?), None)),
         "elpv" | "emoji" => Some((shared(ImageFolder::flat(&folder.join("images"))?), None)),
+        "photographs" => Some((shared(ImageFolder::flat(&folder)?), None)),
         _ => None,
     };
     match splits {

@@ -1,0 +1,121 @@
+//! The inputs that both sides read, made once from known data sets and fixed keys.
+
+use anyhow::{Context, Result};
+use image::codecs::jpeg::JpegEncoder;
+use image::imageops::{FilterType, crop_imm, resize};
+use image::{RgbImage, imageops};
+use npyz::WriterBuilder as _;
+use rand::RngExt as _;
+use rand_distr::{Distribution as _, StandardNormal};
+use selfsup::core::{Key, Rng};
+use std::fs;
+use std::io::BufWriter;
+use std::path::Path;
+
+/// Photographs of 500x375 pixels.
+const PHOTOS: u64 = 64;
+/// Images of 32x32 pixels.
+const IMAGES: u64 = 2048;
+
+/// Makes what is missing in `folder`: `images32.npy`, `photos/`, `queries.npy`, `keys.npy` and `fashion-mnist/`.
+///
+/// # Errors
+/// When a set cannot be fetched or a file cannot be written.
+pub fn prepare(folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let fashion_mnist = folder.join("fashion-mnist");
+    if !fashion_mnist.exists() {
+        let set = selfsup::fetch::fetch(selfsup::fetch::find("fashion-mnist")?)?;
+        fs::create_dir(&fashion_mnist)?;
+        for entry in fs::read_dir(set)? {
+            let path = entry?.path();
+            fs::copy(&path, fashion_mnist.join(path.file_name().unwrap_or_default()))?;
+        }
+    }
+    let photos = folder.join("photos");
+    if !photos.join(photo_name(PHOTOS - 1)).exists() {
+        fs::create_dir_all(&photos)?;
+        let originals = originals()?;
+        for i in 0..PHOTOS {
+            let mut rng = Key::new(1).with(i).rng();
+            let picture = part(&originals[i as usize % originals.len()], [500, 375], 0.6, &mut rng);
+            let file = BufWriter::new(fs::File::create(photos.join(photo_name(i)))?);
+            JpegEncoder::new_with_quality(file, 90).encode_image(&picture)?;
+        }
+    }
+    if !folder.join("images32.npy").exists() {
+        let originals = originals()?;
+        let pixels = (0..IMAGES).flat_map(|i| {
+            let mut rng = Key::new(2).with(i).rng();
+            part(&originals[i as usize % originals.len()], [32, 32], 0.1, &mut rng).into_raw()
+        });
+        write_npy(&folder.join("images32.npy"), &[IMAGES, 32, 32, 3], pixels)?;
+    }
+    for (name, rows, key) in [("queries.npy", 10_000, 3), ("keys.npy", 50_000, 4)] {
+        if !folder.join(name).exists() {
+            write_npy(&folder.join(name), &[rows, 128], clusters(rows, key).into_iter())?;
+        }
+    }
+    Ok(())
+}
+
+fn photo_name(i: u64) -> String {
+    format!("{i:02}.jpg")
+}
+
+fn originals() -> Result<Vec<RgbImage>> {
+    let set = selfsup::data::open("photographs")?.train;
+    (0..set.len())
+        .map(|i| {
+            let image = set.get(i)?.to_colour();
+            let (width, height) = (image.width() as u32, image.height() as u32);
+            RgbImage::from_raw(width, height, image.pixels().to_vec()).context("a photograph without pixels")
+        })
+        .collect()
+}
+
+/// A random part of a photograph, at least `least` of its width, mirrored at random, at the size `[width, height]`.
+fn part(original: &RgbImage, [width, height]: [u32; 2], least: f64, rng: &mut Rng) -> RgbImage {
+    let fits = (f64::from(original.width()) / f64::from(width))
+        .min(f64::from(original.height()) / f64::from(height));
+    let share = fits * rng.random_range(least..1.0);
+    let (w, h) = ((f64::from(width) * share) as u32, (f64::from(height) * share) as u32);
+    let (x, y) = (rng.random_range(0..=original.width() - w), rng.random_range(0..=original.height() - h));
+    let part = resize(&*crop_imm(original, x, y, w, h), width, height, FilterType::Triangle);
+    if rng.random() { imageops::flip_horizontal(&part) } else { part }
+}
+
+/// Rows around 100 centres, as features lie.
+fn clusters(rows: u64, key: u64) -> Vec<f32> {
+    let normal = |rng: &mut Rng| -> f32 { StandardNormal.sample(rng) };
+    let mut rng = Key::new(5).rng();
+    let centres: Vec<f32> = (0..100 * 128).map(|_| normal(&mut rng)).collect();
+    let mut rng = Key::new(key).rng();
+    (0..rows)
+        .flat_map(|_| {
+            let centre = rng.random_range(0..100) * 128;
+            let noise: Vec<f32> = (0..128).map(|_| normal(&mut rng)).collect();
+            (0..128).map(|d| centres[centre + d] + noise[d]).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+/// Writes an array in NumPy's format.
+pub fn write_npy<T: npyz::AutoSerialize>(
+    path: &Path,
+    shape: &[u64],
+    values: impl Iterator<Item = T>,
+) -> Result<()> {
+    let file = BufWriter::new(fs::File::create(path).with_context(|| path.display().to_string())?);
+    let mut writer = npyz::WriteOptions::new().default_dtype().shape(shape).writer(file).begin_nd()?;
+    writer.extend(values)?;
+    Ok(writer.finish()?)
+}
+
+/// Reads a matrix of floats.
+pub fn matrix(path: &Path) -> Result<selfsup::core::Tensor> {
+    let bytes = fs::read(path).with_context(|| format!("{}: run with --prepare first", path.display()))?;
+    let array = npyz::NpyFile::new(&bytes[..])?;
+    let shape: Vec<i64> = array.shape().iter().map(|&side| side as i64).collect();
+    Ok(selfsup::core::Tensor::from_slice(&array.into_vec::<f32>()?).view(&shape[..]))
+}
