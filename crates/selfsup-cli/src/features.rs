@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use selfsup::core::{Batches, Device, Encoder, ImageViews, Kind, Mode, Tensor, TokenBatch, tch};
+use selfsup::train::loggers::Progress;
 
 /// Encodes batches in order to one matrix on the CPU.
 ///
@@ -16,8 +17,17 @@ pub fn encode_all<B>(
 ) -> Result<Tensor> {
     let _without_gradient = tch::no_grad_guard();
     let mut all = Vec::new();
-    for batch in batches.epoch(0, 0)? {
-        all.push(encode(&batch?)?.to_device(Device::Cpu).to_kind(Kind::Float));
+    let mut progress = None;
+    for (done, batch) in (1..).zip(batches.epoch(0, 0)?) {
+        let rows = encode(&batch?)?.to_device(Device::Cpu).to_kind(Kind::Float);
+        let progress = progress.get_or_insert_with(|| {
+            Progress::new("encoding", batches.batches_per_epoch(), 0, rows.size()[0] as u64)
+        });
+        progress.update(done, "");
+        all.push(rows);
+    }
+    if let Some(progress) = progress {
+        progress.finish();
     }
     Ok(Tensor::cat(&all, 0))
 }

@@ -44,7 +44,9 @@ impl Progress {
         self.bar.set_message(format!("{rate:.0} samples/s {note}"));
         self.bar.set_position(done);
         let total = self.bar.length().unwrap_or(0);
-        if self.last_line.is_some_and(|last| last.elapsed() >= QUIET || done == total) {
+        // A stage that was over before the first line needs none.
+        let long = seconds >= QUIET.as_secs_f64();
+        if self.last_line.is_some_and(|last| last.elapsed() >= QUIET || (done == total && long)) {
             let left = (total - done.min(total)) as f64 * seconds / steps.max(1.0);
             eprintln!("{}: {done}/{total}, {rate:.0} samples/s, {left:.0} s left {note}", self.name);
             self.last_line = Some(Instant::now());
