@@ -1,10 +1,11 @@
 //! `selfsup doctor`: what this machine offers, and what to do about what is missing.
 
 use crate::allocator;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use selfsup::core::{Device, Kind, Tensor, tch};
 use selfsup::fetch;
 use serde::Serialize;
+use std::io::{self, Write};
 
 /// What was found.
 #[derive(Debug, Serialize)]
@@ -42,26 +43,31 @@ impl Findings {
         }
     }
 
-    fn print(&self) {
-        println!("selfsup    {}", self.selfsup);
-        println!("libtorch   {}, {} threads", self.libtorch, self.cpu_threads);
+    fn print(&self, out: &mut impl Write) -> io::Result<()> {
+        writeln!(out, "selfsup    {}", self.selfsup)?;
+        writeln!(out, "libtorch   {}, {} threads", self.libtorch, self.cpu_threads)?;
         match (self.cuda_devices, self.mps) {
-            (0, false) => println!("device     cpu (no GPU that this libtorch can use)"),
-            (0, true) => println!("device     cpu, mps"),
-            (n, _) => println!("device     cpu, {n} CUDA"),
-        }
+            (0, false) => writeln!(out, "device     cpu (no GPU that this libtorch can use)"),
+            (0, true) => writeln!(out, "device     cpu, mps"),
+            (n, _) => writeln!(out, "device     cpu, {n} CUDA"),
+        }?;
         if self.allocator_in_use {
-            println!("allocator  jemalloc, for libtorch too");
+            writeln!(out, "allocator  jemalloc, for libtorch too")?;
         } else {
-            println!("allocator  the system's: training on the CPU takes up to twice the time it could");
+            writeln!(
+                out,
+                "allocator  the system's: training on the CPU takes up to twice the time it could"
+            )?;
         }
         match &self.cache {
-            Some(cache) => println!("cache      {cache}"),
-            None => println!("cache      none: set SELFSUP_CACHE (or HOME) to a folder that can be written"),
-        }
+            Some(cache) => writeln!(out, "cache      {cache}"),
+            None => {
+                writeln!(out, "cache      none: set SELFSUP_CACHE (or HOME) to a folder that can be written")
+            }
+        }?;
         match self.data.as_slice() {
-            [] => println!("data       none fetched yet; see selfsup list data, then selfsup data NAME"),
-            names => println!("data       {}", names.join(", ")),
+            [] => writeln!(out, "data       none fetched yet; see selfsup list data, then selfsup data NAME"),
+            names => writeln!(out, "data       {}", names.join(", ")),
         }
     }
 }
@@ -75,10 +81,12 @@ pub const LIBTORCH: &str = "2.11.0";
 /// When the findings cannot be printed.
 pub fn run(json: bool) -> Result<()> {
     let findings = Findings::collect();
-    if json {
-        println!("{}", serde_json::to_string_pretty(&findings)?);
+    let mut out = io::stdout().lock();
+    let printed = if json {
+        let text = serde_json::to_string_pretty(&findings)?;
+        writeln!(out, "{text}")
     } else {
-        findings.print();
-    }
-    Ok(())
+        findings.print(&mut out)
+    };
+    printed.context("the standard output")
 }

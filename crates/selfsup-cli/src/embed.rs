@@ -13,7 +13,6 @@ use ndarray::Array2;
 use selfsup::core::state::write_whole;
 use selfsup::core::tensor::to_array2;
 use selfsup::core::{Device, Tensor};
-use selfsup::data::augment::PlainView;
 use selfsup::data::text::{TokenSequences, Tokenizer};
 use std::path::Path;
 use std::sync::Arc;
@@ -31,7 +30,7 @@ pub fn run(run: &Path, data: &str, out: &Path, device: Device) -> Result<()> {
             _ => bail!("--out {}: a file that ends in .npy or .csv", out.display()),
         };
     let recipe = recipe_of(run)?;
-    let weights = last_checkpoint(run)?;
+    let weights = last_checkpoint(run)?.weights;
     let (features, names) = match recipe.objective.modality() {
         Modality::Images => of_images(&recipe, &weights, data, device)?,
         Modality::Text => of_text(&recipe, run, &weights, data, device)?,
@@ -49,7 +48,7 @@ fn of_images(recipe: &Recipe, weights: &Path, data: &str, device: Device) -> Res
     let (mut all, mut names) = (Vec::new(), Vec::new());
     for set in std::iter::once(splits.train).chain(splits.test) {
         let set = images::with_channels(set, Some(channels))?;
-        let view = PlainView::new(recipe.plain_view(), channels)?;
+        let view = images::plain_view(recipe, channels)?;
         let batches = images::plain(&set, view, recipe.eval.batch_size, recipe.train.loader_threads)?;
         all.push(features::of_images(model.encoder.as_ref(), &batches, device)?);
         names.extend((0..set.len()).map(|i| set.name(i)));

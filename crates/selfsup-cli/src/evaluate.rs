@@ -2,17 +2,19 @@
 
 use crate::features;
 use crate::images::{self, Images};
-use crate::judge::{Labels, Seen, Verdict, judge, scores_json, table};
+use crate::judge::{Bars, Labels, Seen, Verdict, check, few_labels, judge, scores_json, table};
 use crate::model::{ImageModel, TextModel};
 use crate::objective::Modality;
 use crate::pretrain::recipe_of;
-use crate::recipe::Recipe;
+use crate::recipe::{EvalConfig, Recipe};
 use crate::text::{self, Texts};
 use anyhow::{Context, Result, bail};
 use selfsup::core::state::write_whole;
 use selfsup::core::{Dataset, Device};
 use selfsup::data::augment::PlainView;
 use selfsup::train::checkpoint::{Checkpoints, Pointer, verify};
+use selfsup::train::loggers::{Metrics, read_metrics};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -27,13 +29,17 @@ const UNTRAINED: &str = "untrained";
 /// When the folder holds no run or no checkpoint, or the data cannot be read.
 pub fn run(run: &Path, print_json: bool, device: Device) -> Result<()> {
     let recipe = recipe_of(run)?;
-    let weights = last_checkpoint(run)?;
+    check(&recipe)?;
+    let Last { weights, step } = last_checkpoint(run)?;
+    let metrics = read_metrics(run)?;
     let started = Instant::now();
     let mut judged = match recipe.objective.modality() {
         Modality::Images => on_images(&recipe, &weights, device)?,
         Modality::Text => on_text(&recipe, run, &weights, device)?,
     };
     judged.report.insert("seconds".to_owned(), json!(started.elapsed().as_secs_f64()));
+    let facts = RunFacts::new(&recipe, step, judged.model, &metrics);
+    judged.report.insert("run".to_owned(), json!(facts));
     let report = Value::Object(std::mem::take(&mut judged.report));
     let text = serde_json::to_string_pretty(&report)?;
     write_whole(&run.join("report.json"), text.as_bytes())?;
@@ -59,41 +65,114 @@ pub fn run(run: &Path, print_json: bool, device: Device) -> Result<()> {
     Ok(())
 }
 
-/// The weights of the last checkpoint.
+/// A run's last checkpoint.
+#[derive(Debug)]
+pub struct Last {
+    /// Its weights.
+    pub weights: PathBuf,
+    /// The optimizer steps that made them.
+    pub step: u64,
+}
+
+/// The last checkpoint, found whole.
 ///
 /// # Errors
 /// When there is none, or it is damaged.
-pub fn last_checkpoint(run: &Path) -> Result<PathBuf> {
+pub fn last_checkpoint(run: &Path) -> Result<Last> {
     let Some(folder) = Checkpoints::new(run).find(Pointer::Last)? else {
         bail!("{}: the run has no checkpoint yet", run.display());
     };
-    verify(&folder)?;
-    Ok(folder.join("model.safetensors"))
+    let step = verify(&folder)?.step;
+    Ok(Last { weights: folder.join("model.safetensors"), step })
+}
+
+/// What report.json tells of the run under `run`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunFacts {
+    /// The optimizer steps of the checkpoint that is judged.
+    pub step: u64,
+    /// The objective's `kind`.
+    pub method: String,
+    /// The encoder's `kind`.
+    pub encoder: String,
+    /// How large the networks are.
+    #[serde(flatten)]
+    pub model: ModelFacts,
+    /// What every random draw depended on.
+    pub seed: u64,
+    /// How long it was trained.
+    pub training_seconds: f64,
+    /// How fast; none where nothing was timed.
+    pub samples_per_second: Option<f64>,
+}
+
+/// The sizes of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelFacts {
+    /// The encoder's features.
+    pub dim: usize,
+    /// The encoder's trainable numbers.
+    pub parameters: usize,
+    /// The objective's trainable numbers.
+    pub objective_parameters: usize,
+}
+
+impl ModelFacts {
+    fn new(dim: i64, (parameters, objective_parameters): (usize, usize)) -> Self {
+        ModelFacts { dim: dim as usize, parameters, objective_parameters }
+    }
+}
+
+impl RunFacts {
+    fn new(recipe: &Recipe, step: u64, model: ModelFacts, metrics: &[Metrics]) -> Self {
+        // What was logged after the checkpoint is lost with it.
+        let metrics: Vec<_> = metrics.iter().filter(|m| m.step <= step).collect();
+        let rates: Vec<f64> =
+            metrics.iter().map(|m| m.samples_per_second).filter(|rate| *rate > 0.0).collect();
+        RunFacts {
+            step,
+            method: recipe.objective.method().kind.to_owned(),
+            encoder: recipe.encoder.name().to_owned(),
+            model,
+            seed: recipe.train.seed,
+            training_seconds: training_seconds(&metrics),
+            samples_per_second: (!rates.is_empty()).then(|| rates.iter().sum::<f64>() / rates.len() as f64),
+        }
+    }
+}
+
+/// The clock begins anew whenever a run is resumed.
+fn training_seconds(metrics: &[&Metrics]) -> f64 {
+    let (total, last) = metrics.iter().fold((0.0, 0.0), |(total, last), m| {
+        if m.seconds < last { (total + last, m.seconds) } else { (total, m.seconds) }
+    });
+    total + last
 }
 
 /// What the probes found, in order, and report.json.
 struct Judged {
     verdicts: Vec<(String, Verdict)>,
     report: Map<String, Value>,
+    model: ModelFacts,
 }
 
 fn on_images(recipe: &Recipe, weights: &Path, device: Device) -> Result<Judged> {
     let images = Images::open(&recipe.data)?;
     let labels = Labels::new(images.classes(), images.train.labels(), images.test.labels());
     let plain = |set| -> Result<_> {
-        let view = PlainView::new(recipe.plain_view(), images.train.channels())?;
+        let view = images::plain_view(recipe, images.train.channels())?;
         images::plain(set, view, recipe.eval.batch_size, recipe.train.loader_threads)
     };
     let (train, test) = (plain(&images.train)?, plain(&images.test)?);
-    let kinds = recipe.views().kinds;
-    let pairs = images::pairs(&images.test, &kinds, recipe.eval.batch_size, recipe.train.loader_threads)?;
+    let pairs = |kind| images::pairs(&images.test, kind, recipe.eval.batch_size, recipe.train.loader_threads);
+    let views = pairs(recipe.pair())?;
     let model = ImageModel::on_images(recipe, device)?;
     let encode = || -> Result<Seen> {
         let encoder = model.encoder.as_ref();
         Ok(Seen {
             train: features::of_images(encoder, &train, device)?,
             test: features::of_images(encoder, &test, device)?,
-            views: Some(features::of_pairs(encoder, &pairs, device)?),
+            views: Some(features::of_pairs(encoder, &views, device)?),
         })
     };
     let mut judging = Judging { recipe, labels: labels.as_ref(), verdicts: Vec::new() };
@@ -106,14 +185,14 @@ fn on_images(recipe: &Recipe, weights: &Path, device: Device) -> Result<Judged> 
             let batches = images::plain(set, view, recipe.eval.batch_size, recipe.train.loader_threads)?;
             features::of_pixels(&batches)
         };
-        let views = Some(features::of_pixel_pairs(&pairs)?);
+        let views = Some(features::of_pixel_pairs(&pairs(recipe.raw_pair())?)?);
         Ok(Seen { train: raw(&images.train)?, test: raw(&images.test)?, views })
     })?;
     let data = json!({
         "name": images.name, "train": images.train.len(), "test": images.test.len(), "classes": images.classes(),
         "split": if images.held_out { "the test part was set aside here, by a fixed key" } else { "the set's own" },
     });
-    Ok(judging.finish(data))
+    Ok(judging.finish(data, ModelFacts::new(model.encoder.dim(), model.parameters())))
 }
 
 fn on_text(recipe: &Recipe, run: &Path, weights: &Path, device: Device) -> Result<Judged> {
@@ -150,7 +229,7 @@ fn on_text(recipe: &Recipe, run: &Path, weights: &Path, device: Device) -> Resul
         "sequences": [train.len(), test.len()], "tokens": vocabulary,
         "split": "whole documents were set aside here, by a fixed key",
     });
-    let mut judged = judging.finish(data);
+    let mut judged = judging.finish(data, ModelFacts::new(model.encoder.dim(), model.parameters()));
     let perplexity = text::perplexity(recipe, &texts, weights, device)?;
     judged.report.insert("perplexity".to_owned(), perplexity);
     Ok(judged)
@@ -167,14 +246,14 @@ impl Judging<'_> {
     fn judge(&mut self, name: &str, encode: impl Fn() -> Result<Seen>) -> Result<()> {
         eprintln!("{name}: encoding");
         let seen = encode().with_context(|| format!("features of {name}"))?;
-        let say = &mut |stage: &str| eprintln!("{name}: {stage}");
-        let verdict = judge(&seen, self.labels, &self.recipe.eval, say)?;
+        let mut bars = Bars::new(name);
+        let verdict = judge(&seen, self.labels, &self.recipe.eval, &mut |stage| bars.show(stage))?;
         self.verdicts.push((name.to_owned(), verdict));
         Ok(())
     }
 
     /// The trained encoder first, then what it is compared with.
-    fn finish(mut self, data: Value) -> Judged {
+    fn finish(mut self, data: Value, model: ModelFacts) -> Judged {
         self.verdicts.swap(0, 1);
         let by_name = |of: &dyn Fn(&Verdict) -> Value| -> Value {
             Value::Object(self.verdicts.iter().map(|(name, verdict)| (name.clone(), of(verdict))).collect())
@@ -185,28 +264,83 @@ impl Judging<'_> {
         report.insert("linear_probe".to_owned(), by_name(&|verdict| json!(verdict.linear)));
         report.insert("data".to_owned(), data);
         report.insert("seed".to_owned(), json!(self.recipe.train.seed));
-        report.insert("definitions".to_owned(), definitions(self.recipe));
-        Judged { verdicts: self.verdicts, report }
+        report.insert("definitions".to_owned(), definitions(&self.recipe.eval, self.labels));
+        Judged { verdicts: self.verdicts, report, model }
     }
 }
 
-/// What each number is.
-fn definitions(recipe: &Recipe) -> Value {
-    let eval = &recipe.eval;
-    json!({
-        "linear": "accuracy on the test split of a logistic regression on frozen, standardised features; its regularisation is chosen on a held-out part of the training split",
-        "few10": format!(
-            "the same with {} labels a class, mean and standard deviation over {} draws of the labelled samples",
-            eval.few_label.labels_per_class, eval.few_label.draws
-        ),
-        "knn": format!(
-            "accuracy of the weighted vote of the {} nearest training samples by cosine similarity, temperature {}",
-            eval.knn.k, eval.knn.temperature
-        ),
+/// What each number is, under the key of the number.
+fn definitions(eval: &EvalConfig, labels: Option<&Labels>) -> Value {
+    let mut all = json!({
         "std": "standard deviation of the test features at unit length, averaged over the features; 1/sqrt(D) when spread evenly",
         "rank_me": "exponential of the entropy of the singular values of the test features (Garrido et al. 2023)",
         "uniformity": "logarithm of the mean Gaussian potential of all pairs of test features at unit length, the lower the more even (Wang and Isola 2020)",
         "alignment": "mean squared distance of the features, at unit length, of two training views of a test image, the lower the nearer (Wang and Isola 2020)",
-        "checkpoint": "the last one",
-    })
+        "checkpoint": "the last one, after run.step optimizer steps",
+    });
+    let Some(labels) = labels else { return all };
+    all["linear"] = json!(
+        "accuracy on the test split of a logistic regression on frozen, standardised features; its regularisation is chosen on a held-out part of the training split"
+    );
+    all["knn"] = json!(format!(
+        "accuracy of the weighted vote of the {} nearest training samples by cosine similarity, temperature {}",
+        eval.knn.k.min(labels.train.size()[0]),
+        eval.knn.temperature
+    ));
+    let (asked, few) = (eval.few_label.labels_per_class, few_labels(&eval.few_label, labels.smallest));
+    let cut = if few.labels_per_class < asked {
+        format!(" ({asked} were asked for; the smallest class of the training split has no more)")
+    } else {
+        String::new()
+    };
+    all[few.name()] = json!(format!(
+        "the same with {} labels a class{cut}, mean and standard deviation over {} draws of the labelled samples",
+        few.labels_per_class, few.draws
+    ));
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn logged(step: u64, seconds: f64, samples_per_second: f64) -> Metrics {
+        Metrics { step, epoch: 0.0, lr: 0.1, samples_per_second, seconds, values: Map::new() }
+    }
+
+    #[test]
+    fn counts_the_time_of_every_part_of_a_resumed_run_up_to_the_checkpoint() {
+        let text = "encoder = { kind = \"convnet\" }\nobjective = { kind = \"simclr\" }";
+        let recipe = Recipe::parse(text, &[]).unwrap();
+        let metrics = [
+            logged(1, 2.0, 0.0),
+            logged(2, 4.0, 10.0),
+            logged(3, 1.0, 20.0),
+            logged(4, 3.0, 30.0),
+            logged(5, 9.0, 99.0),
+        ];
+        let facts = RunFacts::new(&recipe, 4, ModelFacts::new(3, (2, 1)), &metrics);
+        assert!((facts.training_seconds - 7.0).abs() < 1e-12);
+        assert_eq!((facts.samples_per_second, facts.step), (Some(20.0), 4));
+        assert_eq!((facts.method.as_str(), facts.encoder.as_str()), ("simclr", "convnet"));
+        assert_eq!(RunFacts::new(&recipe, 0, ModelFacts::new(3, (2, 1)), &metrics).samples_per_second, None);
+    }
+
+    #[test]
+    fn defines_the_few_label_probe_that_was_run() {
+        let labels = |n: i64| {
+            let train = (0..2 * n).map(|i| i % 2).collect();
+            Labels::new(vec!["a".into(), "b".into()], Some(train), Some(vec![0]))
+        };
+        let cut = definitions(&EvalConfig::default(), labels(7).as_ref());
+        assert!(cut.get("few10").is_none());
+        let text = cut["few7"].as_str().unwrap();
+        assert!(
+            text.starts_with("the same with 7 labels a class (10 were asked for; the smallest class"),
+            "{text}"
+        );
+        let whole = definitions(&EvalConfig::default(), labels(20).as_ref());
+        assert!(whole["few10"].as_str().unwrap().starts_with("the same with 10 labels a class, mean"));
+        assert!(definitions(&EvalConfig::default(), None).get("linear").is_none());
+    }
 }

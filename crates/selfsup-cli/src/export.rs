@@ -15,7 +15,7 @@ use std::path::Path;
 /// When the folder holds no run or no checkpoint, or `out` holds something already.
 pub fn run(run: &Path, out: &Path) -> Result<()> {
     let recipe = recipe_of(run)?;
-    let weights = last_checkpoint(run)?;
+    let weights = last_checkpoint(run)?.weights;
     let strip = |(name, x): (String, Tensor)| Some((name.strip_prefix("encoder.")?.to_owned(), x));
     let encoder: BTreeMap<_, _> = read(&weights)?.into_iter().filter_map(strip).collect();
     std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;

@@ -1,9 +1,9 @@
 //! A recipe's images: opened, split, limited, and made into views.
 
-use crate::recipe::{DataConfig, ViewKind};
+use crate::recipe::{DataConfig, Recipe, ViewKind, inside};
 use anyhow::{Result, bail};
 use rand::seq::SliceRandom;
-use selfsup::core::{Batches, Dataset, Key, Result as CoreResult};
+use selfsup::core::{Batches, Dataset, Error, Key, Result as CoreResult};
 use selfsup::data::augment::{AugmentedView, PlainView, View};
 use selfsup::data::dataset::Subset;
 use selfsup::data::sampler::{Sequential, Shuffled};
@@ -34,8 +34,9 @@ impl Images {
             Some(test) => (splits.train, test),
             None => hold_out(&splits.train, config.held_out)?,
         };
-        let train = with_channels(limited(train, config.limit)?, config.channels)?;
-        let test = with_channels(limited(test, config.test_limit)?, Some(train.channels()))?;
+        let train = with_channels(limited(train, "limit", config.limit)?, config.channels)?;
+        let test = limited(test, "test_limit", config.test_limit)?;
+        let test = with_channels(test, Some(train.channels()))?;
         Ok(Images { name: splits.name, train, test, held_out })
     }
 
@@ -64,11 +65,11 @@ fn hold_out(set: &Arc<dyn ImageSet>, share: f64) -> Result<(Arc<dyn ImageSet>, A
 }
 
 /// The first `limit` samples. Of a set that lies sorted by class, which the first would not stand for, every so manyth.
-fn limited(set: Arc<dyn ImageSet>, limit: Option<usize>) -> Result<Arc<dyn ImageSet>> {
+fn limited(set: Arc<dyn ImageSet>, field: &str, limit: Option<usize>) -> Result<Arc<dyn ImageSet>> {
     let n = set.len();
     let Some(limit) = limit.filter(|&limit| limit < n) else { return Ok(set) };
     if limit == 0 {
-        bail!("data.limit = 0: at least 1 sample");
+        bail!("data.{field} = 0: at least 1 sample");
     }
     let sorted = set.labels().is_some_and(|labels| labels.is_sorted());
     let indices = (0..limit).map(|i| if sorted { i * n / limit } else { i }).collect();
@@ -134,7 +135,7 @@ pub fn augmented(kinds: &[ViewKind], channels: usize) -> Result<Vec<AugmentedVie
     let mut views = Vec::new();
     for (i, kind) in kinds.iter().enumerate() {
         let view = AugmentedView::new(kind.view.clone(), channels)
-            .map_err(|e| crate::recipe::inside(e, &format!("views.kinds.{i}")))?;
+            .map_err(|e| inside(e, &format!("views.kinds.{i}")))?;
         views.extend(std::iter::repeat_n(view, kind.count));
     }
     Ok(views)
@@ -153,42 +154,66 @@ pub fn training(
     let views = augmented(kinds, set.channels())?;
     let views = views.into_iter().map(|view| Arc::new(view) as Arc<dyn View>).collect();
     let collate = ImageCollate { dataset: Arc::clone(set), views };
-    Ok(Loader::new(collate, Shuffled { len: set.len() }, config, seed)
-        .map_err(|e| crate::recipe::inside(e, "train"))?)
+    Ok(Loader::new(collate, Shuffled { len: set.len() }, config, seed).map_err(|e| inside(e, "train"))?)
 }
 
-/// The loader of two views of the first kind of some images, evenly taken, for measuring how near they are.
+/// The loader of the views of a kind of some images, evenly taken, for measuring how near they are.
 ///
 /// # Errors
 /// With the field that cannot work.
 pub fn pairs(
     set: &Arc<dyn ImageSet>,
-    kinds: &[ViewKind],
+    kind: ViewKind,
     batch_size: usize,
     threads: usize,
 ) -> Result<Loader<ImageCollate<dyn ImageSet>>> {
     const IMAGES: usize = 2048;
     let count = set.len().min(IMAGES);
     let some = Subset::new(Arc::clone(set), (0..count).map(|i| i * set.len() / count).collect())?;
-    let kind = ViewKind { count: 2, ..kinds.first().cloned().unwrap_or_default() };
-    let config = LoaderConfig { batch_size, drop_last: false, threads, prefetch: 2 };
-    let some: Arc<dyn ImageSet> = Arc::new(some);
-    training(&some, &[kind], config, 0)
+    let views = augmented(&[kind], set.channels())?;
+    let views = views.into_iter().map(|view| Arc::new(view) as Arc<dyn View>).collect();
+    in_order(Arc::new(some), views, batch_size, threads)
+}
+
+/// The view in which a recipe's images are judged.
+///
+/// # Errors
+/// With the field of the recipe that cannot work.
+pub fn plain_view(recipe: &Recipe, channels: usize) -> Result<PlainView> {
+    PlainView::new(recipe.plain_view(), channels).map_err(|error| {
+        let section = match &error {
+            Error::Config { field, .. } if field == "channels" => "data",
+            Error::Config { field, .. } if field == "resize" => "eval",
+            Error::Config { field, .. } if field == "size" && recipe.eval.size.is_some() => "eval",
+            _ => "views.kinds.0",
+        };
+        inside(error, section).into()
+    })
 }
 
 /// The loader of plain views, in the set's order, for evaluation.
 ///
 /// # Errors
-/// When a size is zero or the threads cannot be started.
+/// When the batch size is zero or the threads cannot be started.
 pub fn plain(
     set: &Arc<dyn ImageSet>,
     view: PlainView,
     batch_size: usize,
     threads: usize,
 ) -> Result<Loader<ImageCollate<dyn ImageSet>>> {
-    let collate = ImageCollate { dataset: Arc::clone(set), views: vec![Arc::new(view)] };
+    in_order(Arc::clone(set), vec![Arc::new(view)], batch_size, threads)
+}
+
+fn in_order(
+    dataset: Arc<dyn ImageSet>,
+    views: Vec<Arc<dyn View>>,
+    batch_size: usize,
+    threads: usize,
+) -> Result<Loader<ImageCollate<dyn ImageSet>>> {
     let config = LoaderConfig { batch_size, drop_last: false, threads, prefetch: 2 };
-    Ok(Loader::new(collate, Sequential { len: set.len() }, config, 0)?)
+    let len = dataset.len();
+    let collate = ImageCollate { dataset, views };
+    Ok(Loader::new(collate, Sequential { len }, config, 0).map_err(|e| inside(e, "eval"))?)
 }
 
 /// Batches of a run whose views change size: each stretch of epochs has batches of its own, and how many an epoch has
@@ -215,5 +240,57 @@ impl<B: Batches> Batches for Stretches<B> {
             Some((_, batches)) => batches.epoch(epoch, skip),
             None => Ok(Box::new(std::iter::empty())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::features::{of_pixel_pairs, of_pixels};
+    use selfsup::data::dataset::ArrayImages;
+
+    #[test]
+    fn raw_pairs_lie_in_the_space_of_raw_views() {
+        let text = r#"
+            encoder = { kind = "convnet" }
+            objective = { kind = "simclr" }
+            [[views.kinds]]
+            size = 4
+            scale = [1.0, 1.0]
+            ratio = [1.0, 1.0]
+            flip = 0.0
+            jitter = { p = 0.0 }
+            grayscale = 0.0
+            blur = { p = 0.0 }
+            mean = [0.25]
+            std = [0.5]"#;
+        let recipe = Recipe::parse(text, &[]).unwrap();
+        let pixels = (0..48).map(|i| i * 5).collect();
+        let set: Arc<dyn ImageSet> = Arc::new(ArrayImages::new(pixels, [4, 4, 1]).unwrap());
+        let view = PlainView::new(recipe.raw_view(), 1).unwrap();
+        let raw = of_pixels(&plain(&set, view, 2, 1).unwrap()).unwrap();
+        let (least, most) = (raw.min().double_value(&[]), raw.max().double_value(&[]));
+        assert!(least.abs() < 1e-6 && (most - 235.0 / 255.0).abs() < 1e-6, "{least} to {most}");
+        for x in of_pixel_pairs(&pairs(&set, recipe.raw_pair(), 2, 1).unwrap()).unwrap() {
+            assert!(x.allclose(&raw, 0.0, 1e-5, false));
+        }
+    }
+
+    #[test]
+    fn raw_views_show_the_part_that_plain_views_show() {
+        let text = "encoder = { kind = \"convnet\" }\nobjective = { kind = \"simclr\" }\nviews.kinds = [{ size = 28 }]";
+        let recipe = |eval: &str| Recipe::parse(&format!("{text}\n[eval]\n{eval}"), &[]).unwrap();
+        let raw = recipe("size = 20\nresize = 24").raw_view();
+        assert_eq!((raw.size, raw.resize), (28, Some(34)));
+        PlainView::new(raw, 1).unwrap();
+        assert_eq!(recipe("resize = 32").raw_view().resize, Some(32));
+        assert_eq!(recipe("").raw_view().resize, None);
+    }
+
+    #[test]
+    fn a_limit_of_nothing_is_named_as_the_recipe_has_it() {
+        let set: Arc<dyn ImageSet> = Arc::new(ArrayImages::new(vec![0; 12], [2, 2, 1]).unwrap());
+        let refused = limited(set, "test_limit", Some(0)).err().map(|e| e.to_string());
+        assert_eq!(refused.as_deref(), Some("data.test_limit = 0: at least 1 sample"));
     }
 }

@@ -4,16 +4,16 @@ use crate::features;
 use crate::images::{self, Images};
 use crate::model::{ImageModel, TextModel};
 use crate::recipe::{EvalConfig, Recipe};
-use crate::report::{Map, Maps, Query, Sample, Shown, View, ViewRow, tsne};
+use crate::report::{EPOCHS, Map, Maps, Query, Sample, Shown, View, ViewRow, tsne};
 use crate::text::{self, Texts};
 use anyhow::{Context, Result};
 use image::RgbImage;
 use selfsup::core::tensor::to_array2;
 use selfsup::core::{Device, Features, Key, Kind, Tensor};
-use selfsup::data::augment::PlainView;
 use selfsup::data::{Image, ImageSet};
 use selfsup::eval::{map_2d, nearest_neighbours};
 use selfsup::numerics::Pca;
+use selfsup::train::loggers::Progress;
 use std::path::Path;
 
 /// The images whose views are shown.
@@ -29,10 +29,6 @@ const EXCERPT: usize = 160;
 
 /// What is drawn from a model and its data.
 pub struct Insight {
-    /// The encoder's features.
-    pub dim: usize,
-    /// The encoder's trainable numbers.
-    pub parameters: usize,
     /// Images and their views; none for text.
     pub views: Vec<ViewRow>,
     /// Maps of test features.
@@ -47,7 +43,7 @@ pub struct Insight {
 /// When the data cannot be read, or the checkpoint does not fit.
 pub fn of_images(recipe: &Recipe, weights: &Path, device: Device) -> Result<Insight> {
     let images = Images::open(&recipe.data)?;
-    let view = PlainView::new(recipe.plain_view(), images.train.channels())?;
+    let view = images::plain_view(recipe, images.train.channels())?;
     let test = images::plain(&images.test, view, recipe.eval.batch_size, recipe.train.loader_threads)?;
     let model = ImageModel::on_images(recipe, device)?;
     let untrained = features::of_images(model.encoder.as_ref(), &test, device)?;
@@ -58,8 +54,6 @@ pub fn of_images(recipe: &Recipe, weights: &Path, device: Device) -> Result<Insi
     let gallery =
         Gallery { trained, untrained, labels, classes: images.classes(), show: &show, config: &recipe.eval };
     Ok(Insight {
-        dim: model.encoder.dim() as usize,
-        parameters: model.parameters().0,
         views: views(recipe, images.train.as_ref())?,
         maps: gallery.maps()?,
         neighbours: gallery.neighbours()?,
@@ -86,13 +80,7 @@ pub fn of_text(recipe: &Recipe, run: &Path, weights: &Path, device: Device) -> R
     };
     let (labels, classes) = (texts.test.labels(), texts.test.classes.clone());
     let gallery = Gallery { trained, untrained, labels, classes, show: &show, config: &recipe.eval };
-    Ok(Insight {
-        dim: model.encoder.dim() as usize,
-        parameters: model.parameters().0,
-        views: Vec::new(),
-        maps: gallery.maps()?,
-        neighbours: gallery.neighbours()?,
-    })
+    Ok(Insight { views: Vec::new(), maps: gallery.maps()?, neighbours: gallery.neighbours()? })
 }
 
 /// The test samples, before and after training.
@@ -130,7 +118,11 @@ impl Gallery<'_> {
             let components = to_array2(&Pca::fit(&x, components)?.transform(&x)?)?;
             let (n, dim) = components.dim();
             let values: Vec<f32> = components.iter().copied().collect();
-            curved.push(Map { name: format!("t-SNE, {name}"), points: tsne(&values, n, dim)? });
+            let name_of_map = format!("t-SNE, {name}");
+            let mut bar = Progress::new(&name_of_map, EPOCHS as u64, 0, n as u64);
+            let points = tsne(&values, n, dim, |epochs| bar.update(epochs as u64, ""))?;
+            bar.finish();
+            curved.push(Map { name: name_of_map, points });
             let plane = to_array2(&map_2d(&unlabelled(&x)?)?)?;
             let points = plane.rows().into_iter().map(|row| [row[0], row[1]]).collect();
             plain.push(Map { name: format!("PCA, {name}"), points });

@@ -1,14 +1,18 @@
 //! The probes on what several encoders see of one set, as the table of a report compares them.
 
-use crate::recipe::EvalConfig;
-use anyhow::Result;
+use crate::images;
+use crate::objective::Modality;
+use crate::recipe::{EvalConfig, Recipe};
+use anyhow::{Result, ensure};
 use selfsup::core::Score;
 use selfsup::core::{Error, Features, Kind, Tensor};
 use selfsup::eval::{
-    FeatureHealth, FewLabelConfig, LinearOutcome, Suite, SuiteConfig, alignment, feature_health,
+    FeatureHealth, FewLabelConfig, LinearOutcome, Stage, Suite, SuiteConfig, alignment, feature_health,
 };
+use selfsup::train::loggers::Progress;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 
 /// Both parts of a set as one encoder sees them.
 #[derive(Debug)]
@@ -30,24 +34,25 @@ pub struct Labels {
     pub train: Tensor,
     /// `[M]` Int64.
     pub test: Tensor,
+    /// The samples of the smallest class that occurs in the training part.
+    pub smallest: usize,
 }
 
 impl Labels {
     /// The labels of a set; nothing unless both parts have them, of at least two classes.
     pub fn new(classes: Vec<String>, train: Option<Vec<i64>>, test: Option<Vec<i64>>) -> Option<Self> {
         let (train, test) = (train?, test?);
-        let first = train.first()?;
-        (train.iter().any(|label| label != first) && !test.is_empty()).then(|| Labels {
+        let mut counts = BTreeMap::<i64, usize>::new();
+        for &label in &train {
+            *counts.entry(label).or_default() += 1;
+        }
+        let smallest = counts.values().copied().min()?;
+        (counts.len() > 1 && !test.is_empty()).then(|| Labels {
             classes,
             train: Tensor::from_slice(&train),
             test: Tensor::from_slice(&test),
+            smallest,
         })
-    }
-
-    /// The samples of the smallest class that occurs in the training part.
-    fn smallest(&self) -> Result<usize> {
-        let counts = Vec::<i64>::try_from(self.train.bincount(None::<Tensor>, 0))?;
-        Ok(counts.into_iter().filter(|&n| n > 0).min().unwrap_or(0) as usize)
     }
 }
 
@@ -72,7 +77,34 @@ pub struct Health {
     pub alignment: Option<f64>,
 }
 
-/// Runs the probes, and says on the way what it does.
+/// Refuses what of `[eval]` cannot work, without data at hand.
+///
+/// # Errors
+/// With the field and what would be right.
+pub fn check(recipe: &Recipe) -> Result<()> {
+    suite(&recipe.eval, usize::MAX)?;
+    ensure!(recipe.eval.batch_size > 0, "eval.batch_size = 0: at least 1");
+    if recipe.objective.modality() == Modality::Images {
+        // One number for all channels does for any, and three only for colour.
+        images::plain_view(recipe, recipe.data.channels.unwrap_or(3))?;
+    }
+    Ok(())
+}
+
+/// The probes for a training part whose smallest class has so many samples.
+///
+/// # Errors
+/// With the field that cannot work.
+pub fn suite(config: &EvalConfig, smallest: usize) -> Result<Suite> {
+    let probes = SuiteConfig {
+        linear: config.linear.clone(),
+        few_label: few_labels(&config.few_label, smallest),
+        knn: config.knn.clone(),
+    };
+    Ok(Suite::new(probes).map_err(|e| crate::recipe::inside(e, "eval"))?)
+}
+
+/// Runs the probes; `progress` hears how far each is.
 ///
 /// # Errors
 /// Those of the probes.
@@ -80,31 +112,52 @@ pub fn judge(
     seen: &Seen,
     labels: Option<&Labels>,
     config: &EvalConfig,
-    say: &mut dyn FnMut(&str),
+    progress: &mut dyn FnMut(Stage),
 ) -> Result<Verdict> {
     let alignment = seen.views.as_ref().map(|[x0, x1]| alignment(x0, x1)).transpose()?;
     let health = Health { spread: feature_health(&spread(&seen.test))?, alignment };
     let Some(labels) = labels else {
         return Ok(Verdict { scores: Vec::new(), linear: None, health });
     };
-    let suite = Suite::new(SuiteConfig {
-        linear: config.linear.clone(),
-        few_label: few_labels(&config.few_label, labels.smallest()?),
-        knn: config.knn.clone(),
-    })
-    .map_err(|e| crate::recipe::inside(e, "eval"))?;
     let classes = labels.classes.len() as i64;
     let features = |x: &Tensor, y: &Tensor| -> Result<Features, Error> {
         Features::new(x.shallow_clone(), y.shallow_clone(), classes)
     };
     let (train, test) = (features(&seen.train, &labels.train)?, features(&seen.test, &labels.test)?);
-    let found = suite.run(&train, &test, &mut |stage| say(stage))?;
+    let found = suite(config, labels.smallest)?.run(&train, &test, progress)?;
     Ok(Verdict { scores: found.report.scores, linear: Some(found.linear), health })
 }
 
 /// The few-label probe with no more labels a class than the smallest has.
-fn few_labels(config: &FewLabelConfig, smallest: usize) -> FewLabelConfig {
-    FewLabelConfig { labels_per_class: config.labels_per_class.min(smallest).max(1), ..config.clone() }
+pub fn few_labels(config: &FewLabelConfig, smallest: usize) -> FewLabelConfig {
+    FewLabelConfig { labels_per_class: config.labels_per_class.min(smallest), ..config.clone() }
+}
+
+/// The bars of the stages of one encoder, one below the other.
+pub struct Bars<'a> {
+    encoder: &'a str,
+    bar: Option<Progress>,
+}
+
+impl<'a> Bars<'a> {
+    /// No bar yet.
+    pub fn new(encoder: &'a str) -> Self {
+        Bars { encoder, bar: None }
+    }
+
+    /// Shows how far a stage is.
+    pub fn show(&mut self, stage: Stage) {
+        if stage.done == 0 {
+            eprintln!("{}: {}", self.encoder, stage.name);
+            self.bar = Some(Progress::new(stage.name, stage.total as u64, 0, stage.samples as u64));
+        }
+        if let Some(bar) = &mut self.bar {
+            bar.update(stage.done as u64, "");
+            if stage.done == stage.total {
+                bar.finish();
+            }
+        }
+    }
 }
 
 /// Rows enough to measure a spread by, evenly taken: its cost grows with the square of their number.
@@ -153,6 +206,26 @@ mod tests {
     fn takes_no_more_labels_than_there_are() {
         assert_eq!(few_labels(&FewLabelConfig::default(), 4).labels_per_class, 4);
         assert_eq!(few_labels(&FewLabelConfig::default(), 50), FewLabelConfig::default());
+    }
+
+    #[test]
+    fn names_the_field_of_eval_that_cannot_work() {
+        let refused = |setting: &str| {
+            let text = "encoder = { kind = \"convnet\" }\nobjective = { kind = \"simclr\" }";
+            check(&Recipe::parse(text, &[setting.parse().unwrap()]).unwrap()).unwrap_err().to_string()
+        };
+        assert_eq!(refused("eval.knn.k=0"), "eval.knn.k = 0: at least 1");
+        assert_eq!(refused("eval.knn.temperature=0"), "eval.knn.temperature = 0: above 0");
+        assert_eq!(refused("eval.linear.held_out=1.5"), "eval.linear.held_out = 1.5: between 0 and 1");
+        assert_eq!(refused("eval.few_label.draws=0"), "eval.few_label.draws = 0: at least 1");
+        assert_eq!(
+            refused("eval.few_label.labels_per_class=0"),
+            "eval.few_label.labels_per_class = 0: at least 1"
+        );
+        assert_eq!(refused("eval.batch_size=0"), "eval.batch_size = 0: at least 1");
+        assert_eq!(refused("eval.size=0"), "eval.size = 0: at least 1 pixel");
+        assert!(refused("eval.resize=1").starts_with("eval.resize = 1: at least size = "));
+        assert!(refused("views.kinds=[{ std = [1.0, 2.0] }]").starts_with("views.kinds.0.std = "));
     }
 
     #[test]

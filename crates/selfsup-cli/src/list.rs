@@ -3,10 +3,11 @@
 use crate::network::ENCODERS;
 use crate::objective::{METHODS, Method};
 use crate::recipe::SHIPPED;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::ValueEnum;
 use selfsup::fetch;
 use serde_json::{Map, Value, json};
+use std::io::Write as _;
 
 /// What to list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -57,6 +58,7 @@ fn first_comment(text: &str) -> String {
 /// # Errors
 /// When the list cannot be printed.
 pub fn run(what: Option<What>, json: bool) -> Result<()> {
+    let mut out = std::io::stdout().lock();
     let chosen = What::ALL.into_iter().filter(|w| what.is_none_or(|what| what == *w));
     if json {
         let lists = chosen.map(|w| {
@@ -64,13 +66,13 @@ pub fn run(what: Option<What>, json: bool) -> Result<()> {
                 w.entries().into_iter().map(|(name, about)| json!({ "name": name, "about": about }));
             (w.title().to_owned(), Value::Array(entries.collect()))
         });
-        println!("{}", serde_json::to_string_pretty(&lists.collect::<Map<_, _>>())?);
-        return Ok(());
+        let text = serde_json::to_string_pretty(&lists.collect::<Map<_, _>>())?;
+        return writeln!(out, "{text}").context("the standard output");
     }
     for w in chosen {
-        println!("{}", w.title());
+        writeln!(out, "{}", w.title()).context("the standard output")?;
         for (name, about) in w.entries() {
-            println!("  {name:<27} {about}");
+            writeln!(out, "  {name:<27} {about}").context("the standard output")?;
         }
     }
     Ok(())

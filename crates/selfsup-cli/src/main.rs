@@ -2,6 +2,7 @@
 
 mod allocator;
 mod data;
+mod digest;
 mod doctor;
 mod embed;
 mod evaluate;
@@ -15,6 +16,7 @@ mod model;
 mod nearest;
 mod network;
 mod objective;
+mod panics;
 mod pretrain;
 mod recipe;
 mod report;
@@ -124,7 +126,10 @@ impl Machine {
 }
 
 fn main() -> ExitCode {
-    match run(Program::parse().command) {
+    panics::quiet();
+    let command = Program::parse().command;
+    let advice = "close other programs, or set a smaller eval.batch_size in the run's config.toml";
+    match panics::caught(advice, || run(command)) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");

@@ -5,17 +5,18 @@ use crate::model::{ImageModel, Model, TextModel};
 use crate::objective::Modality;
 use crate::recipe::{Assignment, Recipe};
 use crate::text::{self, Texts};
+use crate::{digest, panics};
 use anyhow::{Context, Result};
 use selfsup::core::{
-    Batches, Device, Encoder, Error, ImageViews, Mode, Result as CoreResult, Tensor, TokenBatch,
+    Batches, Device, Encoder, Error, ImageViews, Mode, Result as CoreResult, Step, Tensor, TokenBatch,
     TokenEncoder, tch,
 };
-use selfsup::eval::{Verdict, feature_health};
+use selfsup::eval::{FeatureHealth, Verdict, feature_health};
 use selfsup::train::optimizer::parameters;
 use selfsup::train::{Existing, Logged, Outcome, Parts, RunDir, Schedule, Trainer};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::process::ExitCode;
 
 /// What the command is told.
@@ -52,13 +53,18 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     if let Some(data) = &arguments.data {
         recipe.data.source = Some(data.clone());
     }
+    crate::judge::check(&recipe)?;
     let stem = Path::new(&arguments.recipe).file_stem().unwrap_or_default();
     let folder = arguments.run.clone().unwrap_or_else(|| Path::new("runs").join(stem));
     let job = Job { recipe, folder, device, existing: arguments.existing() };
-    match job.recipe.objective.modality() {
+    let advice = format!(
+        "train.batch_size = {}: try a smaller batch (with train.accumulate), smaller views or a smaller encoder",
+        job.recipe.train.batch_size
+    );
+    panics::caught(&advice, || match job.recipe.objective.modality() {
         Modality::Images => job.on_images(),
         Modality::Text => job.on_text(),
-    }
+    })
 }
 
 impl Arguments {
@@ -92,9 +98,19 @@ impl Job {
             stretches.push((end, images::training(&images.train, &kinds, train.loader(), train.seed)?));
         }
         let mut model = ImageModel::on_images(&self.recipe, self.device)?;
-        let data = json!({"name": images.name, "train": images.train.len(), "channels": channels});
-        let batches =
-            OnDevice { batches: Stretches { stretches }, device: self.device, to: ImageViews::to_device };
+        let data = json!({
+            "name": images.name,
+            "train": images.train.len(),
+            "channels": channels,
+            "digest": digest::of_images(images.train.as_ref())?,
+        });
+        let names = |batch: &ImageViews| called(&batch.indices, |i| images.train.name(i));
+        let batches = OnDevice {
+            batches: Stretches { stretches },
+            device: self.device,
+            to: ImageViews::to_device,
+            names: &names,
+        };
         // A view in training size, encoded as in evaluation, shows how the features spread.
         let look = |encoder: &(dyn Encoder + 'static), batch: &ImageViews| {
             let view = &batch.views[0];
@@ -112,8 +128,19 @@ impl Job {
         let loader =
             text::training(&texts.train_sequences, self.recipe.train.loader(), self.recipe.train.seed)?;
         let mut model = TextModel::on_text(&self.recipe, &texts.tokenizer, self.device)?;
-        let data = json!({"name": texts.name, "train": texts.train.documents.len(), "tokens": texts.tokenizer.vocab_size()});
-        let batches = OnDevice { batches: loader, device: self.device, to: TokenBatch::to_device };
+        let data = json!({
+            "name": texts.name,
+            "train": texts.train.documents.len(),
+            "tokens": texts.tokenizer.vocab_size(),
+            "digest": digest::of_texts(&texts.train),
+        });
+        let name = |i: usize| {
+            let document = texts.train_sequences.documents().get(i).copied();
+            document.and_then(|d| texts.train.documents.get(d)).map_or_else(String::new, |d| d.name.clone())
+        };
+        let names = |batch: &TokenBatch| called(&batch.indices, name);
+        let batches =
+            OnDevice { batches: loader, device: self.device, to: TokenBatch::to_device, names: &names };
         let look = |encoder: &(dyn TokenEncoder + 'static), batch: &TokenBatch| {
             encoder.encode(&batch.tokens, Mode::Eval)
         };
@@ -142,6 +169,9 @@ impl Job {
                 .map_err(|e| crate::recipe::inside(e, "schedule"))?;
         let parameters = parameters(&model.store, &self.recipe.train.fixed_lr)?;
         let optimizer = optimizer.build(parameters).map_err(|e| crate::recipe::inside(e, "optimizer"))?;
+        if self.existing != Existing::Resume {
+            self.rehearse(model, batches, look, total).context("the first batch")?;
+        }
         let run = RunDir::open(&self.folder, self.existing)?;
         let mut trainer = Trainer::new(Parts {
             store: &model.store,
@@ -151,7 +181,7 @@ impl Job {
             seed: self.recipe.train.seed,
             batch_size,
             run: &run,
-            fingerprint: self.recipe.fingerprint(&data)?,
+            fingerprint: self.fingerprint(&data)?,
         });
         let done = trainer.resume()?;
         if done == 0 {
@@ -175,12 +205,18 @@ impl Job {
             batches,
             |logged: Logged<E, B::Batch>| {
                 let features = tch::no_grad(|| look(logged.encoder, logged.batch))?;
-                let health = feature_health(&features)?;
-                logged.metrics.values.insert("feature_std".to_owned(), json!(health.std));
-                logged.metrics.values.insert("rank_me".to_owned(), json!(health.rank_me));
-                if health.verdict != Verdict::Healthy && !warned {
-                    let line = format!("warning: step {}: {}", logged.metrics.step, health.verdict);
-                    eprintln!("{line}");
+                let health = health(&features)?;
+                let values = &mut logged.metrics.values;
+                values.insert("feature_std".to_owned(), json!(health.as_ref().map(|h| h.std)));
+                values.insert("rank_me".to_owned(), json!(health.as_ref().map(|h| h.rank_me)));
+                let ill = match health.map(|h| h.verdict) {
+                    Some(Verdict::Healthy) => None,
+                    Some(verdict) => Some(verdict.to_string()),
+                    None => Some("the features of the batch are not finite".to_owned()),
+                };
+                if let Some(ill) = ill.filter(|_| !warned) {
+                    let line = format!("warning: step {}: {ill}", logged.metrics.step);
+                    logged.progress.say(&line);
                     run.log(&line)?;
                     warned = true;
                 }
@@ -198,6 +234,56 @@ impl Job {
             }
         })
     }
+
+    /// Computes the loss of the first batch and leaves no trace: what only a batch can show is refused before anything
+    /// is written.
+    fn rehearse<E: ?Sized, B: Batches>(
+        &self,
+        model: &mut Model<E, B::Batch>,
+        batches: &B,
+        look: &dyn Fn(&E, &B::Batch) -> CoreResult<Tensor>,
+        total: u64,
+    ) -> CoreResult<()> {
+        let Some(batch) = batches.epoch(0, 0)?.next().transpose()? else { return Ok(()) };
+        let variables = model.store.variables().into_values();
+        let buffers: Vec<_> =
+            variables.filter(|x| !x.requires_grad()).map(|x| (x.shallow_clone(), x.copy())).collect();
+        tch::no_grad(|| {
+            let step = Step::single(0, total, 0, self.recipe.train.seed);
+            model.objective.loss(model.encoder.as_ref(), &batch, &step)?;
+            health(&look(model.encoder.as_ref(), &batch)?)?;
+            for (x, before) in buffers {
+                x.shallow_clone().copy_(&before);
+            }
+            Ok(())
+        })
+    }
+
+    /// What a run goes on only with. A source is the same however its path is spelled.
+    fn fingerprint(&self, data: &Value) -> Result<Value> {
+        let mut recipe = self.recipe.clone();
+        if let Some(source) = &mut recipe.data.source {
+            let parts = Path::new(source.as_str()).components().filter(|part| *part != Component::CurDir);
+            *source = parts.collect::<PathBuf>().to_string_lossy().into_owned();
+        }
+        recipe.fingerprint(data)
+    }
+}
+
+/// How the features spread; none when they are not finite. To stop then is the trainer's guard's business, which knows
+/// whether the step may be left out.
+fn health(features: &Tensor) -> CoreResult<Option<FeatureHealth>> {
+    match feature_health(features) {
+        Ok(health) => Ok(Some(health)),
+        Err(Error::NonFinite { .. }) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// The names of the samples at `indices`.
+fn called(indices: &Tensor, name: impl Fn(usize) -> String) -> Vec<String> {
+    let indices = Vec::<i64>::try_from(indices.to_device(Device::Cpu)).unwrap_or_default();
+    indices.into_iter().map(|i| name(i as usize)).collect()
 }
 
 fn config_epochs(total: u64, per_epoch: u64) -> u64 {
@@ -207,33 +293,36 @@ fn config_epochs(total: u64, per_epoch: u64) -> u64 {
 fn describe(data: &Value) -> String {
     let entries = data.as_object().into_iter().flatten();
     entries
+        .filter(|(_, value)| !value.is_object())
         .map(|(name, value)| format!("{name} {}", value.to_string().trim_matches('"')))
         .collect::<Vec<_>>()
         .join(", ")
 }
 
 /// What the numbers of a run may depend on beside its recipe.
-fn environment(device: Device) -> Value {
+fn environment(device: Device) -> Map<String, Value> {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    json!({
-        "selfsup": env!("CARGO_PKG_VERSION"),
-        "libtorch": crate::doctor::LIBTORCH,
-        "device": format!("{device:?}"),
-        "threads": tch::get_num_threads(),
-        "cores": std::thread::available_parallelism().map_or(0, usize::from),
-        "system": format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
-        "host": host.trim(),
-    })
+    let entries = [
+        ("selfsup", json!(env!("CARGO_PKG_VERSION"))),
+        ("libtorch", json!(crate::doctor::LIBTORCH)),
+        ("device", json!(format!("{device:?}"))),
+        ("threads", json!(tch::get_num_threads())),
+        ("cores", json!(std::thread::available_parallelism().map_or(0, usize::from))),
+        ("system", json!(format!("{} {}", std::env::consts::OS, std::env::consts::ARCH))),
+        ("host", json!(host.trim())),
+    ];
+    entries.map(|(name, value)| (name.to_owned(), value)).into_iter().collect()
 }
 
 /// Batches that are moved to the device as they are taken.
-struct OnDevice<B: Batches> {
+struct OnDevice<'a, B: Batches> {
     batches: B,
     device: Device,
     to: fn(&B::Batch, Device) -> B::Batch,
+    names: &'a dyn Fn(&B::Batch) -> Vec<String>,
 }
 
-impl<B: Batches> Batches for OnDevice<B> {
+impl<B: Batches> Batches for OnDevice<'_, B> {
     type Batch = B::Batch;
 
     fn batches_per_epoch(&self) -> u64 {
@@ -247,6 +336,10 @@ impl<B: Batches> Batches for OnDevice<B> {
     ) -> Result<Box<dyn Iterator<Item = Result<B::Batch, Error>> + '_>, Error> {
         let moved = move |batch: CoreResult<B::Batch>| Ok((self.to)(&batch?, self.device));
         Ok(Box::new(self.batches.epoch(epoch, skip)?.map(moved)))
+    }
+
+    fn names(&self, batch: &B::Batch) -> Vec<String> {
+        (self.names)(batch)
     }
 }
 

@@ -1,12 +1,12 @@
 //! `selfsup report`: from the files of a run to the page that shows it.
 
-use crate::evaluate::last_checkpoint;
+use crate::evaluate::{Last, RunFacts, last_checkpoint};
 use crate::insight::{self, Insight};
 use crate::objective::Modality;
 use crate::pretrain::recipe_of;
 use crate::recipe::Recipe;
 use crate::report::{self, Cell, Column, Confusion, Curve, Perplexity, ReportData, Row, Scores};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use selfsup::core::{Device, Score};
 use selfsup::train::loggers::{Metrics, read_metrics};
 use serde::Deserialize;
@@ -20,10 +20,17 @@ use std::path::Path;
 /// When the folder holds no run, no checkpoint or no evaluation, or the data cannot be read.
 pub fn run(run: &Path, device: Device) -> Result<()> {
     let recipe = recipe_of(run)?;
-    let weights = last_checkpoint(run)?;
+    let Last { weights, step } = last_checkpoint(run)?;
     let found = Found::read(run)?;
+    ensure!(
+        found.run.step == step,
+        "{} is of step {}, but the last checkpoint is of step {step}: run selfsup eval {}",
+        run.join("report.json").display(),
+        found.run.step,
+        run.display()
+    );
     let metrics = read_metrics(run)?;
-    let Insight { dim, parameters, views, maps, neighbours } = match recipe.objective.modality() {
+    let Insight { views, maps, neighbours } = match recipe.objective.modality() {
         Modality::Images => insight::of_images(&recipe, &weights, device)?,
         Modality::Text => insight::of_text(&recipe, run, &weights, device)?,
     };
@@ -32,11 +39,11 @@ pub fn run(run: &Path, device: Device) -> Result<()> {
         title: run.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         method: method.name.to_owned(),
         paper: method.paper.to_owned(),
-        facts: facts(&recipe, &found, &metrics, [dim, parameters], &environment(run)?),
+        facts: facts(&recipe, &found, &environment(run)?),
         command: format!("selfsup pretrain {} --run NEW_FOLDER", run.join("config.toml").display()),
         scores: found.scores(),
         views,
-        curves: curves(&metrics, dim),
+        curves: curves(&metrics, found.run.model.dim),
         maps,
         neighbours,
         confusion: found.confusion(),
@@ -49,6 +56,7 @@ pub fn run(run: &Path, device: Device) -> Result<()> {
 /// What of report.json the page shows.
 #[derive(Deserialize)]
 struct Found {
+    run: RunFacts,
     scores: BTreeMap<String, BTreeMap<String, Score>>,
     linear_probe: BTreeMap<String, Option<ProbeFound>>,
     data: DataFound,
@@ -121,35 +129,27 @@ fn environment(run: &Path) -> Result<BTreeMap<String, Value>> {
 }
 
 /// What the head of the page tells.
-fn facts(
-    recipe: &Recipe,
-    found: &Found,
-    metrics: &[Metrics],
-    [dim, parameters]: [usize; 2],
-    environment: &BTreeMap<String, Value>,
-) -> Vec<(String, String)> {
+fn facts(recipe: &Recipe, found: &Found, environment: &BTreeMap<String, Value>) -> Vec<(String, String)> {
     let DataFound { name, train, test, split, .. } = &found.data;
     let of = |key: &str| match environment.get(key) {
         Some(Value::String(text)) => text.clone(),
         Some(value) => value.to_string(),
         None => "unknown".to_owned(),
     };
-    let steps = metrics.last().map_or(0, |last| last.step);
-    let rates = metrics.iter().map(|m| m.samples_per_second).filter(|rate| *rate > 0.0);
-    let (sum, count) = rates.fold((0.0, 0.0), |(sum, count), rate| (sum + rate, count + 1.0));
+    let RunFacts { step, encoder, model, seed, training_seconds, samples_per_second, .. } = &found.run;
     let mut facts = vec![
         ("Data", format!("{name}: {train} training and {test} test samples; {split}")),
-        ("Encoder", format!("{}, {dim} features, {parameters} parameters", recipe.encoder.name())),
+        ("Encoder", format!("{encoder}, {} features, {} parameters", model.dim, model.parameters)),
         (
             "Training",
             format!(
-                "{} epochs of {} samples a batch, {steps} steps",
+                "{} epochs of {} samples a batch, {step} steps",
                 recipe.train.epochs,
                 recipe.train.batch_size as u64 * recipe.train.accumulate
             ),
         ),
-        ("Time", format!("{:.0} s", training_seconds(metrics))),
-        ("Seed", recipe.train.seed.to_string()),
+        ("Time", format!("{training_seconds:.0} s")),
+        ("Seed", seed.to_string()),
         (
             "Machine",
             format!(
@@ -162,18 +162,10 @@ fn facts(
             ),
         ),
     ];
-    if count > 0.0 {
-        facts.insert(4, ("Rate", format!("{:.0} samples/s", sum / count)));
+    if let Some(rate) = samples_per_second {
+        facts.insert(4, ("Rate", format!("{rate:.0} samples/s")));
     }
     facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
-}
-
-/// The clock begins anew whenever a run is resumed.
-fn training_seconds(metrics: &[Metrics]) -> f64 {
-    let (total, last) = metrics.iter().fold((0.0, 0.0), |(total, last), m| {
-        if m.seconds < last { (total + last, m.seconds) } else { (total, m.seconds) }
-    });
-    total + last
 }
 
 /// What was measured in every logged step.
@@ -200,9 +192,18 @@ mod tests {
     }
 
     #[test]
-    fn counts_the_time_of_every_part_of_a_resumed_run() {
-        let metrics = [logged(1, 2.0), logged(2, 4.0), logged(3, 1.0), logged(4, 3.0)];
-        assert!((training_seconds(&metrics) - 7.0).abs() < 1e-12);
+    fn every_column_has_the_explanation_of_its_own_probe() {
+        let scores = serde_json::json!({"linear": {"mean": 0.9, "std": 0.0, "n": 1}, "few7": {"mean": 0.5, "std": 0.1, "n": 20}});
+        let found: Found = serde_json::from_value(serde_json::json!({
+            "run": {"step": 3, "method": "simclr", "encoder": "convnet", "dim": 2, "parameters": 1,
+                "objective_parameters": 1, "seed": 0, "training_seconds": 1.0, "samples_per_second": null},
+            "scores": {"trained": scores}, "linear_probe": {},
+            "data": {"name": "x", "train": 14, "test": 2, "classes": ["a", "b"], "split": "own"},
+            "definitions": {"linear": "all labels", "few7": "7 labels a class"},
+        }))
+        .unwrap();
+        let explained: Vec<_> = found.scores().unwrap().columns.into_iter().map(|c| c.explanation).collect();
+        assert_eq!(explained, ["all labels", "7 labels a class"]);
     }
 
     #[test]

@@ -1,28 +1,6 @@
-//! Where and in which precision a run computes.
+//! Where a run computes.
 
 use crate::{Device, Error, Result};
-use serde::{Deserialize, Serialize};
-
-/// The precision of a forward pass.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    /// 32-bit floats throughout.
-    #[default]
-    F32,
-    /// libtorch's autocast on CUDA: matrix products in 16 bits, the rest in 32.
-    Autocast,
-}
-
-impl Precision {
-    /// Runs `f` in this precision.
-    pub fn run<T>(self, f: impl FnOnce() -> T) -> T {
-        match self {
-            Precision::F32 => f(),
-            Precision::Autocast => tch::autocast(true, f),
-        }
-    }
-}
 
 /// Finds the device of a name: `cpu`, `cuda`, `cuda:1`, `mps`, or `auto` for the first that there is.
 ///

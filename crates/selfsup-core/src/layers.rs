@@ -205,8 +205,13 @@ impl Embedding {
     }
 }
 
-/// Fills a parameter from a normal distribution cut off at two standard deviations (timm's `trunc_normal_`), as
-/// transformers do.
+/// Fills a parameter from a normal distribution around 0.
+pub fn normal(parameter: &Tensor, std: f64) {
+    tch::no_grad(|| drop(parameter.shallow_clone().normal_(0.0, std)));
+}
+
+/// Fills a parameter from a normal distribution cut off at two standard deviations, as BERT does. (timm's and PyTorch's
+/// `trunc_normal_` cuts at the values -2 and 2 instead: with a standard deviation of 0.02 that is [`normal`].)
 pub fn truncated_normal(parameter: &Tensor, std: f64) {
     tch::no_grad(|| {
         // Inverse of the distribution function, which is uniform between the two cuts: erf(2 / sqrt 2) is the mass between them.

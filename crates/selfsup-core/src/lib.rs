@@ -15,7 +15,7 @@
 //! | [`random`] | [`Key`]: every random draw is a function of where it is made |
 //! | [`ema`] | a teacher as the moving average of a student |
 //! | [`comm`] | ranks: gathering with gradient, reducing |
-//! | [`device`] | where and in which precision a run computes |
+//! | [`device`] | where a run computes |
 //!
 //! # Example
 //! An objective of one's own needs nothing but this crate:
@@ -51,7 +51,6 @@ pub use tch::{self, Device, Kind, Tensor, nn};
 
 pub use batch::{ImageViews, TokenBatch};
 pub use comm::{Communicator, SingleProcess};
-pub use device::Precision;
 pub use ema::Ema;
 pub use error::{Error, Result};
 pub use heads::{HeadNorm, MlpHead, MlpHeadConfig};

@@ -5,11 +5,11 @@
 //! name is always whole. No other format is read: a pickle can run code.
 
 use crate::{Device, Error, Kind, Result, Tensor, nn};
-use safetensors::tensor::{Dtype, Metadata, View};
-use std::borrow::Cow;
+use safetensors::tensor::{Dtype, Metadata, TensorInfo};
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 /// A header larger than this is refused: a hundred thousand tensors need less.
@@ -81,12 +81,12 @@ pub enum Extra<'a> {
     Skip(&'a [&'a str]),
 }
 
-/// Fills `targets` from a file, all of them or, on any error, none.
+/// Checks that [`load`] could fill `targets` from a file, by its header alone.
 ///
 /// # Errors
 /// When a tensor is missing, is extra, or has another shape or kind; the message names the first ones. See also
 /// [`read_header`].
-pub fn load(path: &Path, targets: &BTreeMap<String, Tensor>, extra: Extra) -> Result<()> {
+pub fn check(path: &Path, targets: &BTreeMap<String, Tensor>, extra: Extra) -> Result<Header> {
     let header = read_header(path)?;
     let mut problems = Vec::new();
     for (name, target) in targets {
@@ -114,6 +114,15 @@ pub fn load(path: &Path, targets: &BTreeMap<String, Tensor>, extra: Extra) -> Re
         let more = if more > 0 { format!("; and {more} more") } else { String::new() };
         return Err(Error::state(path, format!("does not fit: {}{more}", problems.join("; "))));
     }
+    Ok(header)
+}
+
+/// Fills `targets` from a file, all of them or, on any error, none.
+///
+/// # Errors
+/// See [`check`].
+pub fn load(path: &Path, targets: &BTreeMap<String, Tensor>, extra: Extra) -> Result<()> {
+    let header = check(path, targets, extra)?;
     let mut file = File::open(path).map_err(Error::io(path))?;
     let mut loaded = Vec::with_capacity(targets.len());
     for (name, target) in targets {
@@ -153,25 +162,47 @@ fn read_one(file: &mut File, path: &Path, header: &Header, name: &str) -> Result
 /// When the folder is not writable, the disk is full, or a tensor's kind has no place in the format; a file that was
 /// there before is intact then.
 pub fn save(path: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let views = tensors
+    let mut order = tensors
         .iter()
         .map(|(name, x)| {
-            let x = x.detach().to_device(Device::Cpu).contiguous();
             let dtype = dtype_of(x.kind())
                 .ok_or_else(|| Error::state(path, format!("{name}: {:?} cannot be stored", x.kind())))?;
-            let shape = x.size().iter().map(|&n| n as usize).collect();
-            Ok((name.as_str(), Stored { x, dtype, shape }))
+            Ok((name, dtype, x))
         })
         .collect::<Result<Vec<_>>>()?;
-    let temporary =
-        tempfile::Builder::new().prefix(".writing-").tempfile_in(folder).map_err(Error::io(folder))?;
+    // Wide elements first, then by name, so that all are aligned, as the format's own writers have it.
+    order.sort_by_key(|&(name, dtype, _)| (Reverse(dtype), name));
+    let mut infos = Vec::with_capacity(order.len());
+    let mut start = 0;
+    for &(name, dtype, x) in &order {
+        let end = start + bytes_of(x);
+        let shape = x.size().iter().map(|&n| n as usize).collect();
+        infos.push((name.clone(), TensorInfo { dtype, shape, data_offsets: (start, end) }));
+        start = end;
+    }
+    let unwritable = |e: &dyn std::fmt::Display| Error::state(path, format!("cannot be written: {e}"));
     let format = [("format".to_owned(), "pt".to_owned())].into();
-    safetensors::serialize_to_file(views, Some(format), temporary.path())
-        .map_err(|e| Error::state(path, format!("cannot be written: {e}")))?;
-    File::open(temporary.path()).and_then(|f| f.sync_all()).map_err(Error::io(path))?;
-    temporary.persist(path).map_err(|e| Error::io(path)(e.error))?;
-    sync_folder(folder)
+    let metadata = Metadata::new(Some(format), infos).map_err(|e| unwritable(&e))?;
+    let mut header = serde_json::to_vec(&metadata).map_err(|e| unwritable(&e))?;
+    header.resize(header.len().next_multiple_of(8), b' ');
+    write_beside(path, |file| {
+        file.write_all(&(header.len() as u64).to_le_bytes())?;
+        file.write_all(&header)?;
+        // One tensor at a time is held twice.
+        for (_, _, x) in order {
+            let x = x.detach().to_device(Device::Cpu).contiguous();
+            let mut bytes = vec![0; bytes_of(&x)];
+            if !bytes.is_empty() {
+                x.f_copy_data_u8(&mut bytes, x.numel()).map_err(io::Error::other)?;
+            }
+            file.write_all(&bytes)?;
+        }
+        Ok(())
+    })
+}
+
+fn bytes_of(x: &Tensor) -> usize {
+    x.numel() * x.kind().elt_size_in_bytes()
 }
 
 /// Makes renames inside a folder last through a power cut.
@@ -190,47 +221,29 @@ pub fn sync_folder(folder: &Path) -> Result<()> {
 /// # Errors
 /// When the folder is not writable or the disk is full; a file that was there before is intact then.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_beside(path, |file| file.write_all(bytes))
+}
+
+/// How the names of files begin that are not whole yet; one that is found later belonged to a program that was killed.
+pub const WRITING: &str = ".writing-";
+
+/// Makes a file beside `path`, lets `write` fill it, syncs it, and gives it its name.
+fn write_beside(path: &Path, write: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>) -> Result<()> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".writing-");
+    builder.prefix(WRITING);
     // Temporary files are for their maker alone; this one will be for whom the user's umask says.
     #[cfg(unix)]
     let readable: fs::Permissions = std::os::unix::fs::PermissionsExt::from_mode(0o666);
     #[cfg(unix)]
     builder.permissions(readable);
     let temporary = builder.tempfile_in(folder).map_err(Error::io(folder))?;
-    fs::write(temporary.path(), bytes).map_err(Error::io(path))?;
+    let mut file = BufWriter::new(temporary.as_file());
+    write(&mut file).and_then(|()| file.flush()).map_err(Error::io(path))?;
+    drop(file);
     temporary.as_file().sync_all().map_err(Error::io(path))?;
     temporary.persist(path).map_err(|e| Error::io(path)(e.error))?;
     sync_folder(folder)
-}
-
-struct Stored {
-    x: Tensor,
-    dtype: Dtype,
-    shape: Vec<usize>,
-}
-
-impl View for Stored {
-    fn dtype(&self) -> Dtype {
-        self.dtype
-    }
-
-    fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        let mut bytes = vec![0; self.data_len()];
-        if !bytes.is_empty() {
-            self.x.copy_data_u8(&mut bytes, self.x.numel());
-        }
-        bytes.into()
-    }
-
-    fn data_len(&self) -> usize {
-        self.x.numel() * self.x.kind().elt_size_in_bytes()
-    }
 }
 
 fn kind_of(dtype: Dtype) -> Option<Kind> {
@@ -292,6 +305,38 @@ mod tests {
         assert_eq!(read(&path).unwrap(), tensors());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file stays");
     }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_is_for_whom_the_umask_says() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let mode = |name: &str| fs::metadata(folder.path().join(name)).unwrap().permissions().mode();
+        fs::write(folder.path().join("any"), "").unwrap();
+        save(&folder.path().join("model.safetensors"), &tensors()).unwrap();
+        assert_eq!(mode("model.safetensors"), mode("any"));
+    }
+
+    #[test]
+    fn a_file_is_what_python_writes() {
+        // import torch; from safetensors.torch import save; t = torch.tensor
+        // x = {"w": t([1.5, -2.0]), "n": t(3), "h": t([0.5]).bfloat16()}
+        // print(save(x, {"format": "pt"}))
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        let half = Tensor::from_slice(&[0.5_f32]).to_kind(Kind::BFloat16);
+        let (w, n) = (Tensor::from_slice(&[1.5_f32, -2.0]), Tensor::from(3_i64));
+        let tensors = [("w", w), ("n", n), ("h", half)].map(|(name, x)| (name.to_owned(), x));
+        save(&path, &tensors.into()).unwrap();
+        assert_eq!(fs::read(path).unwrap(), PYTHON_FILE);
+    }
+
+    const PYTHON_FILE: &[u8] = b"\xc8\0\0\0\0\0\0\0\
+        {\"__metadata__\":{\"format\":\"pt\"},\
+        \"n\":{\"dtype\":\"I64\",\"shape\":[],\"data_offsets\":[0,8]},\
+        \"w\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[8,16]},\
+        \"h\":{\"dtype\":\"BF16\",\"shape\":[1],\"data_offsets\":[16,18]}}\x20\x20\x20\x20\x20\x20\
+        \x03\0\0\0\0\0\0\0\0\0\xc0\x3f\0\0\0\xc0\0\x3f";
 
     #[test]
     fn reads_what_python_wrote() {

@@ -51,6 +51,11 @@ pub trait Batches {
     /// # Errors
     /// When the reading cannot start. An error inside the iterator is final.
     fn epoch(&self, epoch: u64, skip: u64) -> Result<Box<dyn Iterator<Item = Result<Self::Batch>> + '_>>;
+
+    /// What to call the samples of a batch, for a message about one that went wrong; none where nobody knows.
+    fn names(&self, _batch: &Self::Batch) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// Whether a network trains (batch statistics, dropout) or is applied.

@@ -63,7 +63,9 @@ impl<C> Loader<C> {
             return Err(Error::config("prefetch", 0, "at least 1"));
         }
         if sampler.is_empty() || (config.drop_last && sampler.len() < config.batch_size) {
-            let expected = format!("at most the {} samples of an epoch, or drop_last = false", sampler.len());
+            let samples = sampler.len();
+            let expected =
+                format!("at most the {samples} samples of an epoch: a batch that is not full is left out");
             return Err(Error::config("batch_size", config.batch_size, expected));
         }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -282,7 +284,10 @@ mod tests {
         };
         let config = LoaderConfig { batch_size: 16, ..LoaderConfig::default() };
         let error = make(config).unwrap();
-        assert_eq!(error, "batch_size = 16: at most the 10 samples of an epoch, or drop_last = false");
+        assert_eq!(
+            error,
+            "batch_size = 16: at most the 10 samples of an epoch: a batch that is not full is left out"
+        );
         assert!(make(LoaderConfig { drop_last: false, ..config }).is_none());
         assert!(make(LoaderConfig { batch_size: 0, ..config }).is_some());
         assert!(make(LoaderConfig { prefetch: 0, batch_size: 2, ..config }).is_some());

@@ -76,13 +76,13 @@ impl Block {
         let (dim, attention, output) = (config.dim, path / "attention", path / "output");
         let (looks, attended) = (&attention / "self", &attention / "output");
         Block {
-            query: linear(&looks / "query", dim, dim),
-            key: linear(&looks / "key", dim, dim),
-            value: linear(&looks / "value", dim, dim),
-            attention_output: linear(&attended / "dense", dim, dim),
+            query: linear(&looks / "query", dim, dim, truncated_normal),
+            key: linear(&looks / "key", dim, dim, truncated_normal),
+            value: linear(&looks / "value", dim, dim, truncated_normal),
+            attention_output: linear(&attended / "dense", dim, dim, truncated_normal),
             attention_norm: LayerNorm::new(&attended / "LayerNorm", dim, EPS),
-            intermediate: linear(path / "intermediate" / "dense", dim, hidden),
-            output: linear(&output / "dense", hidden, dim),
+            intermediate: linear(path / "intermediate" / "dense", dim, hidden, truncated_normal),
+            output: linear(&output / "dense", hidden, dim, truncated_normal),
             output_norm: LayerNorm::new(&output / "LayerNorm", dim, EPS),
             heads: config.heads,
             dropout: config.dropout,

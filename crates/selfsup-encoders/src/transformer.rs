@@ -1,6 +1,6 @@
 //! What the Transformers for images and text share. Their blocks differ in order and in names, so each has its own.
 
-use selfsup_core::layers::{Bias, Linear, truncated_normal};
+use selfsup_core::layers::{Bias, Linear};
 use selfsup_core::{Error, Result, Tensor, nn, tch};
 
 /// Checks the sizes of a block, which are positive, and returns the hidden size of its perceptron.
@@ -15,10 +15,10 @@ pub(crate) fn check_block(dim: i64, heads: i64, mlp_ratio: f64) -> Result<i64> {
     Ok(hidden)
 }
 
-/// A linear layer as timm and BERT start it: weights from a truncated normal distribution of 0.02, bias 0.
-pub(crate) fn linear(path: nn::Path, inputs: i64, outputs: i64) -> Linear {
+/// A linear layer as Transformers start it: weights from a distribution with a standard deviation of 0.02, bias 0.
+pub(crate) fn linear(path: nn::Path, inputs: i64, outputs: i64, draw: fn(&Tensor, f64)) -> Linear {
     let linear = Linear::new(path, inputs, outputs, Bias::Yes);
-    truncated_normal(&linear.weight, 0.02);
+    draw(&linear.weight, 0.02);
     if let Some(bias) = &linear.bias {
         tch::no_grad(|| drop(bias.shallow_clone().zero_()));
     }

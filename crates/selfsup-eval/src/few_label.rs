@@ -8,7 +8,7 @@
 use crate::logistic::Problem;
 use crate::split::shuffled_by_class;
 use crate::standardise::Standardiser;
-use crate::{LogisticConfig, check_pair};
+use crate::{LogisticConfig, Stage, check_pair};
 use selfsup_core::{Error, Evaluator, Features, Key, Kind, Report, Result, Score, Tensor, TensorExt};
 use serde::{Deserialize, Serialize};
 
@@ -40,10 +40,17 @@ impl Default for FewLabelConfig {
     }
 }
 
+impl FewLabelConfig {
+    /// What the score is called: `few10` with ten labels a class.
+    pub fn name(&self) -> String {
+        format!("few{}", self.labels_per_class)
+    }
+}
+
 /// The few-label probe.
 #[derive(Debug)]
 pub struct FewLabelProbe {
-    config: FewLabelConfig,
+    pub(crate) config: FewLabelConfig,
 }
 
 impl FewLabelProbe {
@@ -52,9 +59,10 @@ impl FewLabelProbe {
     /// # Errors
     /// When a number is 0 or the strength not above 0.
     pub fn new(config: FewLabelConfig) -> Result<FewLabelProbe> {
-        if config.labels_per_class == 0 || config.draws == 0 {
-            let value = format!("{}, draws = {}", config.labels_per_class, config.draws);
-            return Err(Error::config("labels_per_class", value, "both at least 1"));
+        for (field, value) in [("labels_per_class", config.labels_per_class), ("draws", config.draws)] {
+            if value == 0 {
+                return Err(Error::config(field, 0, "at least 1"));
+            }
         }
         if !(config.c > 0.0 && config.c.is_finite()) {
             return Err(Error::config("c", config.c, "above 0"));
@@ -67,7 +75,22 @@ impl FewLabelProbe {
     /// # Errors
     /// When the two sets do not fit each other, or a class of the training set has too few samples.
     pub fn run(&self, train: &Features, test: &Features) -> Result<Vec<f64>> {
+        self.follow(train, test, &mut |_| ())
+    }
+
+    /// As [`run`](FewLabelProbe::run); `progress` hears before the first draw and after each how many are done.
+    ///
+    /// # Errors
+    /// As [`run`](FewLabelProbe::run).
+    pub fn follow(
+        &self,
+        train: &Features,
+        test: &Features,
+        progress: &mut dyn FnMut(Stage),
+    ) -> Result<Vec<f64>> {
         check_pair(train, test)?;
+        let mut stage = Stage::new("few labels", self.config.draws, test.len());
+        progress(stage);
         let standardiser = Standardiser::of(&train.x);
         let test_x = standardiser.apply(&test.x); // [M, D]
         (0..self.config.draws)
@@ -79,7 +102,10 @@ impl FewLabelProbe {
                 let classifier =
                     problem.to_classifier(&problem.solve(self.config.c, None, &self.config.logistic)?);
                 let right = classifier.predict(&test_x)?.eq_tensor(&test.labels);
-                right.to_kind(Kind::Double).mean(None).scalar()
+                let accuracy = right.to_kind(Kind::Double).mean(None).scalar()?;
+                stage.done += 1;
+                progress(stage);
+                Ok(accuracy)
             })
             .collect()
     }
@@ -103,7 +129,7 @@ impl FewLabelProbe {
 impl Evaluator for FewLabelProbe {
     fn evaluate(&self, train: &Features, test: &Features) -> Result<Report> {
         let score = Score::of(&self.run(train, test)?);
-        Ok(Report { scores: vec![(format!("few{}", self.config.labels_per_class), score)] })
+        Ok(Report { scores: vec![(self.config.name(), score)] })
     }
 }
 
@@ -153,7 +179,9 @@ mod tests {
     fn rejects_bad_configurations_and_small_classes() {
         let new = |config| FewLabelProbe::new(config).unwrap_err().to_string();
         let error = new(FewLabelConfig { draws: 0, ..Default::default() });
-        assert_eq!(error, "labels_per_class = 10, draws = 0: both at least 1");
+        assert_eq!(error, "draws = 0: at least 1");
+        let error = new(FewLabelConfig { labels_per_class: 0, ..Default::default() });
+        assert_eq!(error, "labels_per_class = 0: at least 1");
         assert_eq!(new(FewLabelConfig { c: -1.0, ..Default::default() }), "c = -1: above 0");
         let error =
             probe(FewLabelConfig::default()).run(&clouds(20, 3, 1.0), &clouds(6, 3, 1.0)).unwrap_err();

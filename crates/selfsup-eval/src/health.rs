@@ -9,7 +9,7 @@
 //! Directions spread evenly over the sphere have a standard deviation near `1 / sqrt(D)`, a RankMe near `D` and a
 //! uniformity near -4; one single direction has 0, 1 and 0.
 
-use selfsup_core::{Error, Kind, Result, Tensor, TensorExt, check_shape};
+use selfsup_core::{Device, Error, Kind, Result, Tensor, TensorExt, check_shape};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -138,13 +138,14 @@ fn directions(name: &str, x: &Tensor) -> Result<Tensor> {
     Ok(checked(name, x)?.l2_normalize())
 }
 
-/// The rows in Float, after a check that there are two and all are finite.
+/// The rows in Float on the CPU, after a check that there are two and all are finite. What follows takes 64 bits, which
+/// not every device has (MPS has none).
 fn checked(name: &str, x: &Tensor) -> Result<Tensor> {
     let [n, d] = check_shape(name, x, [-1, -1])?;
     if n < 2 || d < 1 {
         return Err(Error::config(name, format!("[{n}, {d}]"), "at least two rows of at least one feature"));
     }
-    let x = x.detach().to_kind(Kind::Float);
+    let x = x.detach().to_device(Device::Cpu).to_kind(Kind::Float);
     if !bool::try_from(x.isfinite().all())? {
         return Err(Error::NonFinite {
             what: name.to_owned(),
@@ -158,7 +159,6 @@ fn checked(name: &str, x: &Tensor) -> Result<Tensor> {
 mod tests {
     use super::*;
     use crate::fixtures::formula;
-    use selfsup_core::Device;
 
     fn assert_close(found: f64, expected: f64, tolerance: f64) {
         assert!((found - expected).abs() < tolerance, "{found}, expected {expected}");
@@ -180,6 +180,14 @@ mod tests {
         assert_close(health.uniformity, -2.3204, 1e-4);
         assert_close(alignment(&x, &x.flip([1])).unwrap(), 1.3918, 1e-4);
         assert_eq!(health.verdict, Verdict::Healthy);
+    }
+
+    #[test]
+    fn measures_on_the_cpu_whatever_the_device_of_the_features() {
+        let x = formula(8, 5);
+        let there = x.to_device(Device::cuda_if_available());
+        assert_eq!(checked("x", &there).unwrap().device(), Device::Cpu);
+        assert_eq!(feature_health(&there).unwrap(), feature_health(&x).unwrap());
     }
 
     #[test]

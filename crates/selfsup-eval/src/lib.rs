@@ -31,7 +31,7 @@
 //! let (train, test) = (features(300)?, features(90)?);
 //!
 //! let config = SuiteConfig { few_label: FewLabelConfig { draws: 5, ..Default::default() }, ..Default::default() };
-//! let found = Suite::new(config)?.run(&train, &test, &mut |stage| println!("{stage} ..."))?;
+//! let found = Suite::new(config)?.run(&train, &test, &mut |stage| println!("{}: {}/{}", stage.name, stage.done, stage.total))?;
 //! for (name, score) in &found.report.scores {
 //!     println!("{name}: {:.3} +- {:.3}", score.mean, score.std); // linear, few10, knn
 //!     assert!(score.mean > 0.9);
@@ -64,7 +64,7 @@ pub use insight::{Neighbourhood, map_2d, nearest_neighbours};
 pub use knn::{Knn, KnnConfig};
 pub use linear_probe::{LinearOutcome, LinearProbe, LinearProbeConfig, PathPoint};
 pub use logistic::{Logistic, LogisticConfig};
-pub use suite::{Suite, SuiteConfig, SuiteOutcome};
+pub use suite::{Stage, Suite, SuiteConfig, SuiteOutcome};
 
 use selfsup_core::{Error, Features, Result, check_shape};
 

@@ -9,7 +9,7 @@
 use crate::logistic::Problem;
 use crate::split::hold_out;
 use crate::standardise::Standardiser;
-use crate::{Confusion, Logistic, LogisticConfig, check_pair};
+use crate::{Confusion, Logistic, LogisticConfig, Stage, check_pair};
 use selfsup_core::{Error, Evaluator, Features, Key, Kind, Report, Result, Score, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -97,6 +97,20 @@ impl LinearProbe {
     /// When the two sets do not fit each other, or the training set has fewer than two classes or too few samples to
     /// hold one out.
     pub fn run(&self, train: &Features, test: &Features) -> Result<LinearOutcome> {
+        self.follow(train, test, &mut |_| ())
+    }
+
+    /// As [`run`](LinearProbe::run); `progress` hears before the first fit and after each how many are done: one for
+    /// each strength and a last one. The strengths that a path leaves out count as done when it ends.
+    ///
+    /// # Errors
+    /// As [`run`](LinearProbe::run).
+    pub fn follow(
+        &self,
+        train: &Features,
+        test: &Features,
+        progress: &mut dyn FnMut(Stage),
+    ) -> Result<LinearOutcome> {
         check_pair(train, test)?;
         let (fit, held) = hold_out(train, self.config.held_out, Key::new(self.config.seed))?;
         if held.size()[0] == 0 {
@@ -106,13 +120,22 @@ impl LinearProbe {
                 "more, so that some can be held out",
             ));
         }
-        let (path, c, best) = self.path(&train.select(&fit), &train.select(&held))?;
+        let mut stage = Stage::new("linear", self.config.strengths.len() + 1, train.len());
+        progress(stage);
+        let (path, c, best) = self.path(&train.select(&fit), &train.select(&held), &mut |tried| {
+            stage.done = tried;
+            progress(stage);
+        })?;
+        stage.done = stage.total - 1;
+        progress(stage);
         let standardiser = Standardiser::of(&train.x);
         let problem = Problem::new(&standardiser.apply(&train.x), &train.labels)?;
         let start = problem.start_from(&best)?;
         let classifier = problem.to_classifier(&problem.solve(c, start.as_ref(), &self.config.logistic)?);
         let predictions = classifier.predict(&standardiser.apply(&test.x))?;
         let confusion = Confusion::of(&test.labels, &predictions, test.classes)?;
+        stage.done = stage.total;
+        progress(stage);
         Ok(LinearOutcome {
             accuracy: confusion.accuracy(),
             c,
@@ -123,8 +146,13 @@ impl LinearProbe {
         })
     }
 
-    /// Walks the path; also returns the chosen strength and its classifier.
-    fn path(&self, fit: &Features, held: &Features) -> Result<(Vec<PathPoint>, f64, Logistic)> {
+    /// Walks the path; also returns the chosen strength and its classifier. `tried` hears how many strengths are done.
+    fn path(
+        &self,
+        fit: &Features,
+        held: &Features,
+        tried: &mut dyn FnMut(usize),
+    ) -> Result<(Vec<PathPoint>, f64, Logistic)> {
         let standardiser = Standardiser::of(&fit.x);
         let problem = Problem::new(&standardiser.apply(&fit.x), &fit.labels)?;
         let held_x = standardiser.apply(&held.x);
@@ -139,6 +167,7 @@ impl LinearProbe {
             let classifier = problem.to_classifier(&solved);
             let (accuracy, loss) = held_out_scores(&classifier, &held_x, &held.labels)?;
             path.push(PathPoint { c, accuracy, loss, iterations: classifier.iterations });
+            tried(path.len());
             match &best {
                 Some((least, ..)) if loss >= *least => break,
                 _ => best = Some((loss, c, classifier)),

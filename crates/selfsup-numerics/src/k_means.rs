@@ -4,8 +4,8 @@
 //! ```text
 //! assign:  l_i = argmin_k |x_i - c_k|^2        update:  c_k = mean { x_i : l_i = k }
 //! ```
-//! The assignment is one matrix product a block, exact, with ties to the lower cluster; the update is the product of
-//! the one-hot assignment and the data, so that both are fast on every device and the same on every run. From given
+//! The assignment is one matrix product a block, exact, with ties to the lower cluster; the update adds up rows in fixed
+//! parts on a CPU and is the product of the one-hot assignment and the data elsewhere: the same on every run. From given
 //! centres it goes the way of scikit-learn 1.9's `KMeans`: data are centred first, an empty cluster takes the sample
 //! that lies farthest from its centre, and it ends when no label changes, or when the centres' total squared shift is
 //! at most `tolerance` times the mean variance of the features.
@@ -14,7 +14,9 @@
 
 use crate::finite_matrix;
 use rand::RngExt;
-use selfsup_core::{Error, Key, Kind, Result, Tensor, TensorExt, check_shape};
+use rayon::prelude::*;
+use selfsup_core::tensor::{tensor_from_fn, with_slice};
+use selfsup_core::{Device, Error, Key, Kind, Result, Tensor, TensorExt, check_shape};
 use serde::{Deserialize, Serialize};
 
 /// Where the data live.
@@ -73,8 +75,8 @@ pub struct Assignment {
     pub second: Tensor,
 }
 
-/// Samples assigned at a time: bounds the memory of the distances.
-const BLOCK: i64 = 8192;
+/// Samples assigned at a time: their distances stay in a CPU's cache.
+const BLOCK: i64 = 2048;
 
 impl KMeans {
     /// Clusters `x` from centres that greedy k-means++ draws at `key`: each further centre is the best of
@@ -122,9 +124,9 @@ impl KMeans {
         match self.geometry {
             Geometry::Euclidean => {
                 let offset = self.centres.mean_dim(0, true, None);
-                Ok(two_nearest(&(x - &offset), &(&self.centres - &offset)))
+                two_nearest(&(x - &offset), &(&self.centres - &offset))
             }
-            Geometry::Spherical => Ok(two_nearest(&x.l2_normalize(), &self.centres)),
+            Geometry::Spherical => two_nearest(&x.l2_normalize(), &self.centres),
         }
     }
 }
@@ -179,28 +181,60 @@ fn plus_plus(x: &Tensor, clusters: i64, key: Key) -> Result<Tensor> {
 
 /// Calls `each` with the squared distances of blocks of rows from all centres `[block, K]`, less the rows' squared
 /// lengths, and these `[block]`.
-fn for_blocks(x: &Tensor, centres: &Tensor, mut each: impl FnMut(Tensor, Tensor)) {
+fn for_blocks(
+    x: &Tensor,
+    centres: &Tensor,
+    mut each: impl FnMut(Tensor, Tensor) -> Result<()>,
+) -> Result<()> {
     let norms = centres.square().sum_dim_intlist(1, false, None); // [K]
     let transposed = (centres * -2).tr();
     for first in (0..x.size()[0]).step_by(BLOCK as usize) {
         let rows = x.narrow(0, first, BLOCK.min(x.size()[0] - first));
-        each(norms.addmm(&rows, &transposed), rows.square().sum_dim_intlist(1, false, None));
+        each(norms.addmm(&rows, &transposed), rows.square().sum_dim_intlist(1, false, None))?;
     }
+    Ok(())
 }
 
 /// The nearest centre of every row, `[N]` Int64, and the squared distance to it, `[N]`.
-fn nearest(x: &Tensor, centres: &Tensor) -> (Tensor, Tensor) {
+fn nearest(x: &Tensor, centres: &Tensor) -> Result<(Tensor, Tensor)> {
     let (mut labels, mut nearest) = (Vec::new(), Vec::new());
     for_blocks(x, centres, |distances, squares| {
-        let (least, label) = distances.min_dim(1, false);
+        let (least, label) = least_of_rows(&distances)?;
         nearest.push((least + squares).clamp_min(0.0));
         labels.push(label);
-    });
-    (Tensor::cat(&labels, 0), Tensor::cat(&nearest, 0))
+        Ok(())
+    })?;
+    Ok((Tensor::cat(&labels, 0), Tensor::cat(&nearest, 0)))
 }
 
-fn two_nearest(x: &Tensor, centres: &Tensor) -> Assignment {
-    let (labels, nearest) = nearest(x, centres);
+/// The smallest entry of every row `[N]` and its first column `[N]` Int64; libtorch's own goes value by value on a CPU.
+fn least_of_rows(x: &Tensor) -> Result<(Tensor, Tensor)> {
+    if x.device() != Device::Cpu {
+        return Ok(x.min_dim(1, false));
+    }
+    let [n, k] = check_shape("distances", x, [-1, -1])?;
+    let found: Vec<(f32, i64)> = with_slice(x, |values: &[f32]| {
+        values.par_chunks_exact(k as usize).with_min_len(64).map(least).collect()
+    })?;
+    let (least, column): (Vec<f32>, Vec<i64>) = found.into_iter().unzip();
+    debug_assert_eq!(least.len() as i64, n);
+    Ok((Tensor::from_slice(&least), Tensor::from_slice(&column)))
+}
+
+fn least(row: &[f32]) -> (f32, i64) {
+    let smaller = |a: f32, b: f32| if b < a { b } else { a };
+    let mut lanes = [f32::INFINITY; 16];
+    let chunks = row.chunks_exact(16);
+    let rest = chunks.remainder().iter().copied().fold(f32::INFINITY, smaller);
+    for chunk in chunks {
+        lanes.iter_mut().zip(chunk).for_each(|(lane, &v)| *lane = smaller(*lane, v));
+    }
+    let least = lanes.into_iter().fold(rest, smaller);
+    (least, row.iter().position(|&v| v == least).unwrap_or(0) as i64)
+}
+
+fn two_nearest(x: &Tensor, centres: &Tensor) -> Result<Assignment> {
+    let (labels, nearest) = nearest(x, centres)?;
     let mut second = Vec::new();
     let mut first = 0;
     for_blocks(x, centres, |distances, squares| {
@@ -208,8 +242,9 @@ fn two_nearest(x: &Tensor, centres: &Tensor) -> Assignment {
         let others = distances.scatter_value(1, &label, f64::INFINITY);
         second.push((others.amin([1].as_slice(), false) + &squares).clamp_min(0.0));
         first += squares.size()[0];
-    });
-    Assignment { labels, nearest, second: Tensor::cat(&second, 0) }
+        Ok(())
+    })?;
+    Ok(Assignment { labels, nearest, second: Tensor::cat(&second, 0) })
 }
 
 fn lloyd(x: &Tensor, offset: &Tensor, mut centres: Tensor, config: &KMeansConfig) -> Result<KMeans> {
@@ -219,7 +254,7 @@ fn lloyd(x: &Tensor, offset: &Tensor, mut centres: Tensor, config: &KMeansConfig
     let mut iterations = 0;
     while iterations < config.iterations {
         iterations += 1;
-        let (labels, distances) = nearest(x, &centres);
+        let (labels, distances) = nearest(x, &centres)?;
         let updated = update(x, &labels, &distances, config)?;
         let shift = f64::try_from((&updated - &centres).square().sum(Kind::Double))?;
         centres = updated;
@@ -228,21 +263,16 @@ fn lloyd(x: &Tensor, offset: &Tensor, mut centres: Tensor, config: &KMeansConfig
         }
         before = labels;
     }
-    let (labels, distances) = nearest(x, &centres);
+    let (labels, distances) = nearest(x, &centres)?;
     let inertia = f64::try_from(distances.sum(Kind::Double))?;
     Ok(KMeans { centres: centres + offset, labels, inertia, iterations, geometry: config.geometry })
 }
 
 /// The means of the clusters `[K, D]`, on the sphere scaled to length 1; empty clusters take far samples.
 fn update(x: &Tensor, labels: &Tensor, distances: &Tensor, config: &KMeansConfig) -> Result<Tensor> {
-    let (n, d, clusters) = (x.size()[0], x.size()[1], config.clusters);
-    let mut sums = Tensor::zeros([clusters, d], (Kind::Float, x.device()));
-    for first in (0..n).step_by(BLOCK as usize) {
-        let count = BLOCK.min(n - first);
-        let members = Tensor::zeros([count, clusters], (Kind::Float, x.device()));
-        let members = members.scatter_value(1, &labels.narrow(0, first, count).unsqueeze(1), 1.0);
-        sums = sums.addmm(&members.tr(), &x.narrow(0, first, count));
-    }
+    let clusters = config.clusters;
+    let sums =
+        if x.device() == Device::Cpu { sums_on_cpu(x, labels, clusters)? } else { sums(x, labels, clusters) };
     let mut counts = Vec::<i64>::try_from(labels.bincount(None::<Tensor>, clusters))?;
     if counts.contains(&0) {
         fill_empty(x, labels, distances, &sums, &mut counts)?;
@@ -253,6 +283,49 @@ fn update(x: &Tensor, labels: &Tensor, distances: &Tensor, config: &KMeansConfig
             sums / Tensor::from_slice(&counts).to_device(x.device()).unsqueeze(1)
         }
         Geometry::Spherical => sums.l2_normalize(),
+    })
+}
+
+/// The sums of the clusters' rows `[K, D]`, as products with one-hot assignments.
+fn sums(x: &Tensor, labels: &Tensor, clusters: i64) -> Tensor {
+    let (n, d) = (x.size()[0], x.size()[1]);
+    let mut sums = Tensor::zeros([clusters, d], (Kind::Float, x.device()));
+    for first in (0..n).step_by(BLOCK as usize) {
+        let count = BLOCK.min(n - first);
+        let members = Tensor::zeros([count, clusters], (Kind::Float, x.device()));
+        let members = members.scatter_value(1, &labels.narrow(0, first, count).unsqueeze(1), 1.0);
+        sums = sums.addmm(&members.tr(), &x.narrow(0, first, count));
+    }
+    sums
+}
+
+/// The same row by row. The rows are cut into parts whose number depends on the shapes alone, so that the sums do not
+/// depend on the threads.
+fn sums_on_cpu(x: &Tensor, labels: &Tensor, clusters: i64) -> Result<Tensor> {
+    /// The most numbers that all parts together hold.
+    const HELD: usize = 1 << 24;
+    let (n, d) = (x.size()[0] as usize, x.size()[1] as usize);
+    let size = clusters as usize * d;
+    let parts = (HELD / size).clamp(1, 16).min(n.div_ceil(BLOCK as usize));
+    let rows = n.div_ceil(parts);
+    let parts: Vec<Vec<f32>> = with_slice(&x.contiguous(), |x: &[f32]| {
+        with_slice(&labels.contiguous(), |labels: &[i64]| {
+            let sum = |(x, labels): (&[f32], &[i64])| {
+                let mut sums = vec![0.0_f32; size];
+                for (row, &label) in x.chunks_exact(d).zip(labels) {
+                    let sum = &mut sums[label as usize * d..][..d];
+                    sum.iter_mut().zip(row).for_each(|(sum, v)| *sum += v);
+                }
+                sums
+            };
+            x.par_chunks(rows * d).zip(labels.par_chunks(rows)).map(sum).collect()
+        })
+    })??;
+    tensor_from_fn(&[clusters, d as i64], |out: &mut [f32]| {
+        for part in parts {
+            out.iter_mut().zip(part).for_each(|(sum, v)| *sum += v);
+        }
+        Ok(())
     })
 }
 
@@ -283,7 +356,6 @@ fn fill_empty(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use selfsup_core::Device;
 
     /// sin(0.37 i^1.5), row by row.
     fn formula(n: i64, d: i64) -> Tensor {
@@ -294,6 +366,23 @@ mod tests {
 
     fn config(clusters: i64) -> KMeansConfig {
         KMeansConfig { clusters, ..Default::default() }
+    }
+
+    #[test]
+    fn both_ways_of_adding_rows_agree() {
+        let (x, clusters) = (formula(5000, 7), 11);
+        let labels = Tensor::arange(5000, (Kind::Int64, Device::Cpu)).remainder(clusters);
+        let difference = sums(&x, &labels, clusters) - sums_on_cpu(&x, &labels, clusters).unwrap();
+        assert!(difference.abs().max().scalar().unwrap() < 1e-3);
+    }
+
+    #[test]
+    fn the_least_of_a_row_is_the_first_of_equal_ones() {
+        for n in [1, 15, 16, 40] {
+            let row: Vec<f32> = (0..n).map(|i| ((i * 7 + 3) % 5) as f32).collect();
+            let first = row.iter().enumerate().min_by(|a, b| a.1.total_cmp(b.1)).unwrap();
+            assert_eq!(least(&row), (*first.1, first.0 as i64));
+        }
     }
 
     fn assert_centres(found: &KMeans, expected: &[[f64; 3]]) {

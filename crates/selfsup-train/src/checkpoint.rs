@@ -163,8 +163,14 @@ pub(crate) fn write_folder(
     state: &TrainState,
 ) -> Result<PathBuf> {
     fs::create_dir_all(parent).map_err(Error::io(parent))?;
-    let temporary =
-        tempfile::Builder::new().prefix(".checkpoint-").tempdir_in(parent).map_err(Error::io(parent))?;
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".checkpoint-");
+    // Temporary folders are for their maker alone; this one will be for whom the user's umask says.
+    #[cfg(unix)]
+    let readable: fs::Permissions = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    #[cfg(unix)]
+    builder.permissions(readable);
+    let temporary = builder.tempdir_in(parent).map_err(Error::io(parent))?;
     let mut state = state.clone();
     for (file, tensors) in [("model.safetensors", model), ("optimizer.safetensors", optimizer)] {
         let path = temporary.path().join(file);
@@ -221,15 +227,20 @@ pub fn verify(folder: &Path) -> Result<TrainState> {
 /// Loads a verified checkpoint into `model` and `optimizer`.
 ///
 /// # Errors
-/// See [`verify`] and [`state::load`]; nothing has changed then.
+/// See [`verify`] and [`state::check`]; nothing has changed then.
 pub fn load(
     folder: &Path,
     model: &BTreeMap<String, Tensor>,
     optimizer: &BTreeMap<String, Tensor>,
 ) -> Result<TrainState> {
     let state = verify(folder)?;
-    state::load(&folder.join("optimizer.safetensors"), optimizer, Extra::Refuse)?;
-    state::load(&folder.join("model.safetensors"), model, Extra::Refuse)?;
+    let files = [("model.safetensors", model), ("optimizer.safetensors", optimizer)];
+    for (file, tensors) in files {
+        state::check(&folder.join(file), tensors, Extra::Refuse)?;
+    }
+    for (file, tensors) in files {
+        state::load(&folder.join(file), tensors, Extra::Refuse)?;
+    }
     Ok(state)
 }
 
@@ -310,6 +321,21 @@ mod tests {
         assert_eq!(checkpoints.find(Pointer::Best).unwrap(), None);
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn a_checkpoint_is_for_whom_the_umask_says() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let run = tempfile::tempdir().unwrap();
+        let folder = Checkpoints::new(run.path()).save(&tensors(1.0), &tensors(0.0), &state(1), &[]).unwrap();
+        fs::create_dir(run.path().join("any")).unwrap();
+        fs::write(run.path().join("any/file"), "").unwrap();
+        let mode = |path: PathBuf| fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode(folder.clone()), mode(run.path().join("any")));
+        for file in ["model.safetensors", "optimizer.safetensors", "state.json"] {
+            assert_eq!(mode(folder.join(file)), mode(run.path().join("any/file")), "{file}");
+        }
+    }
+
     #[test]
     fn pruning_keeps_the_newest_and_the_named() {
         let run = tempfile::tempdir().unwrap();
@@ -360,6 +386,10 @@ mod tests {
         let error = load(&folder, &other, &other).unwrap_err().to_string();
         assert!(error.contains("v is missing") && error.contains("w belongs to no part"), "{error}");
         assert_eq!(other["v"], Tensor::from(0.0_f32));
+        // Where only one of the two files fits, that one is not taken either.
+        let fitting = tensors(0.0);
+        assert!(load(&folder, &fitting, &other).is_err() && load(&folder, &other, &fitting).is_err());
+        assert_eq!(fitting, tensors(0.0));
     }
 
     #[test]

@@ -4,9 +4,10 @@
 //! runs/NAME/ config.toml  env.json  metrics.jsonl  events.out.tfevents.*  train.log  checkpoints/  replay/
 //! ```
 
-use selfsup_core::state::write_whole;
+use crate::loggers::EVENTS;
+use selfsup_core::state::{WRITING, write_whole};
 use selfsup_core::{Error, Result};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -33,7 +34,7 @@ pub enum Existing {
     Refuse,
     /// Go on with that run.
     Resume,
-    /// Remove that run and start over.
+    /// Remove that run and start over. What is no run of ours is refused all the same.
     Overwrite,
 }
 
@@ -51,10 +52,10 @@ impl RunDir {
     /// When another process writes to it, when it is not empty and `existing` refuses, when there is nothing to resume,
     /// or when the system refuses.
     pub fn open(path: &Path, existing: Existing) -> Result<Self> {
-        let used =
-            fs::read_dir(path).map(|mut entries| entries.any(|e| e.is_ok_and(|e| e.file_name() != ".lock")));
-        let used = match used {
-            Ok(used) => used,
+        let used = match fs::read_dir(path) {
+            Ok(mut entries) => {
+                entries.any(|e| e.is_ok_and(|e| !is_scratch(&e.file_name().to_string_lossy())))
+            }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => false,
             Err(e) => return Err(Error::io(path)(e)),
         };
@@ -63,6 +64,13 @@ impl RunDir {
                 return Err(Error::data(
                     path,
                     "is not empty; resume the run in it, overwrite it, or name another folder",
+                ));
+            }
+            Existing::Overwrite if used && !began_here(path) => {
+                return Err(Error::data(
+                    path,
+                    "holds something other than a run (env.json does not name selfsup); remove it by hand, \
+                     or name another folder",
                 ));
             }
             Existing::Resume if !path.join("config.toml").is_file() => {
@@ -96,13 +104,16 @@ impl RunDir {
         &self.path
     }
 
-    /// Writes what the run was started with.
+    /// Writes what the run was started with. `env.json` comes first and names selfsup, its version unless
+    /// `environment` says more: by that a folder is known as a run, which may be overwritten.
     ///
     /// # Errors
     /// When the system refuses.
-    pub fn describe(&self, config: &str, environment: &Value) -> Result<()> {
+    pub fn describe(&self, config: &str, environment: &Map<String, Value>) -> Result<()> {
+        let mut environment = environment.clone();
+        environment.entry("selfsup").or_insert_with(|| env!("CARGO_PKG_VERSION").into());
         let json =
-            serde_json::to_vec_pretty(environment).map_err(|e| Error::Other(format!("env.json: {e}")))?;
+            serde_json::to_vec_pretty(&environment).map_err(|e| Error::Other(format!("env.json: {e}")))?;
         write_whole(&self.path.join("env.json"), &json)?;
         write_whole(&self.path.join("config.toml"), config.as_bytes())
     }
@@ -121,7 +132,8 @@ impl RunDir {
         for entry in fs::read_dir(&self.path).map_err(Error::io(&self.path))? {
             let path = entry.map_err(Error::io(&self.path))?.path();
             let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-            if !OURS.contains(&name.as_str()) && !name.starts_with("events.out.tfevents.") {
+            let ours = OURS.contains(&name.as_str()) || name.starts_with(EVENTS) || name.starts_with(WRITING);
+            if !ours {
                 continue;
             }
             let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
@@ -131,16 +143,28 @@ impl RunDir {
     }
 }
 
+/// Whether a file is the lock, or one that a killed program was writing.
+fn is_scratch(name: &str) -> bool {
+    name == ".lock" || name.starts_with(WRITING)
+}
+
+/// Whether the folder holds a run, as its `env.json` tells.
+fn began_here(path: &Path) -> bool {
+    let environment = fs::read(path.join("env.json")).ok();
+    environment
+        .and_then(|text| serde_json::from_slice::<Value>(&text).ok())
+        .is_some_and(|environment| environment.get("selfsup").is_some())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn a_used_folder_is_refused_unless_told_otherwise() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("runs/a");
-        RunDir::open(&path, Existing::Refuse).unwrap().describe("seed = 1", &json!({})).unwrap();
+        RunDir::open(&path, Existing::Refuse).unwrap().describe("seed = 1", &Map::new()).unwrap();
         let error = RunDir::open(&path, Existing::Refuse).unwrap_err().to_string();
         assert!(error.contains("runs/a: is not empty; resume"), "{error}");
         RunDir::open(&path, Existing::Resume).unwrap();
@@ -148,6 +172,32 @@ mod tests {
         fs::write(path.join("notes.txt"), "the user's").unwrap();
         RunDir::open(&path, Existing::Overwrite).unwrap();
         assert!(!path.join("config.toml").exists() && path.join("notes.txt").exists());
+    }
+
+    #[test]
+    fn a_folder_of_something_else_is_never_cleared() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("checkpoints")).unwrap();
+        fs::write(root.path().join("config.toml"), "of another program").unwrap();
+        let refusal = || RunDir::open(root.path(), Existing::Overwrite).unwrap_err().to_string();
+        for environment in [None, Some("{"), Some(r#"{"python": "3.12"}"#)] {
+            if let Some(text) = environment {
+                fs::write(root.path().join("env.json"), text).unwrap();
+            }
+            assert!(refusal().contains("holds something other than a run"), "{}", refusal());
+        }
+        assert!(root.path().join("checkpoints").exists() && root.path().join("config.toml").exists());
+        assert!(!root.path().join(".lock").exists());
+    }
+
+    #[test]
+    fn what_a_kill_left_before_the_first_file_may_be_overwritten() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join(".lock"), "").unwrap();
+        fs::write(root.path().join(".writing-env"), "{").unwrap();
+        RunDir::open(root.path(), Existing::Overwrite).unwrap();
+        assert!(!root.path().join(".writing-env").exists());
+        RunDir::open(root.path(), Existing::Refuse).unwrap();
     }
 
     #[test]

@@ -76,7 +76,10 @@ impl LoopConfig {
             let expected = format!("at most the {batches_per_epoch} batches of an epoch");
             return Err(Error::config("accumulate", self.accumulate, expected));
         }
-        Ok((per_epoch, per_epoch * self.epochs))
+        match per_epoch.checked_mul(self.epochs) {
+            Some(total) => Ok((per_epoch, total)),
+            None => Err(Error::config("epochs", self.epochs, format!("at most {}", u64::MAX / per_epoch))),
+        }
     }
 }
 
@@ -100,6 +103,8 @@ pub struct Logged<'a, E: ?Sized, B> {
     pub batch: &'a B,
     /// The line of the log so far; what is added here is written with it.
     pub metrics: &'a mut Metrics,
+    /// What is on the terminal; a line is said through it.
+    pub progress: &'a Progress,
 }
 
 /// A run: network, optimizer, place on disk, and how far it is.
@@ -179,7 +184,9 @@ impl<'a> Trainer<'a> {
     ///
     /// # Errors
     /// Those of the batches, the objective and the disk, and [`Error::NonFinite`] when a loss, gradient or weight is not
-    /// finite: `replay/` then holds the weights before the step, and `last` and `best` are what they were.
+    /// finite: `last` and `best` are then what they were, and `replay/` holds the parameters, without the step's update
+    /// when it was the step that went wrong, and the samples' names. Its buffers (BatchNorm's statistics) are those
+    /// that the forward pass left, unless `max_skipped` allows to skip, which keeps the former ones.
     pub fn fit<E: ?Sized, B: Batches>(
         &mut self,
         encoder: &E,
@@ -195,11 +202,12 @@ impl<'a> Trainer<'a> {
             let mut stream = batches.epoch(epoch, self.state.step % per_epoch * self.config.accumulate)?;
             for _ in self.state.step % per_epoch..per_epoch {
                 let step = Step { step: self.state.step, total, epoch, seed: self.seed, comm: self.comm };
-                let batch = self.step(encoder, objective, &mut stream, &step)?;
+                let batch = self.step(encoder, objective, batches, &mut stream, &step, &log.progress)?;
                 let mut stop = signals.caught().map(Outcome::Interrupted);
                 if self.state.step.is_multiple_of(self.config.log_every) || self.state.step == total {
                     let mut metrics = log.line(self, &step, per_epoch);
-                    let logged = Logged { encoder, batch: &batch, metrics: &mut metrics };
+                    let progress = &log.progress;
+                    let logged = Logged { encoder, batch: &batch, metrics: &mut metrics, progress };
                     if observe(logged)?.is_break() {
                         stop = stop.or(Some(Outcome::Stopped));
                     }
@@ -221,13 +229,15 @@ impl<'a> Trainer<'a> {
     }
 
     /// One optimizer step: gradients of `accumulate` batches, the guard, the update. Returns the last batch.
-    fn step<E: ?Sized, B>(
+    fn step<E: ?Sized, B: Batches>(
         &mut self,
         encoder: &E,
-        objective: &mut dyn Objective<E, Batch = B>,
-        stream: &mut dyn Iterator<Item = Result<B>>,
+        objective: &mut dyn Objective<E, Batch = B::Batch>,
+        batches: &B,
+        stream: &mut dyn Iterator<Item = Result<B::Batch>>,
         step: &Step,
-    ) -> Result<B> {
+        progress: &Progress,
+    ) -> Result<B::Batch> {
         let buffers = self.buffers_before_a_step_that_may_be_skipped();
         self.optimizer.zero_grad();
         let mut last = None;
@@ -246,21 +256,20 @@ impl<'a> Trainer<'a> {
         let norm = gradient_norm(self.optimizer.parameters());
         if let Some(what) = self.not_finite(&sums, &norm)? {
             self.state.skipped += 1;
-            let detail = format!(
-                "step {} (epoch {}, batch {} of it)",
-                step.step,
-                step.epoch,
-                self.batch_in_epoch(step)
-            );
+            tch::no_grad(|| buffers.iter().for_each(|(x, before)| x.shallow_clone().copy_(before)));
+            let first = self.batch_in_epoch(step);
+            let detail = format!("step {} (epoch {}, batch {first} of it)", step.step, step.epoch);
+            let samples = self.samples(batches, step.epoch, first)?;
             if self.state.skipped > self.config.max_skipped {
-                let folder = self.write_replay(&what, &detail)?;
+                let folder = self.write_replay(&what, &detail, &samples)?;
                 return Err(Error::NonFinite {
                     what,
-                    detail: format!("{detail}; the state is kept in {folder}"),
+                    detail: format!("{detail}; its samples and the state are kept in {folder}"),
                 });
             }
-            self.say(&format!("{what} is not finite at {detail}: the step is left out"))?;
-            tch::no_grad(|| buffers.iter().for_each(|(x, before)| x.shallow_clone().copy_(before)));
+            let line = format!("{what} is not finite at {detail}: the step is left out");
+            progress.say(&line);
+            self.run.log(&std::iter::once(line).chain(samples).collect::<Vec<_>>().join("\n  "))?;
         } else {
             if let Some(clip) = self.config.clip {
                 clip_gradients(self.optimizer.parameters(), &norm, clip);
@@ -302,6 +311,15 @@ impl<'a> Trainer<'a> {
         variables.filter(|x| !x.requires_grad()).map(|x| (x.shallow_clone(), x.copy())).collect()
     }
 
+    /// What a step learned from. Its batches are read anew, so that no step has to keep them for this.
+    fn samples<B: Batches>(&self, batches: &B, epoch: u64, first: u64) -> Result<Vec<String>> {
+        let mut samples = Vec::new();
+        for batch in batches.epoch(epoch, first)?.take(self.config.accumulate as usize) {
+            samples.extend(batches.names(&batch?));
+        }
+        Ok(samples)
+    }
+
     fn batch_in_epoch(&self, step: &Step) -> u64 {
         let per_epoch = step.total / self.config.epochs.max(1);
         step.step % per_epoch.max(1) * self.config.accumulate
@@ -338,7 +356,7 @@ impl<'a> Trainer<'a> {
         for (name, x) in &model {
             if x.is_floating_point() && x.isfinite().all().scalar()? == 0.0 {
                 let detail = format!("after step {}", self.state.step);
-                let folder = self.write_replay(name, &detail)?;
+                let folder = self.write_replay(name, &detail, &[])?;
                 return Err(Error::NonFinite {
                     what: name.clone(),
                     detail: format!("{detail}; no checkpoint was written, the state is kept in {folder}"),
@@ -351,20 +369,20 @@ impl<'a> Trainer<'a> {
         self.checkpoints.prune(self.config.keep)
     }
 
-    /// Keeps what is needed to look into a step that went wrong: the weights before its update, and why it stopped.
-    fn write_replay(&self, what: &str, detail: &str) -> Result<String> {
+    /// Keeps what is needed to look into a step that went wrong: the variables, why it stopped, and its samples.
+    fn write_replay(&self, what: &str, detail: &str, samples: &[String]) -> Result<String> {
         let folder = self.run.path().join("replay");
         let model = named_variables(self.store, "");
         let name = format!("step-{}", self.state.step);
         let place = checkpoint::write_folder(&folder, &name, &model, &self.optimizer.state(), &self.state)?;
-        let reason = format!("{what} is not finite: {detail}, seed {}\n", self.seed);
+        let mut reason = format!("{what} is not finite: {detail}, seed {}\n", self.seed);
+        for (i, name) in samples.iter().enumerate() {
+            reason.push_str(if i == 0 { "samples:\n  " } else { "  " });
+            reason.push_str(name);
+            reason.push('\n');
+        }
         selfsup_core::state::write_whole(&place.join("reason.txt"), reason.as_bytes())?;
         Ok(place.display().to_string())
-    }
-
-    fn say(&self, line: &str) -> Result<()> {
-        tracing::warn!("{line}");
-        self.run.log(line)
     }
 }
 
@@ -389,7 +407,7 @@ impl Log {
         let samples_per_step = trainer.batch_size * trainer.config.accumulate;
         Ok(Log {
             metrics: MetricsFile::open(run, done)?,
-            events: EventFile::create(run)?,
+            events: EventFile::create(run, done)?,
             progress: Progress::new("training", total, done, samples_per_step),
             note: String::new(),
             started: Instant::now(),

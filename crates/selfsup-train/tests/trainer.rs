@@ -73,6 +73,9 @@ impl Batches for Waves {
         };
         Ok(Box::new((skip..7).map(batch)))
     }
+    fn names(&self, batch: &Tensor) -> Vec<String> {
+        vec![format!("wave {:.4}", batch.double_value(&[0, 0]))]
+    }
 }
 
 #[derive(Clone)]
@@ -122,7 +125,7 @@ fn run(path: &Path, setting: &Setting, asked: Asked) -> Result<(Outcome, BTreeMa
         ScheduleConfig { warmup_epochs: Some(1.0), reference_batch: 0, ..ScheduleConfig::default() };
     let existing = if path.join("config.toml").exists() { Existing::Resume } else { Existing::Refuse };
     let folder = RunDir::open(path, existing)?;
-    folder.describe("", &json!({}))?;
+    folder.describe("", &serde_json::Map::new())?;
     let mut trainer = Trainer::new(Parts {
         store: &store,
         optimizer: setting.optimizer.build(parameters(&store, &[])?)?,
@@ -233,7 +236,10 @@ fn a_nan_stops_the_run_and_keeps_the_last_checkpoint() {
     assert_eq!(verify(&last).unwrap().step, 7);
     let replay = root.path().join("replay/step-9");
     assert_eq!(verify(&replay).unwrap().step, 9);
-    assert!(std::fs::read_to_string(replay.join("reason.txt")).unwrap().contains("loss is not finite"));
+    // The third batch of the second epoch starts at sin(7 + 2).
+    let reason = std::fs::read_to_string(replay.join("reason.txt")).unwrap();
+    assert!(reason.starts_with("loss is not finite: step 9"), "{reason}");
+    assert!(reason.ends_with("samples:\n  wave 0.4121\n"), "{reason}");
 }
 
 #[test]
@@ -245,7 +251,20 @@ fn a_nan_may_be_left_out_without_a_trace() {
     assert_eq!(outcome, Outcome::Finished);
     assert_eq!(i64::try_from(&variables["objective.count"]).unwrap(), 20);
     assert_eq!(i64::try_from(&variables["encoder.norm.num_batches_tracked"]).unwrap(), 20);
-    assert!(std::fs::read_to_string(root.path().join("train.log")).unwrap().contains("step 9"));
+    let log = std::fs::read_to_string(root.path().join("train.log")).unwrap();
+    assert!(log.contains("step 9 (epoch 1, batch 2 of it): the step is left out\n  wave 0.4121\n"), "{log}");
+}
+
+#[test]
+fn the_samples_of_all_accumulated_batches_are_named() {
+    let _alone = alone();
+    let root = tempfile::tempdir().unwrap();
+    let setting = Setting { accumulate: 3, ..sgd() };
+    let error = run(root.path(), &setting, Asked { nan_at: Some(3), ..Asked::default() }).unwrap_err();
+    assert!(error.to_string().contains("step 3 (epoch 1, batch 3 of it)"), "{error}");
+    let reason = std::fs::read_to_string(root.path().join("replay/step-3/reason.txt")).unwrap();
+    let names = (10..13).map(|start| format!("  wave {:.4}\n", f64::from(start).sin())).collect::<String>();
+    assert!(reason.ends_with(&names), "{reason}");
 }
 
 #[test]
@@ -268,6 +287,8 @@ fn a_loop_that_cannot_be_is_refused() {
     assert_eq!(refusal(LoopConfig { epochs: 0, ..LoopConfig::default() }), "epochs = 0: at least 1");
     let too_many = LoopConfig { accumulate: 8, ..LoopConfig::default() };
     assert_eq!(refusal(too_many), "accumulate = 8: at most the 7 batches of an epoch");
+    let endless = LoopConfig { epochs: u64::MAX, ..LoopConfig::default() };
+    assert_eq!(refusal(endless), format!("epochs = {}: at most {}", u64::MAX, u64::MAX / 7));
     let clip = LoopConfig { clip: Some(-1.0), ..LoopConfig::default() };
     assert_eq!(refusal(clip), "clip = -1: a norm above 0, or absent");
 }

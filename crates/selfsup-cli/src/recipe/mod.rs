@@ -16,7 +16,7 @@ use crate::objective::{Modality, ObjectiveConfig};
 use anyhow::{Context, Result, bail};
 use selfsup::core::Error;
 use selfsup::data::LoaderConfig;
-use selfsup::data::augment::{Interpolation, PlainConfig};
+use selfsup::data::augment::{Interpolation, PlainConfig, ViewConfig};
 use selfsup::data::text::TokenizerConfig;
 use selfsup::eval::{FewLabelConfig, KnnConfig, LinearProbeConfig};
 use selfsup::train::{LoopConfig, OptimizerConfig, ScheduleConfig};
@@ -328,8 +328,22 @@ impl Recipe {
 
     /// The raw input that encoders are compared with: pixels from 0 to 1 at the size of a training view.
     pub fn raw_view(&self) -> PlainConfig {
-        let size = self.views().kinds.first().cloned().unwrap_or_default().view.size;
-        PlainConfig { size, mean: vec![0.0], std: vec![1.0], ..self.plain_view() }
+        let plain = self.plain_view();
+        let size = self.pair().view.size;
+        // The same part of the image as in the plain view.
+        let resize = plain.resize.map(|resize| (size * resize).div_ceil(plain.size.max(1)));
+        PlainConfig { size, resize, mean: vec![0.0], std: vec![1.0], ..plain }
+    }
+
+    /// Two training views of the first kind.
+    pub fn pair(&self) -> ViewKind {
+        ViewKind { count: 2, ..self.views().kinds.first().cloned().unwrap_or_default() }
+    }
+
+    /// The same two in the space of [`raw_view`](Recipe::raw_view).
+    pub fn raw_pair(&self) -> ViewKind {
+        let ViewKind { count, view } = self.pair();
+        ViewKind { count, view: ViewConfig { mean: vec![0.0], std: vec![1.0], ..view } }
     }
 }
 

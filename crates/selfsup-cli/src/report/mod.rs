@@ -20,7 +20,7 @@ mod plot;
 mod samples;
 mod tsne;
 
-pub use tsne::tsne;
+pub use tsne::{EPOCHS, tsne};
 
 use anyhow::{Context, Result};
 use image::RgbImage;

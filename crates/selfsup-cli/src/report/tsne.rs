@@ -17,10 +17,13 @@ const THETA: f32 = 0.5;
 /// The deviation of the first component of the beginning, small as in the paper.
 const BEGINNING: f32 = 1e-4;
 
+/// The steps that lay a map out, van der Maaten's.
+pub const EPOCHS: usize = 1000;
+
 /// Fewer samples than this make no neighbourhoods.
 const FEWEST: usize = 10;
 
-/// Lays samples out on a plane.
+/// Lays samples out on a plane; `progress` hears after every epoch how many are done.
 ///
 /// # Shapes
 /// `features`: `n * dim` values row by row, principal components in order; returns `n` points. With fewer than ten
@@ -29,7 +32,12 @@ const FEWEST: usize = 10;
 /// # Errors
 /// A number of values other than `n * dim`, fewer than two components, values that are not finite, and a machine that
 /// has no thread to give.
-pub fn tsne(features: &[f32], n: usize, dim: usize) -> Result<Vec<[f32; 2]>> {
+pub fn tsne(
+    features: &[f32],
+    n: usize,
+    dim: usize,
+    mut progress: impl FnMut(usize) + Send,
+) -> Result<Vec<[f32; 2]>> {
     ensure!(
         Some(features.len()) == n.checked_mul(dim),
         "{} values are not {n} samples of {dim} features",
@@ -52,7 +60,11 @@ pub fn tsne(features: &[f32], n: usize, dim: usize) -> Result<Vec<[f32; 2]>> {
         .context("cannot start the thread that draws a map")?;
     Ok(alone.install(|| {
         let mut map: tSNE<f32, &[f32]> = tSNE::new(&rows);
-        map.perplexity(perplexity).initial_embedding(beginning).barnes_hut(THETA, |a, b| distance(a, b));
+        map.perplexity(perplexity)
+            .epochs(EPOCHS)
+            .epoch_callback(move |epoch, _| progress(epoch + 1))
+            .initial_embedding(beginning)
+            .barnes_hut(THETA, |a, b| distance(a, b));
         map.embedding().chunks_exact(2).map(|point| [point[0], point[1]]).collect()
     }))
 }
@@ -77,7 +89,7 @@ mod tests {
 
     #[test]
     fn keeps_groups_apart() {
-        let map = tsne(&groups(200), 200, 4).unwrap();
+        let map = tsne(&groups(200), 200, 4, |_| ()).unwrap();
         let nearest_is_alike = (0..200).filter(|&i| {
             let gap = |j: usize| (map[i][0] - map[j][0]).hypot(map[i][1] - map[j][1]);
             let nearest = (0..200).filter(|&j| j != i).min_by(|&a, &b| gap(a).total_cmp(&gap(b))).unwrap();
@@ -88,22 +100,29 @@ mod tests {
 
     #[test]
     fn gives_the_same_map_every_time() {
-        let map = tsne(&groups(120), 120, 4).unwrap();
+        let map = tsne(&groups(120), 120, 4, |_| ()).unwrap();
         for _ in 0..3 {
-            assert_eq!(tsne(&groups(120), 120, 4).unwrap(), map);
+            assert_eq!(tsne(&groups(120), 120, 4, |_| ()).unwrap(), map);
         }
     }
 
     #[test]
+    fn tells_how_many_epochs_are_done() {
+        let mut heard = Vec::new();
+        tsne(&groups(40), 40, 4, |done| heard.push(done)).unwrap();
+        assert!(heard.iter().copied().eq(1..=EPOCHS), "{heard:?}");
+    }
+
+    #[test]
     fn few_samples_lie_where_their_components_say() {
-        assert_eq!(tsne(&[1.0, 2.0, 3.0, 4.0], 2, 2).unwrap(), [[1.0, 2.0], [3.0, 4.0]]);
-        assert_eq!(tsne(&groups(10), 10, 4).unwrap().len(), 10);
+        assert_eq!(tsne(&[1.0, 2.0, 3.0, 4.0], 2, 2, |_| ()).unwrap(), [[1.0, 2.0], [3.0, 4.0]]);
+        assert_eq!(tsne(&groups(10), 10, 4, |_| ()).unwrap().len(), 10);
     }
 
     #[test]
     fn rejects_values_that_do_not_fit() {
-        assert!(tsne(&[1.0; 7], 2, 4).is_err());
-        assert!(tsne(&[1.0; 7], 7, 1).is_err());
-        assert!(tsne(&[f32::NAN; 8], 2, 4).is_err());
+        assert!(tsne(&[1.0; 7], 2, 4, |_| ()).is_err());
+        assert!(tsne(&[1.0; 7], 7, 1, |_| ()).is_err());
+        assert!(tsne(&[f32::NAN; 8], 2, 4, |_| ()).is_err());
     }
 }

@@ -31,6 +31,16 @@ fn images_become_scores_a_report_features_and_weights() {
         }
     }
 
+    let run = &report["run"];
+    assert_eq!(
+        (&run["method"], &run["encoder"], &run["seed"]),
+        (&"simclr".into(), &"convnet".into(), &0.into())
+    );
+    assert_eq!((&run["step"], &run["dim"]), (&24.into(), &16.into()));
+    for number in ["parameters", "objective_parameters", "training_seconds", "samples_per_second"] {
+        assert!(run[number].as_f64().unwrap() > 0.0, "{number}: {run}");
+    }
+
     let page = place.program(&["report", "run"]).assert().success().get_output().stdout.clone();
     assert_eq!(String::from_utf8(page).unwrap().trim(), "run/report.html");
     let page = fs::read_to_string(place.path("run/report.html")).unwrap();
@@ -41,6 +51,15 @@ fn images_become_scores_a_report_features_and_weights() {
     for plot in ["confusion.png", "loss.png", "pca-trained.png", "scores.png", "views.png"] {
         assert!(plots.iter().any(|name| name == plot), "{plot} is not among {plots:?}");
     }
+
+    // A checkpoint that came after the evaluation has other scores.
+    let earlier = fs::read_to_string(place.path("run/report.json")).unwrap();
+    fs::write(place.path("run/report.json"), earlier.replace("\"step\": 24", "\"step\": 16")).unwrap();
+    let refusal = place.refusal(&["report", "run"]);
+    assert!(
+        refusal.contains("of step 16, but the last checkpoint is of step 24: run selfsup eval run"),
+        "{refusal}"
+    );
 
     place.program(&["embed", "run", "--data", "images", "--out", "x.npy"]).assert().success();
     let head = fs::read(place.path("x.npy")).unwrap();
@@ -60,32 +79,45 @@ fn images_become_scores_a_report_features_and_weights() {
 #[test]
 fn text_becomes_scores_and_a_perplexity() {
     let place = Place::empty();
-    for (genre, words) in
-        [("sea", ["ship", "wave", "sail", "wind"]), ("land", ["tree", "hill", "road", "wind"])]
-    {
+    // Each text is made of two words of its genre: the rest of a text tells what is hidden in it.
+    for (genre, words) in [
+        ("sea", ["ship", "wave", "sail", "wind", "port"]),
+        ("land", ["tree", "hill", "road", "wind", "lake"]),
+    ] {
         fs::create_dir_all(place.path("texts").join(genre)).unwrap();
-        for i in 0..20 {
-            let text: Vec<&str> = (0..120).map(|k| words[(k * (i + 3) + k / 5) % 4]).collect();
+        for i in 0..40 {
+            let own = [words[i % 5], words[(i + 1 + i / 5 % 4) % 5]];
+            let text: Vec<&str> = (0..60).map(|k| own[(k * k + k / 3) % 2]).collect();
             fs::write(place.path("texts").join(genre).join(format!("{i}.txt")), text.join(" ")).unwrap();
         }
     }
     let settings = [
         "text.length=16",
         "text.tokenizer.vocab_size=280",
-        "encoder.dim=16",
+        "encoder.dim=32",
         "encoder.depth=1",
         "encoder.heads=2",
-        "train.epochs=2",
+        "encoder.dropout=0.0",
+        "optimizer.lr=5e-3",
+        "schedule.reference_batch=16",
+        "train.epochs=8",
         "train.batch_size=16",
         "eval.map_points=8",
         "eval.queries=1",
     ];
-    let mut arguments = vec!["pretrain", "mlm-brown", "--data", "texts", "--run", "run"];
+    let mut arguments = vec!["pretrain", "mlm-brown", "--data", "texts", "--run", "run", "--threads", "1"];
     arguments.extend(settings.iter().flat_map(|setting| ["--set", setting]));
     place.program(&arguments).assert().success();
-    place.program(&["eval", "run"]).assert().success();
+    place.program(&["eval", "run", "--threads", "1"]).assert().success();
     let report = json(&place.path("run/report.json"));
-    assert!(report["perplexity"]["model"].as_f64().unwrap() > 1.0);
+    let number = |path: &str| report.pointer(path).unwrap().as_f64().unwrap();
+    let (model, unigram) = (number("/perplexity/model"), number("/perplexity/unigram"));
+    assert!(model > 1.0 && model < 0.7 * unigram, "{model} of {unigram}");
+    for probe in ["linear", "knn"] {
+        let [trained, untrained] =
+            ["trained", "untrained"].map(|encoder| number(&format!("/scores/{encoder}/{probe}/mean")));
+        assert!(trained >= untrained, "{probe}: {trained}, untrained {untrained}");
+    }
     for encoder in ["trained", "untrained", "bag-of-words"] {
         assert!(report["scores"][encoder]["linear"]["mean"].is_f64(), "{encoder}");
     }

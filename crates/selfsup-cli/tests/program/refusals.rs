@@ -81,7 +81,8 @@ fn recipe_fields_that_are_wrong_with_the_nearest_right_name() {
     holds(&refused("train.epoch=3"), &["train.epoch", "train.epochs"]);
     holds(&refused("train.epochs=many"), &["train.epochs", "many"]);
     holds(&refused("train.epochs=0"), &["train.epochs = 0: at least 1"]);
-    holds(&refused("train.batch_size=400"), &["train.batch_size = 400"]);
+    holds(&refused("train.batch_size=400"), &["train.batch_size = 400: at most the 128 samples of an epoch"]);
+    holds(&refused("data.test_limit=0"), &["data.test_limit = 0: at least 1"]);
     holds(&refused("objective.temperature=-1"), &["objective.temperature", "-1"]);
     holds(&refused("objective.kind=simlcr"), &["simlcr", "simclr"]);
     holds(&refused("encoder.strides=[1]"), &["encoder."]);
@@ -113,6 +114,8 @@ fn a_checkpoint_of_another_encoder_or_one_that_is_damaged() {
     let message = place.refusal(&["eval", "run"]);
     holds(&message, &["the checkpoint is of another encoder", "[12, 8, 3, 3]", "[16, 8, 3, 3]"]);
     assert!(!place.path("run/report.json").exists());
+    fs::write(&config, text.replace("\nk = 200", "\nk = 0")).unwrap();
+    holds(&place.refusal(&["eval", "run"]), &["eval.knn.k = 0: at least 1"]);
     fs::write(&config, text).unwrap();
     let step = fs::read_to_string(place.path("run/checkpoints/last")).unwrap();
     let weights = place.path("run/checkpoints").join(step.trim()).join("model.safetensors");

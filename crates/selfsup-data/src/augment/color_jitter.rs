@@ -104,7 +104,7 @@ impl ColorJitter {
 
 impl Jitter {
     /// Changes the colours of a picture.
-    #[inline]
+    #[inline(always)]
     pub fn apply(&self, planes: &mut Planes) {
         for change in self.order {
             match change {
@@ -118,14 +118,14 @@ impl Jitter {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn brightness(planes: &mut Planes, factor: f32) {
     for v in &mut planes.values {
         *v = (*v * factor).clamp(0.0, 1.0);
     }
 }
 
-#[inline]
+#[inline(always)]
 fn contrast(planes: &mut Planes, factor: f32) {
     // The mean of the luma is the luma of the means.
     let area = planes.height * planes.width;
@@ -139,7 +139,7 @@ fn contrast(planes: &mut Planes, factor: f32) {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn saturation(planes: &mut Planes, factor: f32) {
     let Some([red, green, blue]) = planes.rgb_mut() else { return };
     for ((r, g), b) in red.iter_mut().zip(green).zip(blue) {
@@ -153,7 +153,7 @@ fn saturation(planes: &mut Planes, factor: f32) {
 /// HSV without a branch: with maximum v, chroma c = v s and the angle h in sixths, each channel is
 /// `v - c clamp(min(k, 4 - k), 0, 1)`, k = (n + h) mod 6, n = 5, 3, 1 for red, green, blue (Smith's hexcone, written
 /// as a function instead of six cases). Value and chroma stay, so saturation is never divided out.
-#[inline]
+#[inline(always)]
 fn hue(planes: &mut Planes, turn: f32) {
     let Some([red, green, blue]) = planes.rgb_mut() else { return };
     let turn = (6.0 * turn).rem_euclid(6.0);
@@ -186,12 +186,12 @@ fn hue(planes: &mut Planes, turn: f32) {
 }
 
 // As one instruction each: `f32::min` and `max` must also handle NaN, which a picture does not hold.
-#[inline]
+#[inline(always)]
 fn larger(a: f32, b: f32) -> f32 {
     if a > b { a } else { b }
 }
 
-#[inline]
+#[inline(always)]
 fn smaller(a: f32, b: f32) -> f32 {
     if a < b { a } else { b }
 }

@@ -68,6 +68,7 @@ pub fn gaussian_blur(planes: &mut Planes, kernel: usize, sigma: f32) -> Result<(
 /// The memory that blurring needs, kept from one picture to the next.
 #[derive(Debug, Default)]
 pub(crate) struct Blur {
+    /// Of the middle, and of each distance from it.
     weights: Vec<f32>,
     padded: Vec<f32>,
     rows: Vec<f32>,
@@ -75,15 +76,16 @@ pub(crate) struct Blur {
 
 impl Blur {
     /// Blurs in place; the kernel has been checked.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn apply(&mut self, planes: &mut Planes, kernel: usize, sigma: f32) {
-        let radius = kernel / 2;
+        // Farther out weights are below what a float of the middle's size can hold.
+        let radius = (kernel / 2).min((NOTHING * sigma).ceil() as usize);
         self.weights.clear();
-        self.weights.extend((0..kernel).map(|i| {
-            let distance = (i as f32 - radius as f32) / sigma;
+        self.weights.extend((0..=radius).map(|i| {
+            let distance = i as f32 / sigma;
             (-0.5 * distance * distance).exp()
         }));
-        let sum: f32 = self.weights.iter().sum();
+        let sum = 2.0 * self.weights.iter().sum::<f32>() - self.weights[0];
         self.weights.iter_mut().for_each(|w| *w /= sum);
 
         let (height, width) = (planes.height, planes.width);
@@ -96,22 +98,39 @@ impl Blur {
                     self.padded[radius - i] = row[i];
                     self.padded[radius + width - 1 + i] = row[width - 1 - i];
                 }
-                out.fill(0.0);
-                for (shift, w) in self.weights.iter().enumerate() {
-                    for (o, v) in out.iter_mut().zip(&self.padded[shift..]) {
-                        *o += w * v;
-                    }
-                }
+                blur_line(out, &self.weights, |offset| &self.padded[(radius as i64 + offset) as usize..]);
             }
             for (y, out) in plane.chunks_exact_mut(width).enumerate() {
-                out.fill(0.0);
-                for (shift, w) in self.weights.iter().enumerate() {
-                    let y = reflect(y as i64 + shift as i64 - radius as i64, height);
-                    for (o, v) in out.iter_mut().zip(&self.rows[y * width..(y + 1) * width]) {
-                        *o += w * v;
-                    }
-                }
+                blur_line(out, &self.weights, |offset| {
+                    let y = reflect(y as i64 + offset, height);
+                    &self.rows[y * width..(y + 1) * width]
+                });
             }
+        }
+    }
+}
+
+/// Standard deviations beyond which a Gaussian is below `2^-24` of its middle.
+const NOTHING: f32 = 5.8;
+
+/// `out = weights[0] line(0) + sum_t weights[t] (line(-t) + line(t))`, two pairs of lines at a time.
+#[inline(always)]
+fn blur_line<'a>(out: &mut [f32], weights: &[f32], line: impl Fn(i64) -> &'a [f32]) {
+    for (o, v) in out.iter_mut().zip(line(0)) {
+        *o = weights[0] * v;
+    }
+    let mut offset = 1;
+    let mut pairs = weights[1..].chunks_exact(2);
+    for pair in &mut pairs {
+        let (near, far) = ([line(-offset), line(offset)], [line(-offset - 1), line(offset + 1)]);
+        for ((((o, a), b), c), d) in out.iter_mut().zip(near[0]).zip(near[1]).zip(far[0]).zip(far[1]) {
+            *o += pair[0] * (a + b) + pair[1] * (c + d);
+        }
+        offset += 2;
+    }
+    if let [last] = pairs.remainder() {
+        for ((o, a), b) in out.iter_mut().zip(line(-offset)).zip(line(offset)) {
+            *o += last * (a + b);
         }
     }
 }

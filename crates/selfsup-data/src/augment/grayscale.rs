@@ -12,7 +12,7 @@ pub struct RandomGrayscale {
 }
 
 /// Gives all three channels the picture's luma; a grey picture stays.
-#[inline]
+#[inline(always)]
 pub fn grayscale(planes: &mut Planes) {
     let Some([red, green, blue]) = planes.rgb_mut() else { return };
     for ((r, g), b) in red.iter_mut().zip(green).zip(blue) {

@@ -97,7 +97,7 @@ impl Normalize {
     }
 
     /// Writes `planes` in the order row, column, channel.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn write(&self, planes: &Planes, out: &mut [f32]) {
         let area = planes.height * planes.width;
         if let ([r, g, b], [rs, gs, bs]) = (&self.mean[..], &self.scale[..]) {

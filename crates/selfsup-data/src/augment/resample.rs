@@ -117,7 +117,7 @@ impl Taps {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn iter(&self) -> impl Iterator<Item = (usize, &[f32])> {
         self.starts.iter().copied().zip(self.weights.chunks_exact(self.count))
     }
@@ -135,7 +135,7 @@ impl Resampler {
     /// Resizes the window `crop` of `image` to `size` (height, width), mirrors it and writes it to `out`.
     ///
     /// The crop must fit the image ([`CropBox::fits`]).
-    #[inline]
+    #[inline(always)]
     pub(crate) fn resize(
         &mut self,
         image: &Image,
@@ -172,7 +172,7 @@ impl Resampler {
 }
 
 /// The weighted sum of input rows, in the order column, channel.
-#[inline]
+#[inline(always)]
 fn combine_rows(pixels: &[u8], stride: usize, start: usize, weights: &[f32], row: &mut [f32]) {
     row.fill(0.0);
     for (t, &w) in weights.iter().enumerate() {
@@ -185,7 +185,7 @@ fn combine_rows(pixels: &[u8], stride: usize, start: usize, weights: &[f32], row
 }
 
 /// The weighted sums of one row's columns, written to the planes' row `y`.
-#[inline]
+#[inline(always)]
 fn combine_columns<const C: usize>(row: &[f32], columns: &Taps, mirror: bool, y: usize, out: &mut Planes) {
     let (area, width) = (out.height * out.width, out.width);
     let line = y * width;

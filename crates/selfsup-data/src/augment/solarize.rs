@@ -36,7 +36,7 @@ impl Solarize {
 }
 
 /// Inverts the values of at least `threshold`.
-#[inline]
+#[inline(always)]
 pub fn solarize(planes: &mut Planes, threshold: f32) {
     for v in &mut planes.values {
         *v = if *v >= threshold { 1.0 - *v } else { *v };

@@ -84,23 +84,41 @@ fn reader<'a>(path: &Path, bytes: &'a [u8], limits: DecodeLimits) -> Result<Imag
     Ok(reader)
 }
 
-/// Whether an end marker follows the last scan. The decoder itself fills what is missing with grey.
+/// Whether a scan is there and the end marker after it. The decoder itself fills what is missing with grey.
 ///
-/// Inside a scan the byte 0xff is always followed by 0 or a restart marker, so neither marker occurs there by chance;
-/// an embedded thumbnail has its own scan and end, both before the picture's scan.
+/// Markers are walked from the start (ITU T.81, annex B). Segments are passed by their length, so that a thumbnail
+/// inside one does not count, and what stands behind the end, as in motion photos, is not looked at. In a scan the byte
+/// 0xff is data when 0 follows; restart markers have no segment.
 fn jpeg_is_whole(bytes: &[u8]) -> bool {
-    let last = |marker: u8| bytes.windows(2).rposition(|pair| pair == [0xff, marker]);
-    match (last(0xda), last(0xd9)) {
-        (Some(scan), Some(end)) => scan < end,
-        (None, end) => end.is_some(),
-        (_, None) => false,
+    let mut rest = bytes;
+    let mut scanned = false;
+    while let Some(at) = rest.iter().position(|&byte| byte == 0xff) {
+        let Some((&marker, behind)) = rest[at + 1..].split_first() else { return false };
+        rest = match marker {
+            END if scanned => return true,
+            // A byte that fills may itself begin a marker.
+            0xff => &rest[at + 1..],
+            0x00 | 0x01 | RESTART_0..=END => behind,
+            _ => {
+                scanned |= marker == SCAN;
+                let length = behind.first_chunk().map_or(0, |&two| usize::from(u16::from_be_bytes(two)));
+                behind.get(length..).unwrap_or_default()
+            }
+        };
     }
+    false
 }
+
+/// Restart markers, the start of an image and its end have consecutive numbers.
+const RESTART_0: u8 = 0xd0;
+const END: u8 = 0xd9;
+const SCAN: u8 = 0xda;
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use image::{ExtendedColorType, ImageFormat};
+    use proptest::prelude::*;
     use std::path::PathBuf;
 
     fn save(
@@ -209,6 +227,62 @@ mod tests {
         let path = folder.path().join("note.png");
         std::fs::write(&path, "no image").unwrap();
         assert!(message(&path).ends_with("note.png: neither PNG, JPEG, BMP nor WebP"));
+    }
+
+    #[test]
+    fn what_follows_the_end_of_a_jpeg_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let pixels: Vec<u8> = (0..32 * 32 * 3_u32).map(|i| (i * i % 251) as u8).collect();
+        let path = save(folder.path(), "a.jpg", &pixels, [32, 32], ExtendedColorType::Rgb8);
+        let (alone, bytes) = (read(&path), std::fs::read(&path).unwrap());
+        // A film behind the picture: its bytes may look like a scan that never ends.
+        for film in [&b"ftypmp42 \xff\xda\x00\x08 \xff\xd8 \xff"[..], &bytes[..bytes.len() / 2]] {
+            std::fs::write(&path, [&bytes, film].concat()).unwrap();
+            assert_eq!(read(&path), alone);
+            std::fs::write(&path, [&bytes[..bytes.len() - 2], film].concat()).unwrap();
+            assert!(message(&path).contains("truncated"), "{}", message(&path));
+        }
+    }
+
+    /// A segment with its length.
+    fn segment(marker: u8, payload: &[u8]) -> Vec<u8> {
+        let [high, low] = (payload.len() as u16 + 2).to_be_bytes();
+        [&[0xff, marker, high, low], payload].concat()
+    }
+
+    /// Bytes that are markers more often than chance has it.
+    fn bytes() -> impl Strategy<Value = Vec<u8>> {
+        let byte = prop_oneof![Just(0xff_u8), 0xd0..=0xdd_u8, Just(0_u8), any::<u8>()];
+        proptest::collection::vec(byte, 0..60)
+    }
+
+    proptest! {
+        #[test]
+        fn a_jpeg_is_whole_from_its_end_marker_on(
+            segments in proptest::collection::vec(bytes(), 0..4),
+            scans in proptest::collection::vec((bytes(), bytes()), 1..4),
+            behind in bytes(),
+        ) {
+            let mut jpeg = vec![0xff, 0xd8];
+            segments.iter().for_each(|payload| jpeg.extend(segment(0xe1, payload)));
+            for (i, (head, data)) in scans.iter().enumerate() {
+                jpeg.extend(segment(0xda, head));
+                for &byte in data {
+                    jpeg.extend(if byte == 0xff { vec![0xff, 0] } else { vec![byte] });
+                }
+                jpeg.extend([0xff, 0xd0 + i as u8]);
+            }
+            jpeg.extend([0xff, 0xff, 0xd9]);
+            for length in 0..jpeg.len() {
+                prop_assert!(!jpeg_is_whole(&jpeg[..length]), "{length} of {}", jpeg.len());
+            }
+            prop_assert!(jpeg_is_whole(&[jpeg, behind].concat()));
+        }
+
+        #[test]
+        fn no_bytes_make_the_walk_panic(bytes in bytes()) {
+            jpeg_is_whole(&bytes);
+        }
     }
 
     #[test]

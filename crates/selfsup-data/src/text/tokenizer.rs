@@ -6,6 +6,7 @@
 //! users read with `transformers`.
 
 use super::Corpus;
+use selfsup_core::state::write_whole;
 use selfsup_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -105,13 +106,13 @@ impl Tokenizer {
         Self::of(inner, path)
     }
 
-    /// Writes a `tokenizer.json`.
+    /// Writes a `tokenizer.json`, whole or not at all.
     ///
     /// # Errors
     /// When the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
         let text = self.inner.to_string(true).map_err(|e| Error::Other(format!("the tokenizer: {e}")))?;
-        std::fs::write(path, text).map_err(Error::io(path))
+        write_whole(path, text.as_bytes())
     }
 
     /// The number of tokens: ids lie below it.
@@ -223,6 +224,19 @@ mod tests {
         let (opened, trained) = (Tokenizer::open(&first).unwrap(), train(290));
         let text = "That [SEP] mat";
         assert_eq!(opened.encode(text).unwrap(), trained.encode(text).unwrap());
+    }
+
+    #[test]
+    fn a_file_is_replaced_and_never_written_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, other) = (folder.path().join("tokenizer.json"), folder.path().join("other"));
+        train(280).save(&path).unwrap();
+        std::fs::hard_link(&path, &other).unwrap();
+        train(285).save(&path).unwrap();
+        // What the old file held is whole to the last moment.
+        assert_eq!(Tokenizer::open(&other).unwrap().vocab_size(), 280);
+        assert_eq!(Tokenizer::open(&path).unwrap().vocab_size(), 285);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
     }
 
     #[test]

@@ -37,20 +37,23 @@ impl MetricsFile {
     /// Opens `metrics.jsonl` in `run` and drops the lines after `step`, which a run that goes on from there writes again.
     ///
     /// # Errors
-    /// When the system refuses, or a line before `step` is no such object.
+    /// When the system refuses, or a line other than the last, which a crash may have cut short, is no such object.
     pub fn open(run: &Path, step: u64) -> Result<Self> {
         let path = run.join("metrics.jsonl");
         if path.exists() {
             let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
             let mut kept = String::new();
-            for line in text.lines() {
-                // A line that a crash cut short is the last one and comes after every checkpoint.
-                match serde_json::from_str::<Metrics>(line) {
+            let mut lines = text.lines().enumerate().peekable();
+            while let Some((i, line)) = lines.next() {
+                match parse(&path, i, line) {
                     Ok(metrics) if metrics.step <= step => {
                         kept.push_str(line);
                         kept.push('\n');
                     }
-                    _ => break,
+                    Ok(_) => {}
+                    // A line that a crash cut short is the last one and comes after every checkpoint.
+                    Err(_) if lines.peek().is_none() => {}
+                    Err(e) => return Err(e),
                 }
             }
             if kept.len() != text.len() {
@@ -82,10 +85,11 @@ pub fn read_metrics(run: &Path) -> Result<Vec<Metrics>> {
         return Ok(Vec::new());
     }
     let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
-    let parse = |(i, line): (usize, &str)| {
-        serde_json::from_str(line).map_err(|e| Error::data(&path, format!("line {}: {e}", i + 1)))
-    };
-    text.lines().enumerate().map(parse).collect()
+    text.lines().enumerate().map(|(i, line)| parse(&path, i, line)).collect()
+}
+
+fn parse(path: &Path, i: usize, line: &str) -> Result<Metrics> {
+    serde_json::from_str(line).map_err(|e| Error::data(path, format!("line {}: {e}", i + 1)))
 }
 
 #[cfg(test)]
@@ -110,5 +114,17 @@ mod tests {
         assert!(read_metrics(run.path()).unwrap_err().to_string().contains("line 4"));
         MetricsFile::open(run.path(), 20).unwrap().write(&metrics(30)).unwrap();
         assert_eq!(read_metrics(run.path()).unwrap(), [metrics(10), metrics(20), metrics(30)]);
+    }
+
+    #[test]
+    fn a_bad_line_before_others_is_named_and_nothing_is_dropped() {
+        let run = tempfile::tempdir().unwrap();
+        let path = run.path().join("metrics.jsonl");
+        let line = |step| serde_json::to_string(&metrics(step)).unwrap();
+        let text = format!("{}\nnonsense\n{}\n", line(10), line(20));
+        fs::write(&path, &text).unwrap();
+        let error = MetricsFile::open(run.path(), 20).unwrap_err().to_string();
+        assert!(error.contains("metrics.jsonl: line 2"), "{error}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), text);
     }
 }

@@ -7,3 +7,4 @@ mod tensorboard;
 pub use metrics::{Metrics, MetricsFile, read_metrics};
 pub use progress::Progress;
 pub use tensorboard::EventFile;
+pub(crate) use tensorboard::PREFIX as EVENTS;

@@ -5,7 +5,7 @@
 
 use prost::Message;
 use selfsup_core::{Error, Result};
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -20,6 +20,15 @@ struct Event {
     file_version: Option<String>,
     #[prost(message, optional, tag = "5")]
     summary: Option<Summary>,
+    #[prost(message, optional, tag = "7")]
+    session_log: Option<SessionLog>,
+}
+
+/// With the status START (1) TensorBoard forgets what earlier files hold from the event's step on.
+#[derive(Clone, PartialEq, Message)]
+struct SessionLog {
+    #[prost(int32, tag = "1")]
+    status: i32,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -59,18 +68,26 @@ pub struct EventFile {
 }
 
 impl EventFile {
-    /// Makes a file in `run`, `events.out.tfevents.SECONDS.HOST.PROCESS`.
+    /// Makes a file in `run`, `events.out.tfevents.SECONDS.HOST.PROCESS`, of a run of which `done` steps are done: what
+    /// earlier files hold of later steps is shown no more.
     ///
     /// # Errors
     /// When the system refuses.
-    pub fn create(run: &Path) -> Result<Self> {
+    pub fn create(run: &Path, done: u64) -> Result<Self> {
         let now = now();
-        let name = format!("events.out.tfevents.{:010}.selfsup.{}", now as u64, std::process::id());
-        let path = run.join(name);
+        // TensorBoard reads files in the order of their names, so a new one must come last.
+        let seconds = latest(run)?.map_or(now as u64, |latest| (now as u64).max(latest + 1));
+        let path = run.join(format!("{PREFIX}{seconds:010}.selfsup.{}", std::process::id()));
         let mut file = OpenOptions::new().create(true).append(true).open(&path).map_err(Error::io(&path))?;
-        let first =
+        let version =
             Event { wall_time: now, file_version: Some("brain.Event:2".to_owned()), ..Event::default() };
-        file.write_all(&record(&first)).map_err(Error::io(&path))?;
+        let start = Event {
+            wall_time: now,
+            step: done as i64 + 1,
+            session_log: Some(SessionLog { status: 1 }),
+            ..Event::default()
+        };
+        file.write_all(&[record(&version), record(&start)].concat()).map_err(Error::io(&path))?;
         Ok(EventFile { path, file })
     }
 
@@ -85,6 +102,21 @@ impl EventFile {
         let event = Event { wall_time: now(), step: step as i64, summary: Some(summary), ..Event::default() };
         self.file.write_all(&record(&event)).map_err(Error::io(&self.path))
     }
+}
+
+/// How the names of event files begin.
+pub(crate) const PREFIX: &str = "events.out.tfevents.";
+
+/// The seconds in the name of the last event file of a run.
+fn latest(run: &Path) -> Result<Option<u64>> {
+    let mut latest = None;
+    for entry in fs::read_dir(run).map_err(Error::io(run))? {
+        let name = entry.map_err(Error::io(run))?.file_name();
+        let seconds =
+            name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split('.').next()?.parse().ok());
+        latest = latest.max(seconds);
+    }
+    Ok(latest)
 }
 
 fn now() -> f64 {
@@ -115,9 +147,9 @@ mod tests {
     #[test]
     fn a_file_starts_with_its_version() {
         let run = tempfile::tempdir().unwrap();
-        let mut file = EventFile::create(run.path()).unwrap();
+        let mut file = EventFile::create(run.path(), 2).unwrap();
         file.write(3, &[("loss".to_owned(), 1.0), ("lr".to_owned(), 0.1)]).unwrap();
-        let bytes = std::fs::read(&file.path).unwrap();
+        let bytes = fs::read(&file.path).unwrap();
         let mut events = Vec::new();
         let mut rest = bytes.as_slice();
         while !rest.is_empty() {
@@ -128,7 +160,25 @@ mod tests {
             rest = &rest[16 + length..];
         }
         assert_eq!(events[0].file_version.as_deref(), Some("brain.Event:2"));
-        assert_eq!(events[1].step, 3);
-        assert_eq!(events[1].summary.as_ref().unwrap().value[1].tag, "lr");
+        assert_eq!((events[1].step, events[1].session_log.clone()), (3, Some(SessionLog { status: 1 })));
+        assert_eq!(events[2].step, 3);
+        assert_eq!(events[2].summary.as_ref().unwrap().value[1].tag, "lr");
+    }
+
+    #[test]
+    fn a_start_is_what_tensorboard_writes() {
+        // e = Event(wall_time=1.5, step=7, session_log=SessionLog(status=SessionLog.START)), as above
+        let session_log = Some(SessionLog { status: 1 });
+        let event = Event { wall_time: 1.5, step: 7, session_log, ..Event::default() };
+        let message = [9, 0, 0, 0, 0, 0, 0, 0xf8, 0x3f, 0x10, 7, 0x3a, 2, 8, 1];
+        assert_eq!(event.encode_to_vec(), message);
+    }
+
+    #[test]
+    fn a_file_made_in_the_same_second_is_read_later() {
+        let run = tempfile::tempdir().unwrap();
+        let first = EventFile::create(run.path(), 0).unwrap();
+        let second = EventFile::create(run.path(), 0).unwrap();
+        assert!(second.path > first.path);
     }
 }

@@ -7,6 +7,8 @@
 //! p = p - lr * wd * p,     m = b1 m + (1 - b1) g,     v = b2 v + (1 - b2) g^2
 //! p = p - lr / (1 - b1^t) * m / (sqrt(v / (1 - b2^t)) + eps)
 //! ```
+//!
+//! Each parameter counts its own steps `t`, those at which it had a gradient.
 
 use super::{Optimizer, Parameter, Rate, check_not_negative, check_share, named, zeros_like};
 use selfsup_core::{Device, Error, Kind, Result, Tensor, tch};
@@ -41,7 +43,7 @@ pub struct AdamW {
     parameters: Vec<Parameter>,
     first: Vec<Tensor>,
     second: Vec<Tensor>,
-    steps: Tensor,
+    steps: Vec<Tensor>,
 }
 
 impl AdamW {
@@ -57,13 +59,14 @@ impl AdamW {
         if config.eps.is_nan() || config.eps <= 0.0 {
             return Err(Error::config("eps", config.eps, "above 0"));
         }
+        // On the CPU, so that reading it waits for no device.
+        let none = |_: &Parameter| Tensor::zeros([0_i64; 0], (Kind::Int64, Device::Cpu));
         Ok(AdamW {
             config: config.clone(),
             first: zeros_like(&parameters),
             second: zeros_like(&parameters),
+            steps: parameters.iter().map(none).collect(),
             parameters,
-            // On the CPU, so that reading it waits for no device.
-            steps: Tensor::zeros([0_i64; 0], (Kind::Int64, Device::Cpu)),
         })
     }
 }
@@ -71,15 +74,16 @@ impl AdamW {
 impl Optimizer for AdamW {
     fn step(&mut self, rate: Rate) -> Result<()> {
         let AdamWConfig { betas: [b1, b2], eps, weight_decay, .. } = self.config;
-        let _ = self.steps.g_add_scalar_(1);
-        let t = i64::try_from(&self.steps)? as i32;
-        let (correction1, correction2) = (1.0 - b1.powi(t), 1.0 - b2.powi(t));
         tch::no_grad(|| {
-            for ((p, m), v) in self.parameters.iter().zip(&mut self.first).zip(&mut self.second) {
+            for (i, p) in self.parameters.iter().enumerate() {
+                let (m, v, steps) = (&mut self.first[i], &mut self.second[i], &mut self.steps[i]);
                 let g = p.tensor.grad();
                 if !g.defined() {
                     continue;
                 }
+                let _ = steps.g_add_scalar_(1);
+                let t = i64::try_from(&*steps)? as i32;
+                let (correction1, correction2) = (1.0 - b1.powi(t), 1.0 - b2.powi(t));
                 let (mut parameter, lr) = (p.tensor.shallow_clone(), rate.of(p));
                 if p.decayed && weight_decay != 0.0 {
                     let _ = parameter.g_mul_scalar_(1.0 - lr * weight_decay);
@@ -90,8 +94,8 @@ impl Optimizer for AdamW {
                 let scale = (v.sqrt() / correction2.sqrt()).g_add_scalar_(eps);
                 let _ = parameter.g_sub_(&(&*m / scale * (lr / correction1)));
             }
-        });
-        Ok(())
+            Ok(())
+        })
     }
 
     fn parameters(&self) -> &[Parameter] {
@@ -101,7 +105,7 @@ impl Optimizer for AdamW {
     fn state(&self) -> BTreeMap<String, Tensor> {
         let mut state = named("exp_avg", &self.parameters, &self.first);
         state.extend(named("exp_avg_sq", &self.parameters, &self.second));
-        state.insert("step".to_owned(), self.steps.shallow_clone());
+        state.extend(named("step", &self.parameters, &self.steps));
         state
     }
 }

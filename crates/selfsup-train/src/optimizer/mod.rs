@@ -82,7 +82,9 @@ pub trait Optimizer: Debug {
     /// The state by name, `STATE.PARAMETER`. The tensors share memory with the optimizer's: to load a state, fill them.
     fn state(&self) -> BTreeMap<String, Tensor>;
 
-    /// Sets all gradients to zero.
+    /// Sets all gradients to zero. A parameter that never had a gradient stays without, and [`step`](Optimizer::step)
+    /// leaves it alone; one that had is from then on moved by its decay and momentum at every step, as with PyTorch's
+    /// `zero_grad(set_to_none=False)`, since tch cannot take a gradient away.
     fn zero_grad(&mut self) {
         for parameter in self.parameters() {
             parameter.tensor.shallow_clone().zero_grad();
@@ -278,6 +280,49 @@ mod tests {
         optimizer.step(Rate { scheduled: 0.1, base: 0.1 }).unwrap();
         assert!(a.double_value(&[0, 0]) < 1.0);
         assert_eq!(b.double_value(&[0, 0]), 1.0);
+    }
+
+    #[test]
+    fn a_parameter_whose_first_gradient_comes_late_equals_pytorch() {
+        // w, late = wave(6, 0.).reshape(2, 3).requires_grad_(), wave(4, 1.).reshape(2, 2).requires_grad_()
+        // o = OPTIMIZER([w, late], lr=0.1, weight_decay=0.05, ...)
+        // for t in range(8):
+        //     w.grad = wave(6, 2. + t).reshape(2, 3)
+        //     if t >= 2: late.grad = wave(4, 3. + t).reshape(2, 2)
+        //     o.step()
+        // print(late)
+        let sgd = SgdConfig { lr: 0.1, momentum: 0.9, weight_decay: 0.05, nesterov: false };
+        let adam_w = AdamWConfig { lr: 0.1, betas: [0.9, 0.99], weight_decay: 0.05, ..Default::default() };
+        let lars = LarsConfig { lr: 0.1, momentum: 0.9, weight_decay: 0.05, eta: 0.02, ..Default::default() };
+        let references = [
+            // torch.optim.SGD(momentum=0.9)
+            (OptimizerConfig::Sgd(sgd), [0.802538, 0.7550607, 0.6053891, 0.3737806]),
+            // torch.optim.AdamW(betas=(0.9, 0.99))
+            (OptimizerConfig::AdamW(adam_w), [0.947982, 0.9975945, 0.9022141, 0.6971977]),
+            // lightly.utils.lars.LARS(momentum=0.9, trust_coefficient=0.02)
+            (OptimizerConfig::Lars(lars), [0.842263, 0.9753231, 0.9763776, 0.8452839]),
+        ];
+        for (config, expected) in references {
+            let store = nn::VarStore::new(Device::Cpu);
+            let w = store.root().add("w", wave(6, 0.0).reshape([2, 3]), true);
+            let late = store.root().add("late", wave(4, 1.0).reshape([2, 2]), true);
+            let before = late.copy();
+            let mut optimizer = config.build(parameters(&store, &[]).unwrap()).unwrap();
+            for t in 0..8 {
+                optimizer.zero_grad();
+                let mut sum = (&w * wave(6, 2.0 + f64::from(t)).reshape([2, 3])).sum(None);
+                if t >= 2 {
+                    sum += (&late * wave(4, 3.0 + f64::from(t)).reshape([2, 2])).sum(None);
+                }
+                sum.backward();
+                optimizer.step(Rate { scheduled: 0.1, base: 0.1 }).unwrap();
+                assert!(t >= 2 || late == before, "{config:?}");
+            }
+            let found: Vec<f64> = Vec::try_from(late.reshape([-1]).to_kind(Kind::Double)).unwrap();
+            for (found, expected) in found.iter().zip(expected) {
+                assert!((found - expected).abs() < 1e-6, "{config:?}: {found} where {expected} is right");
+            }
+        }
     }
 
     #[test]

@@ -1,0 +1,65 @@
+//! Checksums of what a run learns from: a run goes on only with the data that it began with.
+
+use selfsup::core::Result;
+use selfsup::data::ImageSet;
+use selfsup::data::text::Corpus;
+use serde_json::{Value, json};
+
+/// The images whose pixels are read, evenly taken: enough to see that a set was converted, without reading all of it.
+const LOOKED_AT: usize = 64;
+
+/// Checksums of a set's names and labels, and of the pixels of some of its images.
+///
+/// # Errors
+/// When one of these images cannot be read.
+pub fn of_images(set: &dyn ImageSet) -> Result<Value> {
+    let names = (0..set.len()).fold(0, |sum, i| with(sum, set.name(i).as_bytes()));
+    let labels =
+        set.labels().map(|labels| labels.iter().fold(0, |sum, label| with(sum, &label.to_le_bytes())));
+    let count = set.len().min(LOOKED_AT);
+    let mut pixels = 0;
+    for i in 0..count {
+        let image = set.get(i * set.len() / count)?;
+        pixels = with(with(pixels, &(image.width() as u64).to_le_bytes()), image.pixels());
+    }
+    Ok(json!({"names": shown(names), "labels": labels.map(shown), "pixels": shown(pixels)}))
+}
+
+/// Checksums of a corpus' names and of its texts.
+pub fn of_texts(corpus: &Corpus) -> Value {
+    let (mut names, mut texts) = (0, 0);
+    for document in &corpus.documents {
+        names = with(names, document.name.as_bytes());
+        texts = with(texts, document.text.as_bytes());
+    }
+    json!({"names": shown(names), "texts": shown(texts)})
+}
+
+/// The checksum with more bytes. Their number comes first, so that "ab", "c" differs from "a", "bc".
+fn with(sum: u32, bytes: &[u8]) -> u32 {
+    let sum = crc32c::crc32c_append(sum, &(bytes.len() as u64).to_le_bytes());
+    crc32c::crc32c_append(sum, bytes)
+}
+
+fn shown(sum: u32) -> String {
+    format!("{sum:08x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use selfsup::data::text::Document;
+
+    #[test]
+    fn a_word_that_moves_to_the_next_text_is_seen() {
+        let corpus = |texts: [&str; 2]| {
+            let document =
+                |text: &str| Document { name: "same".to_owned(), text: text.to_owned(), label: None };
+            Corpus::new(texts.map(document).into(), Vec::new()).unwrap()
+        };
+        let digest = |texts| of_texts(&corpus(texts));
+        assert_eq!(digest(["ab", "c"]), digest(["ab", "c"]));
+        assert_ne!(digest(["ab", "c"])["texts"], digest(["a", "bc"])["texts"]);
+        assert_eq!(digest(["ab", "c"])["names"], digest(["a", "bc"])["names"]);
+    }
+}
