@@ -203,7 +203,7 @@ impl Best {
     fn scan(&mut self, scores: &[f32], first: u32) {
         for (i, chunk) in scores.chunks(SCAN).enumerate() {
             // Nearly all chunks end here once the threshold is good, with a few vector instructions.
-            if !chunk.iter().fold(false, |any, &score| any | (score > self.threshold)) {
+            if chunk.iter().fold(0, |any, &score| any | u8::from(score > self.threshold)) == 0 {
                 continue;
             }
             for (j, &score) in chunk.iter().enumerate() {

@@ -36,7 +36,7 @@ pub fn row(row: &str, options: &Options) -> Result<Rounds> {
             let kinds = vec![(view(224, [0.25, 1.0], 0.5), 2), (view(96, [0.05, 0.25], 0.5), 6)];
             (photos()?, 512, 16, kinds)
         }
-        _ => return decode(photos()?, options),
+        _ => return Ok(decode(photos()?, options)),
     };
     let images = options.scaled(images, batch_size);
     let views = multi_crop(&kinds, set.channels())?;
@@ -71,10 +71,10 @@ fn loader(
 }
 
 /// Whole images from their files, and nothing more.
-fn decode(set: Arc<dyn ImageSet>, options: &Options) -> Result<Rounds> {
+fn decode(set: Arc<dyn ImageSet>, options: &Options) -> Rounds {
     let images = options.scaled(1024, 1);
     let threads = options.threads;
-    Ok(Box::new(move || {
+    Box::new(move || {
         timed(images as f64, || {
             std::thread::scope(|scope| {
                 let workers: Vec<_> = (0..threads)
@@ -93,5 +93,5 @@ fn decode(set: Arc<dyn ImageSet>, options: &Options) -> Result<Rounds> {
                     .try_for_each(|w| w.join().unwrap_or_else(|_| anyhow::bail!("a thread died")))
             })
         })
-    }))
+    })
 }

@@ -32,7 +32,7 @@ pub fn loader(row: &str, options: &Options) -> Result<Rounds> {
     let count = 2000 * times;
     let path = options.data.join(format!("{row}.npy"));
     if !path.exists() {
-        let values = (0..count * 32 * 32 * 3).map(|i| (i * 2_654_435_761 >> 7) as u8);
+        let values = (0..count * 32 * 32 * 3).map(|i| ((i * 2_654_435_761) >> 7) as u8);
         inputs::write_npy(&path, &[count, 32, 32, 3], values)?;
     }
     let dataset = open_path(&path)?.train;

@@ -1,5 +1,8 @@
 //! The program as its user runs it: files in, exit codes, messages and files out.
 
+// Nothing here but tests and what they need.
+#![allow(clippy::unwrap_used)]
+
 mod interruption;
 mod journey;
 mod refusals;

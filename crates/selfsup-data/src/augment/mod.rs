@@ -14,6 +14,9 @@
 //! Arithmetic is in floats from 0 to 1 from the first byte to the last, as torchvision's on float tensors. On byte
 //! tensors and PIL images torchvision cuts to whole bytes after every step, which loses up to 1/255 each time.
 
+// What a view does is compiled twice, for vectors of 128 and of 256 bits, and so has to be a part of its caller.
+#![allow(clippy::inline_always)]
+
 mod augmented_view;
 mod chain;
 mod color_jitter;

@@ -264,7 +264,9 @@ mod tests {
             behind in bytes(),
         ) {
             let mut jpeg = vec![0xff, 0xd8];
-            segments.iter().for_each(|payload| jpeg.extend(segment(0xe1, payload)));
+            for payload in &segments {
+                jpeg.extend(segment(0xe1, payload));
+            }
             for (i, (head, data)) in scans.iter().enumerate() {
                 jpeg.extend(segment(0xda, head));
                 for &byte in data {

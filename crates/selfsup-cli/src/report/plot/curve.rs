@@ -74,7 +74,7 @@ impl Figure for CurvePlot<'_> {
             write_text(area, &along.label(tick), at, text::SMALL, palette::MUTED.light)?;
         }
         line(vec![(LEFT, BOTTOM), (RIGHT, BOTTOM)], palette::MUTED, 2)?;
-        let at = Place::new((LEFT + RIGHT) / 2, BOTTOM + 72).centred();
+        let at = Place::new(i32::midpoint(LEFT, RIGHT), BOTTOM + 72).centred();
         write_text(area, "step", at, text::SMALL, palette::MUTED.light)?;
 
         if let Some((name, value)) = self.reference() {

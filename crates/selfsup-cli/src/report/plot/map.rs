@@ -150,7 +150,7 @@ fn fit(points: &[[f32; 2]]) -> impl Fn([f32; 2]) -> (i32, i32) {
         let values = finite.map(|point| f64::from(point[axis]));
         let low = values.clone().fold(f64::INFINITY, f64::min);
         let high = values.fold(f64::NEG_INFINITY, f64::max);
-        if low <= high { ((low + high) / 2.0, high - low) } else { (0.0, 0.0) }
+        if low <= high { (f64::midpoint(low, high), high - low) } else { (0.0, 0.0) }
     };
     let ((x_middle, width), (y_middle, height)) = (span(0), span(1));
     let (wide, tall) = (f64::from(WIDTH), f64::from(HEIGHT));
