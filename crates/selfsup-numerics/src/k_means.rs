@@ -75,8 +75,8 @@ pub struct Assignment {
     pub second: Tensor,
 }
 
-/// Samples assigned at a time: their distances stay in a CPU's cache.
-const BLOCK: i64 = 2048;
+/// Samples assigned at a time: bounds the memory of the distances.
+const BLOCK: i64 = 8192;
 
 impl KMeans {
     /// Clusters `x` from centres that greedy k-means++ draws at `key`: each further centre is the best of
@@ -179,32 +179,33 @@ fn plus_plus(x: &Tensor, clusters: i64, key: Key) -> Result<Tensor> {
     Ok(x.index_select(0, &Tensor::cat(&chosen, 0)))
 }
 
+/// The rows' squared lengths, `[N]`.
+fn squares(x: &Tensor) -> Tensor {
+    x.square().sum_dim_intlist(1, false, None)
+}
+
 /// Calls `each` with the squared distances of blocks of rows from all centres `[block, K]`, less the rows' squared
-/// lengths, and these `[block]`.
-fn for_blocks(
-    x: &Tensor,
-    centres: &Tensor,
-    mut each: impl FnMut(Tensor, Tensor) -> Result<()>,
-) -> Result<()> {
-    let norms = centres.square().sum_dim_intlist(1, false, None); // [K]
+/// lengths.
+fn for_blocks(x: &Tensor, centres: &Tensor, mut each: impl FnMut(Tensor) -> Result<()>) -> Result<()> {
+    let norms = squares(centres); // [K]
     let transposed = (centres * -2).tr();
     for first in (0..x.size()[0]).step_by(BLOCK as usize) {
         let rows = x.narrow(0, first, BLOCK.min(x.size()[0] - first));
-        each(norms.addmm(&rows, &transposed), rows.square().sum_dim_intlist(1, false, None))?;
+        each(norms.addmm(&rows, &transposed))?;
     }
     Ok(())
 }
 
-/// The nearest centre of every row, `[N]` Int64, and the squared distance to it, `[N]`.
-fn nearest(x: &Tensor, centres: &Tensor) -> Result<(Tensor, Tensor)> {
+/// The nearest centre of every row, `[N]` Int64, and the squared distance to it, `[N]`; `squares` are the rows' own.
+fn nearest(x: &Tensor, squares: &Tensor, centres: &Tensor) -> Result<(Tensor, Tensor)> {
     let (mut labels, mut nearest) = (Vec::new(), Vec::new());
-    for_blocks(x, centres, |distances, squares| {
+    for_blocks(x, centres, |distances| {
         let (least, label) = least_of_rows(&distances)?;
-        nearest.push((least + squares).clamp_min(0.0));
+        nearest.push(least);
         labels.push(label);
         Ok(())
     })?;
-    Ok((Tensor::cat(&labels, 0), Tensor::cat(&nearest, 0)))
+    Ok((Tensor::cat(&labels, 0), (Tensor::cat(&nearest, 0) + squares).clamp_min(0.0)))
 }
 
 /// The smallest entry of every row `[N]` and its first column `[N]` Int64; libtorch's own goes value by value on a CPU.
@@ -234,27 +235,29 @@ fn least(row: &[f32]) -> (f32, i64) {
 }
 
 fn two_nearest(x: &Tensor, centres: &Tensor) -> Result<Assignment> {
-    let (labels, nearest) = nearest(x, centres)?;
+    let squares = squares(x);
+    let (labels, nearest) = nearest(x, &squares, centres)?;
     let mut second = Vec::new();
     let mut first = 0;
-    for_blocks(x, centres, |distances, squares| {
-        let label = labels.narrow(0, first, squares.size()[0]).unsqueeze(1);
-        let others = distances.scatter_value(1, &label, f64::INFINITY);
-        second.push((others.amin([1].as_slice(), false) + &squares).clamp_min(0.0));
-        first += squares.size()[0];
+    for_blocks(x, centres, |distances| {
+        let count = distances.size()[0];
+        let others = distances.scatter_value(1, &labels.narrow(0, first, count).unsqueeze(1), f64::INFINITY);
+        second.push(others.amin([1].as_slice(), false));
+        first += count;
         Ok(())
     })?;
-    Ok(Assignment { labels, nearest, second: Tensor::cat(&second, 0) })
+    Ok(Assignment { labels, nearest, second: (Tensor::cat(&second, 0) + squares).clamp_min(0.0) })
 }
 
 fn lloyd(x: &Tensor, offset: &Tensor, mut centres: Tensor, config: &KMeansConfig) -> Result<KMeans> {
     let variance = f64::try_from(x.var_correction([0].as_slice(), 0, false).mean(Kind::Double))?;
     let tolerance = config.tolerance * variance;
+    let squares = squares(x);
     let mut before = Tensor::full([x.size()[0]], -1, (Kind::Int64, x.device()));
     let mut iterations = 0;
     while iterations < config.iterations {
         iterations += 1;
-        let (labels, distances) = nearest(x, &centres)?;
+        let (labels, distances) = nearest(x, &squares, &centres)?;
         let updated = update(x, &labels, &distances, config)?;
         let shift = f64::try_from((&updated - &centres).square().sum(Kind::Double))?;
         centres = updated;
@@ -263,7 +266,7 @@ fn lloyd(x: &Tensor, offset: &Tensor, mut centres: Tensor, config: &KMeansConfig
         }
         before = labels;
     }
-    let (labels, distances) = nearest(x, &centres)?;
+    let (labels, distances) = nearest(x, &squares, &centres)?;
     let inertia = f64::try_from(distances.sum(Kind::Double))?;
     Ok(KMeans { centres: centres + offset, labels, inertia, iterations, geometry: config.geometry })
 }
