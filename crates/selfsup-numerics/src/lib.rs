@@ -31,6 +31,7 @@
 
 pub mod k_means;
 pub mod pca;
+mod product;
 pub mod sinkhorn;
 pub mod top_k;
 

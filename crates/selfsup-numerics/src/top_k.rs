@@ -11,6 +11,7 @@
 //! exchanged.
 
 use crate::finite_matrix;
+use crate::product::products;
 use rayon::prelude::*;
 use selfsup_core::tensor::{tensor_from_fn, with_slice};
 use selfsup_core::{Device, Error, Kind, Result, Tensor, TensorExt, check_shape};
@@ -48,9 +49,9 @@ pub struct TopKConfig {
     pub metric: Metric,
     /// Whether a query may find itself.
     pub self_matches: SelfMatches,
-    /// Queries compared at a time.
+    /// Queries compared at a time on an accelerator; a CPU's threads take as many as fit their caches.
     pub query_block: i64,
-    /// Keys compared at a time; the search holds `query_block * key_block` similarities.
+    /// Keys compared at a time there; the search holds `query_block * key_block` similarities.
     pub key_block: i64,
 }
 
@@ -60,8 +61,8 @@ impl Default for TopKConfig {
             k: 1,
             metric: Metric::Cosine,
             self_matches: SelfMatches::Keep,
-            query_block: 512,
-            key_block: 2048,
+            query_block: 1024,
+            key_block: 4096,
         }
     }
 }
@@ -85,7 +86,7 @@ pub struct Neighbours {
 /// is not in `1..=N` (`1..=N - 1` without self-matches).
 pub fn top_k(queries: &Tensor, keys: &Tensor, config: &TopKConfig) -> Result<Neighbours> {
     let (keys, [n, d]) = finite_matrix("keys", keys)?;
-    let (queries, [q, _]) = finite_matrix("queries", queries)?;
+    let (queries, _) = finite_matrix("queries", queries)?;
     check_shape("queries", &queries, [-1, d])?;
     let candidates = match config.self_matches {
         SelfMatches::Keep => n,
@@ -114,11 +115,99 @@ pub fn top_k(queries: &Tensor, keys: &Tensor, config: &TopKConfig) -> Result<Nei
             (queries, keys, Some(squares))
         }
     };
-    // The larger, the nearer: the cosine, or 2 q.k - |k|^2, which is the negative squared distance up to a constant.
+    let search = if queries.device() == Device::Cpu { on_cpu } else { on_accelerator };
+    let (scores, indices) = search(&queries, &keys, offsets.as_ref(), config)?;
+    let scores = match config.metric {
+        Metric::Cosine => scores,
+        Metric::Euclidean => (queries.square().sum_dim_intlist(1, true, None) - scores).clamp_min(0.0).sqrt(),
+    };
+    if !bool::try_from(scores.isfinite().all())? {
+        return Err(overflow());
+    }
+    Ok(Neighbours { indices, scores })
+}
+
+fn overflow() -> Error {
+    Error::NonFinite {
+        what: "a squared distance".to_owned(),
+        detail: "scale queries and keys below 1e18".to_owned(),
+    }
+}
+
+/// Queries that a thread compares at a time, and keys: half a megabyte of similarities.
+const QUERIES: usize = 128;
+const KEYS: usize = 1024;
+
+/// The `k` best similarities and their indices, both `[Q, k]`. The larger, the nearer: the cosine, or `2 q.k - |k|^2`, which
+/// is the negative squared distance up to a constant of the query. Every thread has queries of its own, and looks at a
+/// block of similarities while it lies in its cache.
+fn on_cpu(
+    queries: &Tensor,
+    keys: &Tensor,
+    squares: Option<&Tensor>,
+    config: &TopKConfig,
+) -> Result<(Tensor, Tensor)> {
+    let (d, k) = (queries.size()[1] as usize, config.k as usize);
+    let squares = squares.map(Vec::<f32>::try_from).transpose()?;
+    let (queries, keys) = (queries.contiguous(), keys.contiguous());
+    let best = with_slice(&queries, |queries: &[f32]| {
+        with_slice(&keys, |keys: &[f32]| {
+            let search = |(block, queries): (usize, &[f32])| {
+                let mut best: Vec<Best> = queries.chunks_exact(d).map(|_| Best::new(k)).collect();
+                let mut similarities = vec![0.0; best.len() * KEYS];
+                for (i, keys) in keys.chunks(KEYS * d).enumerate() {
+                    let (first, width) = (i * KEYS, keys.len() / d);
+                    let similarities = &mut similarities[..best.len() * width];
+                    products(queries, keys, d, similarities);
+                    for (q, (best, row)) in
+                        best.iter_mut().zip(similarities.chunks_exact_mut(width)).enumerate()
+                    {
+                        if let Some(squares) = &squares {
+                            row.iter_mut()
+                                .zip(&squares[first..])
+                                .for_each(|(s, square)| *s = 2.0 * *s - square);
+                        }
+                        let itself = (block * QUERIES + q).wrapping_sub(first);
+                        if config.self_matches == SelfMatches::Exclude && itself < width {
+                            row[itself] = f32::NEG_INFINITY;
+                        }
+                        best.scan(row, first as u32);
+                    }
+                }
+                best.iter_mut().for_each(Best::finish);
+                best
+            };
+            queries.par_chunks(QUERIES * d).enumerate().flat_map_iter(search).collect::<Vec<Best>>()
+        })
+    })??;
+    if best.iter().any(|b| b.packed.len() < k) {
+        return Err(overflow());
+    }
+    let packed = || best.iter().flat_map(|b| &b.packed);
+    let shape = [best.len() as i64, config.k];
+    let scores = tensor_from_fn(&shape, |out| {
+        out.iter_mut().zip(packed()).for_each(|(o, &p)| *o = unpack_score(p));
+        Ok(())
+    })?;
+    let indices = tensor_from_fn(&shape, |out| {
+        out.iter_mut().zip(packed()).for_each(|(o, &p)| *o = i64::from(!(p as u32)));
+        Ok(())
+    })?;
+    Ok((scores, indices))
+}
+
+/// As [`on_cpu`], in tensor operations.
+fn on_accelerator(
+    queries: &Tensor,
+    keys: &Tensor,
+    squares: Option<&Tensor>,
+    config: &TopKConfig,
+) -> Result<(Tensor, Tensor)> {
+    let (q, n) = (queries.size()[0], keys.size()[0]);
     let similarities = |rows: &Tensor, first_row: i64, first: i64| {
         let count = config.key_block.min(n - first);
         let block = keys.narrow(0, first, count).tr();
-        let scores = match &offsets {
+        let scores = match squares {
             None => rows.matmul(&block),
             Some(squares) => (rows * 2).matmul(&block) - squares.narrow(0, first, count),
         };
@@ -133,57 +222,10 @@ pub fn top_k(queries: &Tensor, keys: &Tensor, config: &TopKConfig) -> Result<Nei
         let blocks = (0..n)
             .step_by(config.key_block as usize)
             .map(|first| (first, similarities(&rows, first_row, first)));
-        let (scores, indices) = if rows.device() == Device::Cpu {
-            select_on_cpu(blocks, rows.size()[0], config.k)?
-        } else {
-            select_with_topk(blocks, rows.size()[0], config.k, rows.device())
-        };
-        let scores = match config.metric {
-            Metric::Cosine => scores,
-            Metric::Euclidean => {
-                (rows.square().sum_dim_intlist(1, true, None) - scores).clamp_min(0.0).sqrt()
-            }
-        };
-        found.push((scores, indices));
+        found.push(select_with_topk(blocks, rows.size()[0], config.k, rows.device()));
     }
     let (scores, indices): (Vec<_>, Vec<_>) = found.into_iter().unzip();
-    let scores = Tensor::cat(&scores, 0);
-    if !bool::try_from(scores.isfinite().all())? {
-        return Err(overflow());
-    }
-    Ok(Neighbours { indices: Tensor::cat(&indices, 0), scores })
-}
-
-fn overflow() -> Error {
-    Error::NonFinite {
-        what: "a squared distance".to_owned(),
-        detail: "scale queries and keys below 1e18".to_owned(),
-    }
-}
-
-/// The `k` best scores and their indices, both `[rows, k]`, of similarity blocks `(first index, [rows, n])`.
-fn select_on_cpu(blocks: impl Iterator<Item = (i64, Tensor)>, rows: i64, k: i64) -> Result<(Tensor, Tensor)> {
-    let mut best: Vec<Best> = (0..rows).map(|_| Best::new(k as usize)).collect();
-    for (first, scores) in blocks {
-        let width = scores.size()[1] as usize;
-        with_slice::<f32, _>(&scores.contiguous(), |scores| {
-            best.par_iter_mut().zip(scores.par_chunks(width)).for_each(|(b, row)| b.scan(row, first as u32));
-        })?;
-    }
-    best.par_iter_mut().for_each(Best::finish);
-    if best.iter().any(|b| b.packed.len() < k as usize) {
-        return Err(overflow());
-    }
-    let packed = || best.iter().flat_map(|b| &b.packed);
-    let scores = tensor_from_fn(&[rows, k], |out| {
-        out.iter_mut().zip(packed()).for_each(|(o, &p)| *o = unpack_score(p));
-        Ok(())
-    })?;
-    let indices = tensor_from_fn(&[rows, k], |out| {
-        out.iter_mut().zip(packed()).for_each(|(o, &p)| *o = i64::from(!(p as u32)));
-        Ok(())
-    })?;
-    Ok((scores, indices))
+    Ok((Tensor::cat(&scores, 0), Tensor::cat(&indices, 0)))
 }
 
 /// The best candidates of one query so far.
@@ -245,7 +287,7 @@ fn unpack_score(packed: u64) -> f32 {
     f32::from_bits(if ordered >> 31 == 1 { ordered & !(1 << 31) } else { !ordered })
 }
 
-/// As [`select_on_cpu`], in tensor operations for any device.
+/// The `k` best scores and their indices, both `[rows, k]`, of similarity blocks `(first index, [rows, n])`.
 fn select_with_topk(
     blocks: impl Iterator<Item = (i64, Tensor)>,
     rows: i64,
@@ -316,6 +358,11 @@ mod tests {
             for (query_block, key_block) in [(1024, 4096), (7, 10), (1, 1)] {
                 let config = TopKConfig { k: 6, metric, query_block, key_block, ..Default::default() };
                 let found = top_k(&queries, &keys, &config).unwrap();
+                if metric == Metric::Cosine {
+                    let (unit, units) = (queries.l2_normalize(), keys.l2_normalize());
+                    let (_, indices) = on_accelerator(&unit, &units, None, &config).unwrap();
+                    assert_eq!(rows::<i64>(&indices), rows::<i64>(&found.indices));
+                }
                 let (indices, scores) = (rows::<i64>(&found.indices), rows::<f64>(&found.scores));
                 for i in 0..23 {
                     for (j, (index, score)) in naive(&q[i], &k, metric)[..6].iter().enumerate() {
@@ -387,10 +434,14 @@ mod tests {
             let k = k.min(scores.len() as i64);
             let blocks = || scores.chunks(width).enumerate()
                 .map(|(i, c)| ((i * width) as i64, Tensor::from_slice(c).unsqueeze(0)));
-            let (a, i) = select_on_cpu(blocks(), 1, k).unwrap();
+            let mut best = Best::new(k as usize);
+            scores.chunks(width).enumerate().for_each(|(i, c)| best.scan(c, (i * width) as u32));
+            best.finish();
             let (b, j) = select_with_topk(blocks(), 1, k, Device::Cpu);
-            prop_assert_eq!(rows::<i64>(&i), rows::<i64>(&j));
-            prop_assert_eq!(rows::<f32>(&a), rows::<f32>(&b));
+            let indices: Vec<i64> = best.packed.iter().map(|&p| i64::from(!(p as u32))).collect();
+            prop_assert_eq!(&rows::<i64>(&j)[0], &indices);
+            let scores: Vec<f32> = best.packed.iter().map(|&p| unpack_score(p)).collect();
+            prop_assert_eq!(&rows::<f32>(&b)[0], &scores);
         }
     }
 
@@ -405,7 +456,7 @@ mod tests {
         let config = TopKConfig { k: 4, self_matches: SelfMatches::Exclude, ..Default::default() };
         assert_eq!(search(&x, &x, config), "k = 4: 1 to 3, the number of candidates");
         let config = TopKConfig { key_block: 0, ..Default::default() };
-        assert_eq!(search(&x, &x, config), "query_block x key_block = 512 x 0: at least 1 x 1");
+        assert_eq!(search(&x, &x, config), "query_block x key_block = 1024 x 0: at least 1 x 1");
         let _ = x.get(2).fill_(f64::NAN);
         assert_eq!(
             search(&formula(4, 3), &x, TopKConfig::default()),
