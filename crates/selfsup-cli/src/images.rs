@@ -5,9 +5,10 @@ use anyhow::{Result, bail};
 use rand::seq::SliceRandom;
 use selfsup::core::{Batches, Dataset, Error, Key, Result as CoreResult};
 use selfsup::data::augment::{AugmentedView, PlainView, View};
-use selfsup::data::dataset::Subset;
-use selfsup::data::sampler::{Sequential, Shuffled};
+use selfsup::data::dataset::{DecodedImages, Subset};
+use selfsup::data::sampler::{Sequential, Shuffled, ShuffledShards};
 use selfsup::data::{Image, ImageCollate, ImageSet, Loader, LoaderConfig};
+use selfsup::train::loggers::Progress;
 use std::sync::Arc;
 
 /// The images of a recipe.
@@ -28,7 +29,11 @@ impl Images {
     /// # Errors
     /// When the set cannot be opened, or a part would be empty.
     pub fn open(config: &DataConfig) -> Result<Self> {
-        let splits = crate::data::open_images(config.source()?)?;
+        let mut splits = crate::data::open_images(config.source()?)?;
+        if config.decoded {
+            splits.train = decoded(splits.train)?;
+            splits.test = splits.test.map(decoded).transpose()?;
+        }
         let held_out = splits.test.is_none();
         let (train, test) = match splits.test {
             Some(test) => (splits.train, test),
@@ -44,6 +49,21 @@ impl Images {
     pub fn classes(&self) -> Vec<String> {
         self.train.classes()
     }
+}
+
+/// The set with its pixels in a file of the cache.
+fn decoded(set: Arc<dyn ImageSet>) -> Result<Arc<dyn ImageSet>> {
+    let folder = selfsup::fetch::cache_dir()?.join("decoded");
+    let mut progress = Progress::new("decoding", set.len() as u64, 0, 1);
+    let mut any = false;
+    let set = DecodedImages::open(set, &folder, &mut |done| {
+        any = true;
+        progress.update(done as u64, "");
+    })?;
+    if any {
+        progress.finish();
+    }
+    Ok(set)
 }
 
 /// The share of `set` that is to be learned from, and that which is to be judged by, both in the set's order. The split
@@ -125,6 +145,10 @@ impl ImageSet for Recoloured {
     fn name(&self, index: usize) -> String {
         self.set.name(index)
     }
+
+    fn shards(&self) -> Vec<usize> {
+        self.set.shards()
+    }
 }
 
 /// The checked views of kinds.
@@ -149,12 +173,18 @@ pub fn training(
     set: &Arc<dyn ImageSet>,
     kinds: &[ViewKind],
     config: LoaderConfig,
+    shuffle_buffer: usize,
     seed: u64,
 ) -> Result<Loader<ImageCollate<dyn ImageSet>>> {
     let views = augmented(kinds, set.channels())?;
     let views = views.into_iter().map(|view| Arc::new(view) as Arc<dyn View>).collect();
-    let collate = ImageCollate { dataset: Arc::clone(set), views };
-    Ok(Loader::new(collate, Shuffled { len: set.len() }, config, seed).map_err(|e| inside(e, "train"))?)
+    let (shards, collate) = (set.shards(), ImageCollate { dataset: Arc::clone(set), views });
+    let loader = if shards.is_empty() {
+        Loader::new(collate, Shuffled { len: set.len() }, config, seed)
+    } else {
+        Loader::new(collate, ShuffledShards { shards, buffer: shuffle_buffer }, config, seed)
+    };
+    Ok(loader.map_err(|e| inside(e, "train"))?)
 }
 
 /// The loader of the views of a kind of some images, evenly taken, for measuring how near they are.

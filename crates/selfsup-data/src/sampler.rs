@@ -52,6 +52,45 @@ impl Sampler for Shuffled {
     }
 }
 
+/// Every sample once, in an order that reads shards one after the other: the shards are shuffled, and a buffer of samples
+/// is kept full from their stream, of which one at random is always the next (as in WebDataset and tf.data). The buffer
+/// holds positions, not images, so that it costs nothing; samples within `buffer` places of each other mix well.
+#[derive(Clone, Debug)]
+pub struct ShuffledShards {
+    /// The samples of each shard.
+    pub shards: Vec<usize>,
+    /// The samples of the buffer.
+    pub buffer: usize,
+}
+
+impl Sampler for ShuffledShards {
+    fn len(&self) -> usize {
+        self.shards.iter().sum()
+    }
+
+    fn indices(&self, seed: u64, epoch: u64) -> Vec<usize> {
+        let mut start = 0;
+        let mut runs = Vec::new();
+        for &length in &self.shards {
+            runs.push(start..start + length);
+            start += length;
+        }
+        let order = shuffle((0..runs.len()).collect(), seed, epoch);
+        let mut stream = order.into_iter().flat_map(|shard| runs[shard].clone());
+        let mut rng = Key::new(seed).with(epoch).with(1).rng();
+        let mut buffer: Vec<usize> = stream.by_ref().take(self.buffer.max(1)).collect();
+        let mut indices = Vec::with_capacity(start);
+        while !buffer.is_empty() {
+            let at = rng.random_range(0..buffer.len());
+            indices.push(match stream.next() {
+                Some(next) => std::mem::replace(&mut buffer[at], next),
+                None => buffer.swap_remove(at),
+            });
+        }
+        indices
+    }
+}
+
 /// Chosen samples, each once, in an order drawn anew for every epoch.
 #[derive(Clone, Debug)]
 pub struct ShuffledSubset {
@@ -184,6 +223,25 @@ impl Sampler for Sharded {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn shards_are_read_one_after_the_other_and_every_sample_once() {
+        let sampler = ShuffledShards { shards: vec![300, 1, 0, 500, 199], buffer: 100 };
+        let order = sampler.indices(3, 0);
+        assert_eq!((order.clone(), sampler.len()), (sampler.indices(3, 0), 1000));
+        assert_ne!(order, sampler.indices(3, 1));
+        let mut sorted = order.clone();
+        sorted.sort_unstable();
+        assert_eq!(sorted, (0..1000).collect::<Vec<_>>());
+        // A sample comes at most `buffer` places before its place in the stream: after k samples, k + 100 at most were
+        // read, so that while the first shard of 300 or more is read no more than one other can have begun.
+        let shard = |i: usize| [300, 301, 301, 801, 1000].iter().position(|&end| i < end).unwrap();
+        let first: std::collections::BTreeSet<usize> = order[..100].iter().map(|&i| shard(i)).collect();
+        assert!(first.len() <= 3, "{first:?}");
+        // And the order is mixed: neighbours in the stream are seldom neighbours in the epoch.
+        let neighbours = order.windows(2).filter(|pair| pair[1] == pair[0] + 1).count();
+        assert!(neighbours < 60, "{neighbours}");
+    }
 
     #[test]
     fn an_epoch_is_a_function_of_seed_and_epoch() {

@@ -4,16 +4,17 @@
 //! ```text
 //! assign:  l_i = argmin_k |x_i - c_k|^2        update:  c_k = mean { x_i : l_i = k }
 //! ```
-//! The assignment is one matrix product a block, exact, with ties to the lower cluster; the update adds up rows in fixed
-//! parts on a CPU and is the product of the one-hot assignment and the data elsewhere: the same on every run. From given
+//! The assignment is one matrix product a block, exact, with ties to the lower cluster; on a CPU rows that cannot have
+//! changed are left out (`assign.rs`). The update adds up rows in fixed parts on a CPU and is the product of the one-hot
+//! assignment and the data elsewhere: the same on every run. From given
 //! centres it goes the way of scikit-learn 1.9's `KMeans`: data are centred first, an empty cluster takes the sample
 //! that lies farthest from its centre, and it ends when no label changes, or when the centres' total squared shift is
 //! at most `tolerance` times the mean variance of the features.
 //!
 //! Spherical k-means works on rows of length 1 and scales each centre to length 1 after every update.
 
+use crate::assign::{self, Assigner, TwoNearest};
 use crate::finite_matrix;
-use crate::product::products;
 use rand::RngExt;
 use rayon::prelude::*;
 use selfsup_core::tensor::{tensor_from_fn, with_slice};
@@ -196,125 +197,116 @@ fn for_blocks(x: &Tensor, centres: &Tensor, mut each: impl FnMut(Tensor)) {
     }
 }
 
-/// The nearest centre of every row, `[N]` Int64, and the squared distance to it, `[N]`; `squares` are the rows' own.
-fn nearest(x: &Tensor, squares: &Tensor, centres: &Tensor) -> Result<(Tensor, Tensor)> {
-    if x.device() == Device::Cpu {
-        return nearest_on_cpu(x, squares, centres);
-    }
-    let (mut labels, mut nearest) = (Vec::new(), Vec::new());
-    for_blocks(x, centres, |distances| {
-        let (least, label) = distances.min_dim(1, false);
-        nearest.push(least);
-        labels.push(label);
-    });
-    Ok((Tensor::cat(&labels, 0), (Tensor::cat(&nearest, 0) + squares).clamp_min(0.0)))
+/// The nearest centre of every row, `[N]` Int64, in tensor operations.
+fn nearest(x: &Tensor, centres: &Tensor) -> Tensor {
+    let mut labels = Vec::new();
+    for_blocks(x, centres, |distances| labels.push(distances.argmin(1, false)));
+    Tensor::cat(&labels, 0)
 }
 
-/// Rows that a thread assigns at a time, and centres it holds against them: half a megabyte of products.
-const ROWS: usize = 256;
-const CENTRES: usize = 512;
-
-/// As [`nearest`], without an operator of libtorch on all rows, whose threads would go on spinning beside rayon's.
-fn nearest_on_cpu(x: &Tensor, row_squares: &Tensor, centres: &Tensor) -> Result<(Tensor, Tensor)> {
-    let d = x.size()[1] as usize;
-    let norms = Vec::<f32>::try_from(squares(centres))?; // [K]
-    let row_squares = Vec::<f32>::try_from(row_squares)?; // [N]
-    let (x, centres) = (x.contiguous(), (centres * -2).contiguous());
-    let found: Vec<(f32, i64)> = with_slice(&x, |x: &[f32]| {
-        with_slice(&centres, |centres: &[f32]| {
-            let assign = |(rows, row_squares): (&[f32], &[f32])| {
-                let mut best = vec![(f32::INFINITY, 0); rows.len() / d];
-                let mut distances = vec![0.0; best.len() * CENTRES];
-                for ((centres, norms), first) in
-                    centres.chunks(CENTRES * d).zip(norms.chunks(CENTRES)).zip((0..).step_by(CENTRES))
-                {
-                    let distances = &mut distances[..best.len() * norms.len()];
-                    products(rows, centres, d, distances);
-                    for (best, row) in best.iter_mut().zip(distances.chunks_exact_mut(norms.len())) {
-                        row.iter_mut().zip(norms).for_each(|(distance, norm)| *distance += norm);
-                        let (least, at) = least(row);
-                        if least < best.0 {
-                            *best = (least, first + at);
-                        }
-                    }
-                }
-                best.iter_mut()
-                    .zip(row_squares)
-                    .for_each(|(best, square)| best.0 = (best.0 + square).max(0.0));
-                best
-            };
-            x.par_chunks(ROWS * d).zip(row_squares.par_chunks(ROWS)).flat_map_iter(assign).collect()
-        })
-    })??;
-    let (least, label): (Vec<f32>, Vec<i64>) = found.into_iter().unzip();
-    Ok((Tensor::from_slice(&label), Tensor::from_slice(&least)))
-}
-
-/// The smallest number and where it first stands.
-fn least(row: &[f32]) -> (f32, i64) {
-    let smaller = |a: f32, b: f32| if b < a { b } else { a };
-    let mut lanes = [f32::INFINITY; 16];
-    let chunks = row.chunks_exact(16);
-    let rest = chunks.remainder().iter().copied().fold(f32::INFINITY, smaller);
-    for chunk in chunks {
-        lanes.iter_mut().zip(chunk).for_each(|(lane, &v)| *lane = smaller(*lane, v));
-    }
-    let least = lanes.into_iter().fold(rest, smaller);
-    (least, row.iter().position(|&v| v == least).unwrap_or(0) as i64)
+/// The squared distance of every row to its own centre, `[N]`.
+fn own_distances(x: &Tensor, labels: &Tensor, centres: &Tensor) -> Tensor {
+    (x - centres.index_select(0, labels)).square().sum_dim_intlist(1, false, None)
 }
 
 fn two_nearest(x: &Tensor, centres: &Tensor) -> Result<Assignment> {
+    if x.device() == Device::Cpu {
+        let d = x.size()[1] as usize;
+        let (x, centres) = (x.contiguous(), centres.contiguous());
+        let found =
+            with_slice(&x, |x: &[f32]| with_slice(&centres, |centres| assign::two_nearest(x, centres, d)))??;
+        let column = |f: fn(&TwoNearest) -> f32| Tensor::from_slice(&found.iter().map(f).collect::<Vec<_>>());
+        let labels: Vec<i64> = found.iter().map(|two| two.label).collect();
+        return Ok(Assignment {
+            labels: Tensor::from_slice(&labels),
+            nearest: column(|two| two.nearest),
+            second: column(|two| two.second),
+        });
+    }
     let squares = squares(x);
-    let (labels, nearest) = nearest(x, &squares, centres)?;
-    let mut second = Vec::new();
-    let mut first = 0;
+    let (mut labels, mut nearest, mut second) = (Vec::new(), Vec::new(), Vec::new());
     for_blocks(x, centres, |distances| {
-        let count = distances.size()[0];
-        let others = distances.scatter_value(1, &labels.narrow(0, first, count).unsqueeze(1), f64::INFINITY);
+        let (least, label) = distances.min_dim(1, true);
+        let others = distances.scatter_value(1, &label, f64::INFINITY);
         second.push(others.amin([1].as_slice(), false));
-        first += count;
+        nearest.push(least.squeeze_dim(1));
+        labels.push(label.squeeze_dim(1));
     });
-    Ok(Assignment { labels, nearest, second: (Tensor::cat(&second, 0) + squares).clamp_min(0.0) })
+    let whole = |parts: &[Tensor]| (Tensor::cat(parts, 0) + &squares).clamp_min(0.0);
+    Ok(Assignment { labels: Tensor::cat(&labels, 0), nearest: whole(&nearest), second: whole(&second) })
 }
 
 fn lloyd(x: &Tensor, offset: &Tensor, mut centres: Tensor, config: &KMeansConfig) -> Result<KMeans> {
     let variance = f64::try_from(x.var_correction([0].as_slice(), 0, false).mean(Kind::Double))?;
     let tolerance = config.tolerance * variance;
-    let squares = squares(x);
-    let mut before = Tensor::full([x.size()[0]], -1, (Kind::Int64, x.device()));
-    let mut iterations = 0;
+    let x = x.contiguous();
+    let mut assigning = Assigning::new(&x, &centres)?;
+    let (mut iterations, mut changed) = (0, true);
     while iterations < config.iterations {
         iterations += 1;
-        let (labels, distances) = nearest(x, &squares, &centres)?;
-        let updated = update(x, &labels, &distances, config)?;
+        let updated = update(&x, &assigning.labels()?, &centres, config)?;
         let shift = f64::try_from((&updated - &centres).square().sum(Kind::Double))?;
         centres = updated;
-        if shift <= tolerance || same(&labels, &before)? {
+        let settled = shift <= tolerance || !changed;
+        changed = assigning.update(&x, &centres)?;
+        if settled {
             break;
         }
-        before = labels;
     }
-    let (labels, distances) = nearest(x, &squares, &centres)?;
-    let inertia = f64::try_from(distances.sum(Kind::Double))?;
+    let labels = assigning.labels()?;
+    let inertia = f64::try_from(own_distances(&x, &labels, &centres).sum(Kind::Double))?;
     Ok(KMeans { centres: centres + offset, labels, inertia, iterations, geometry: config.geometry })
 }
 
-/// Whether two assignments are the same.
-fn same(a: &Tensor, b: &Tensor) -> Result<bool> {
-    if a.device() != Device::Cpu {
-        return Ok(a == b);
+/// The labels of the samples while the centres move.
+enum Assigning {
+    /// On a CPU, without an operator of libtorch on all samples, whose threads would go on spinning beside rayon's.
+    Kept(Assigner),
+    /// Elsewhere, anew each time.
+    Anew(Tensor),
+}
+
+impl Assigning {
+    fn new(x: &Tensor, centres: &Tensor) -> Result<Self> {
+        if x.device() != Device::Cpu {
+            return Ok(Assigning::Anew(nearest(x, centres)));
+        }
+        let d = x.size()[1] as usize;
+        let centres = Vec::<f32>::try_from(centres.contiguous().view(-1))?;
+        Ok(Assigning::Kept(with_slice(x, |x: &[f32]| Assigner::new(x, &centres, d))?))
     }
-    with_slice(a, |a: &[i64]| with_slice(b, |b: &[i64]| a == b))?
+
+    /// Whether a sample changed its centre.
+    fn update(&mut self, x: &Tensor, centres: &Tensor) -> Result<bool> {
+        match self {
+            Assigning::Kept(assigner) => {
+                let centres = Vec::<f32>::try_from(centres.contiguous().view(-1))?;
+                with_slice(x, |x: &[f32]| assigner.update(x, &centres))
+            }
+            Assigning::Anew(labels) => {
+                let before = std::mem::replace(labels, nearest(x, centres));
+                Ok(before != *labels)
+            }
+        }
+    }
+
+    /// `[N]` Int64.
+    fn labels(&self) -> Result<Tensor> {
+        Ok(match self {
+            Assigning::Kept(assigner) => Tensor::f_from_slice(&assigner.labels)?,
+            Assigning::Anew(labels) => labels.shallow_clone(),
+        })
+    }
 }
 
 /// The means of the clusters `[K, D]`, on the sphere scaled to length 1; empty clusters take far samples.
-fn update(x: &Tensor, labels: &Tensor, distances: &Tensor, config: &KMeansConfig) -> Result<Tensor> {
+fn update(x: &Tensor, labels: &Tensor, centres: &Tensor, config: &KMeansConfig) -> Result<Tensor> {
     let clusters = config.clusters;
     let sums =
         if x.device() == Device::Cpu { sums_on_cpu(x, labels, clusters)? } else { sums(x, labels, clusters) };
     let mut counts = Vec::<i64>::try_from(labels.bincount(None::<Tensor>, clusters))?;
     if counts.contains(&0) {
-        fill_empty(x, labels, distances, &sums, &mut counts)?;
+        fill_empty(x, labels, &own_distances(x, labels, centres), &sums, &mut counts)?;
     }
     Ok(match config.geometry {
         Geometry::Euclidean => {
@@ -417,28 +409,8 @@ mod tests {
 
     #[test]
     fn both_ways_of_assigning_agree() {
-        // More rows and centres than a thread takes at a time.
         let (x, centres) = (formula(700, 5), formula(1100, 5) + 0.1);
-        let squares = squares(&x);
-        let (labels, nearest) = nearest_on_cpu(&x, &squares, &centres).unwrap();
-        let mut first = 0;
-        for_blocks(&x, &centres, |distances| {
-            let count = distances.size()[0];
-            let (least, label) = (distances + squares.narrow(0, first, count).unsqueeze(1)).min_dim(1, false);
-            let difference = (least - nearest.narrow(0, first, count)).abs().max().scalar().unwrap();
-            assert!(difference < 1e-5 && label == labels.narrow(0, first, count), "{difference}");
-            first += count;
-        });
-        assert_eq!(first, 700);
-    }
-
-    #[test]
-    fn the_least_of_a_row_is_the_first_of_equal_ones() {
-        for n in [1, 15, 16, 40] {
-            let row: Vec<f32> = (0..n).map(|i| ((i * 7 + 3) % 5) as f32).collect();
-            let first = row.iter().enumerate().min_by(|a, b| a.1.total_cmp(b.1)).unwrap();
-            assert_eq!(least(&row), (*first.1, first.0 as i64));
-        }
+        assert_eq!(two_nearest(&x, &centres).unwrap().labels, nearest(&x, &centres));
     }
 
     fn assert_centres(found: &KMeans, expected: &[[f64; 3]]) {

@@ -29,6 +29,7 @@
 //! # Ok::<(), selfsup_core::Error>(())
 //! ```
 
+mod assign;
 pub mod k_means;
 pub mod pca;
 mod product;

@@ -115,8 +115,11 @@ pub fn top_k(queries: &Tensor, keys: &Tensor, config: &TopKConfig) -> Result<Nei
             (queries, keys, Some(squares))
         }
     };
-    let search = if queries.device() == Device::Cpu { on_cpu } else { on_accelerator };
-    let (scores, indices) = search(&queries, &keys, offsets.as_ref(), config)?;
+    let (scores, indices) = if queries.device() == Device::Cpu {
+        on_cpu(&queries, &keys, offsets.as_ref(), config)?
+    } else {
+        on_accelerator(&queries, &keys, offsets.as_ref(), config)
+    };
     let scores = match config.metric {
         Metric::Cosine => scores,
         Metric::Euclidean => (queries.square().sum_dim_intlist(1, true, None) - scores).clamp_min(0.0).sqrt(),
@@ -202,7 +205,7 @@ fn on_accelerator(
     keys: &Tensor,
     squares: Option<&Tensor>,
     config: &TopKConfig,
-) -> Result<(Tensor, Tensor)> {
+) -> (Tensor, Tensor) {
     let (q, n) = (queries.size()[0], keys.size()[0]);
     let similarities = |rows: &Tensor, first_row: i64, first: i64| {
         let count = config.key_block.min(n - first);
@@ -225,7 +228,7 @@ fn on_accelerator(
         found.push(select_with_topk(blocks, rows.size()[0], config.k, rows.device()));
     }
     let (scores, indices): (Vec<_>, Vec<_>) = found.into_iter().unzip();
-    Ok((Tensor::cat(&scores, 0), Tensor::cat(&indices, 0)))
+    (Tensor::cat(&scores, 0), Tensor::cat(&indices, 0))
 }
 
 /// The best candidates of one query so far.
@@ -360,7 +363,7 @@ mod tests {
                 let found = top_k(&queries, &keys, &config).unwrap();
                 if metric == Metric::Cosine {
                     let (unit, units) = (queries.l2_normalize(), keys.l2_normalize());
-                    let (_, indices) = on_accelerator(&unit, &units, None, &config).unwrap();
+                    let (_, indices) = on_accelerator(&unit, &units, None, &config);
                     assert_eq!(rows::<i64>(&indices), rows::<i64>(&found.indices));
                 }
                 let (indices, scores) = (rows::<i64>(&found.indices), rows::<f64>(&found.scores));

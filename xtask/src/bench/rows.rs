@@ -246,4 +246,7 @@ pub const ROWS: &[Row] = &[
     alone("loader-memory-1x", "npy array of 2,000 images of 32x32x3, an epoch of two views"),
     alone("loader-memory-10x", "the same, 20,000 images"),
     alone("loader-memory-100x", "the same, 200,000 images"),
+    alone("loader-memory-shards-1x", "tar shards of 1,000 images of 32x32x3, 2 of them"),
+    alone("loader-memory-shards-10x", "the same, 20 shards"),
+    alone("loader-memory-shards-100x", "the same, 200 shards"),
 ];

@@ -119,3 +119,31 @@ pub fn matrix(path: &Path) -> Result<selfsup::core::Tensor> {
     let shape: Vec<i64> = array.shape().iter().map(|&side| side as i64).collect();
     Ok(selfsup::core::Tensor::from_slice(&array.into_vec::<f32>()?).view(&shape[..]))
 }
+
+/// Writes `count` colour images with sides of `side` pixels as PNG into tar shards of 1,000 in a new folder; `pixel` gives
+/// the values, one after the other.
+///
+/// # Errors
+/// When a file cannot be written.
+pub fn write_shards(folder: &Path, count: u64, side: u32, pixel: impl Fn(u64) -> u8) -> Result<()> {
+    let beside = folder.with_extension("writing");
+    fs::create_dir_all(&beside)?;
+    let values = u64::from(side * side * 3);
+    for (shard, start) in (0..count).step_by(1000).enumerate() {
+        let file = fs::File::create(beside.join(format!("shard-{shard:04}.tar")))?;
+        let mut archive = tar::Builder::new(BufWriter::new(file));
+        for i in start..(start + 1000).min(count) {
+            let pixels = (i * values..(i + 1) * values).map(&pixel).collect();
+            let image = RgbImage::from_raw(side, side, pixels).context("as many values as an image has")?;
+            let mut bytes = std::io::Cursor::new(Vec::new());
+            image.write_to(&mut bytes, image::ImageFormat::Png)?;
+            let bytes = bytes.into_inner();
+            let mut header = tar::Header::new_gnu();
+            header.set_size(bytes.len() as u64);
+            header.set_mode(0o644);
+            archive.append_data(&mut header, format!("{i:08}.png"), bytes.as_slice())?;
+        }
+        archive.into_inner()?.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()?;
+    }
+    Ok(fs::rename(beside, folder)?)
+}

@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use selfsup::core::Batches;
 use selfsup::data::augment::{ViewConfig, two_views};
 use selfsup::data::dataset::open_path;
-use selfsup::data::sampler::Shuffled;
+use selfsup::data::sampler::{Shuffled, ShuffledShards};
 use selfsup::data::{ImageCollate, Loader, LoaderConfig};
 use serde_json::json;
 
@@ -23,22 +23,33 @@ pub fn peak() -> Result<u64> {
     Ok(kilobytes * 1024)
 }
 
-/// The loader on an array file of 2,000 images of 32x32, or 10 or 100 times as many; work is counted in images.
+/// The loader on an array file or on shards of 2,000 images of 32x32, or 10 or 100 times as many; work is counted in
+/// images.
 ///
 /// # Errors
-/// When the array cannot be made.
+/// When the file or the shards cannot be made.
 pub fn loader(row: &str, options: &Options) -> Result<Rounds> {
-    let times: u64 = row.trim_start_matches("loader-memory-").trim_end_matches('x').parse()?;
-    let count = 2000 * times;
-    let path = options.data.join(format!("{row}.npy"));
+    let (name, times) = row.rsplit_once('-').context("a row's name ends in how many times")?;
+    let count = 2000 * times.trim_end_matches('x').parse::<u64>()?;
+    let sharded = name == "loader-memory-shards";
+    let path = options.data.join(if sharded { row.to_owned() } else { format!("{row}.npy") });
+    let pixel = |i: u64| ((i * 2_654_435_761) >> 7) as u8;
     if !path.exists() {
-        let values = (0..count * 32 * 32 * 3).map(|i| ((i * 2_654_435_761) >> 7) as u8);
-        inputs::write_npy(&path, &[count, 32, 32, 3], values)?;
+        if sharded {
+            inputs::write_shards(&path, count, 32, pixel)?;
+        } else {
+            inputs::write_npy(&path, &[count, 32, 32, 3], (0..count * 32 * 32 * 3).map(pixel))?;
+        }
     }
     let dataset = open_path(&path)?.train;
     let views = two_views(&ViewConfig { size: 32, ..ViewConfig::default() }, 3)?;
     let config = LoaderConfig { threads: options.threads, ..LoaderConfig::default() };
-    let loader = Loader::new(ImageCollate { dataset, views }, Shuffled { len: count as usize }, config, 0)?;
+    let (shards, collate) = (dataset.shards(), ImageCollate { dataset, views });
+    let loader = if sharded {
+        Loader::new(collate, ShuffledShards { shards, buffer: 1000 }, config, 0)?
+    } else {
+        Loader::new(collate, Shuffled { len: count as usize }, config, 0)?
+    };
     Ok(Box::new(move || {
         let mut round = timed(count as f64, || {
             for batch in loader.epoch(0, 0)? {

@@ -79,13 +79,18 @@ pub struct DataConfig {
     /// 1 to make images grey, 3 to make them colour; without it, as they are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub channels: Option<usize>,
+    /// Whether files of images are decoded once into a file in the cache, which every later epoch and run reads: for
+    /// photographs that fit the disk uncompressed.
+    pub decoded: bool,
+    /// The positions that are mixed at a time where the set is shards that are read in their order.
+    pub shuffle_buffer: usize,
     /// The share that is set aside, and not pretrained on, where the set has no test part.
     pub held_out: f64,
 }
 
 impl Default for DataConfig {
     fn default() -> Self {
-        DataConfig { source: None, limit: None, test_limit: None, channels: None, held_out: 0.2 }
+        DataConfig { source: None, limit: None, test_limit: None, channels: None, decoded: false, shuffle_buffer: 10_000, held_out: 0.2 }
     }
 }
 
@@ -290,6 +295,10 @@ impl Recipe {
         let mut value = serde_json::to_value(self)?;
         if let Some(recipe) = value.as_object_mut() {
             recipe.remove("eval");
+            // The pixels are the same, wherever they are read from.
+            if let Some(data) = recipe.get_mut("data").and_then(serde_json::Value::as_object_mut) {
+                data.remove("decoded");
+            }
             if let Some(train) = recipe.get_mut("train").and_then(serde_json::Value::as_object_mut) {
                 for free in ["loader_threads", "prefetch", "checkpoint_every", "keep"] {
                     train.remove(free);

@@ -195,6 +195,19 @@ impl AugmentedView {
         self.write_with(image, params, scratch, out)
     }
 
+    /// The same in instructions of 512 bits.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+    fn write_by_avx512(
+        &self,
+        image: &Image,
+        params: &ViewParams,
+        scratch: &mut Scratch,
+        out: &mut [f32],
+    ) -> Result<()> {
+        self.write_with(image, params, scratch, out)
+    }
+
     #[inline(always)]
     fn write_with(
         &self,
@@ -243,6 +256,15 @@ impl View for AugmentedView {
 
     fn write(&self, image: &Image, rng: &mut Rng, scratch: &mut Scratch, out: &mut [f32]) -> Result<()> {
         let params = self.draw(image.height(), image.width(), rng);
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl")
+        {
+            // SAFETY: the machine has the instructions that the function is compiled for.
+            return unsafe { self.write_by_avx512(image, &params, scratch, out) };
+        }
         #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx2") {
             // SAFETY: the machine has the instructions that the function is compiled for.

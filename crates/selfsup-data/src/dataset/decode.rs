@@ -3,7 +3,7 @@
 use crate::Image;
 use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
 use selfsup_core::{Error, Result};
-use std::io::Cursor;
+use std::io::{Cursor, Read as _};
 use std::path::Path;
 
 /// What an image file may ask for at most; more is refused before the memory is taken.
@@ -41,15 +41,19 @@ impl DecodeLimits {
 /// # Errors
 /// [`Error::Data`] with the path when the file is truncated, damaged, of another format or beyond the limits.
 pub fn decode(path: &Path, limits: DecodeLimits) -> Result<Image> {
+    decode_bytes(path, &std::fs::read(path).map_err(Error::io(path))?, limits)
+}
+
+/// The same for a file's bytes; `path` is what a message calls it.
+pub(crate) fn decode_bytes(path: &Path, bytes: &[u8], limits: DecodeLimits) -> Result<Image> {
     let bad = |e: image::ImageError| Error::data(path, format!("cannot be decoded: {e}"));
-    let bytes = std::fs::read(path).map_err(Error::io(path))?;
     if bytes.is_empty() {
         return Err(Error::data(path, "the file is empty"));
     }
-    if bytes.starts_with(&[0xff, 0xd8]) && !jpeg_is_whole(&bytes) {
+    if bytes.starts_with(&[0xff, 0xd8]) && !jpeg_is_whole(bytes) {
         return Err(Error::data(path, "cannot be decoded: the JPEG is truncated, its end marker is missing"));
     }
-    let mut decoder = reader(path, &bytes, limits)?.into_decoder().map_err(bad)?;
+    let mut decoder = reader(path, bytes, limits)?.into_decoder().map_err(bad)?;
     // The reader reserves the output itself only in its own `decode`, which knows no orientation.
     let mut rest = limits.limits();
     rest.reserve(decoder.total_bytes()).map_err(bad)?;
@@ -69,8 +73,15 @@ pub fn decode(path: &Path, limits: DecodeLimits) -> Result<Image> {
 /// Whether a file's header says that it is grey. A file that cannot be read is not, here: reading it as a sample
 /// tells what is wrong.
 pub(crate) fn is_grey(path: &Path, limits: DecodeLimits) -> bool {
-    let opened = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
-    let Ok(mut reader) = opened else { return false };
+    // Enough for the header; a longer one counts as colour.
+    let mut start = Vec::new();
+    let opened = std::fs::File::open(path).and_then(|file| file.take(1 << 16).read_to_end(&mut start));
+    opened.is_ok() && is_grey_bytes(&start, limits)
+}
+
+/// The same for a file's bytes, or its first ones.
+pub(crate) fn is_grey_bytes(bytes: &[u8], limits: DecodeLimits) -> bool {
+    let Ok(mut reader) = ImageReader::new(Cursor::new(bytes)).with_guessed_format() else { return false };
     reader.limits(limits.limits());
     reader.into_decoder().is_ok_and(|decoder| !decoder.color_type().has_color())
 }

@@ -150,6 +150,10 @@ impl ImageSet for ImageFolder {
         let path = &self.files[index];
         path.strip_prefix(&self.root).unwrap_or(path).to_string_lossy().into_owned()
     }
+
+    fn stamp(&self) -> Result<Option<u64>> {
+        super::stamp(&self.files).map(Some)
+    }
 }
 
 /// The folders directly below `root`, sorted, hidden ones left out.
@@ -192,7 +196,8 @@ pub(crate) fn images_below(root: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn is_image(path: &Path) -> bool {
+/// Whether a file's name ends as an image's does.
+pub(crate) fn is_image(path: &Path) -> bool {
     path.extension()
         .and_then(|e| e.to_str())
         .is_some_and(|e| ENDINGS.contains(&e.to_ascii_lowercase().as_str()))

@@ -8,6 +8,8 @@
 //! | ... read from a CSV table of pixels | `csv.rs` |
 //! | [`ImageFolder`]: class folders or a flat folder of files | `folder.rs` |
 //! | [`NpyImages`]: a NumPy array of any size, read sample by sample | `npy.rs` |
+//! | [`TarShards`]: tar archives as WebDataset lays them out | `shards.rs` |
+//! | [`DecodedImages`]: another set, decoded once into a file | `decoded.rs` |
 //! | [`Subset`]: some samples of another set | `subset.rs` |
 //!
 //! [`open`] takes the name of a known set or any of these as a path, and finds out which it is.
@@ -16,22 +18,27 @@ mod array;
 mod cifar;
 mod csv;
 mod decode;
+mod decoded;
 mod folder;
 mod idx;
 mod npy;
 mod open;
+mod shards;
 mod subset;
 
 pub use array::ArrayImages;
 pub use decode::{DecodeLimits, decode};
+pub use decoded::DecodedImages;
 pub use folder::ImageFolder;
 pub use npy::NpyImages;
 pub use open::{ImageSplits, open, open_path};
+pub use shards::TarShards;
 pub use subset::Subset;
 
 use crate::Image;
 use selfsup_core::{Dataset, Error, Result};
-use std::path::Path;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::path::{Path, PathBuf};
 
 /// A set of images that knows about its samples without decoding them.
 pub trait ImageSet: Dataset<Item = Image> + Send + Sync {
@@ -46,6 +53,32 @@ pub trait ImageSet: Dataset<Item = Image> + Send + Sync {
 
     /// What to call a sample: its file's path inside the set, or its number.
     fn name(&self, index: usize) -> String;
+
+    /// The numbers of samples that lie side by side, in order, where reading them in that order is much the cheapest:
+    /// the archives of a sharded set. Empty where any order does.
+    fn shards(&self) -> Vec<usize> {
+        Vec::new()
+    }
+
+    /// A checksum of the names, sizes and times of the files that the images are decoded from; nothing where there is
+    /// nothing to decode.
+    ///
+    /// # Errors
+    /// When a file is gone.
+    fn stamp(&self) -> Result<Option<u64>> {
+        Ok(None)
+    }
+}
+
+/// A checksum of names, sizes and times of files.
+fn stamp(paths: &[PathBuf]) -> Result<u64> {
+    let mut hasher = DefaultHasher::new();
+    for path in paths {
+        let facts = path.metadata().map_err(Error::io(path))?;
+        let changed = facts.modified().map_err(Error::io(path))?;
+        (std::path::absolute(path).map_err(Error::io(path))?, facts.len(), changed).hash(&mut hasher);
+    }
+    Ok(hasher.finish())
 }
 
 /// Checks labels that came from another file than the images they belong to.

@@ -168,13 +168,14 @@ impl Dataset for NpyImages {
     }
 }
 
+/// Fills `bytes` from `offset` on, whatever else reads the file at the same time.
 #[cfg(unix)]
-fn read_at(file: &File, bytes: &mut [u8], offset: u64) -> std::io::Result<()> {
+pub(super) fn read_at(file: &File, bytes: &mut [u8], offset: u64) -> std::io::Result<()> {
     std::os::unix::fs::FileExt::read_exact_at(file, bytes, offset)
 }
 
 #[cfg(windows)]
-fn read_at(file: &File, bytes: &mut [u8], offset: u64) -> std::io::Result<()> {
+pub(super) fn read_at(file: &File, bytes: &mut [u8], offset: u64) -> std::io::Result<()> {
     let mut done = 0;
     while done < bytes.len() {
         match std::os::windows::fs::FileExt::seek_read(file, &mut bytes[done..], offset + done as u64)? {

@@ -1,7 +1,7 @@
 //! A set by its name or its path, whatever it is made of.
 
 use super::folder::{class_folders, images_below};
-use super::{ArrayImages, ImageFolder, ImageSet, NpyImages};
+use super::{ArrayImages, ImageFolder, ImageSet, NpyImages, TarShards};
 use selfsup_core::{Error, Result};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -71,6 +71,8 @@ type Parts = (Arc<dyn ImageSet>, Option<Arc<dyn ImageSet>>);
 /// - `X.csv`: a table of square grey images and their labels;
 /// - a folder with IDX files (`train-images-idx3-ubyte`, `t10k-...`, with or without `.gz`);
 /// - a folder with CIFAR's binary files (`data_batch_1.bin` ..., or CIFAR-100's `train.bin`);
+/// - `X.tar`, or a folder with such files: shards as WebDataset lays them out; those whose names begin with `test` or
+///   `val` are the held-out part;
 /// - a folder with the subfolders `train` and `test` (or `val`, `valid`, `validation`), each of class folders or flat;
 /// - a folder of class folders, or a flat folder of images.
 ///
@@ -92,9 +94,10 @@ fn sniff(path: &Path) -> Result<Parts> {
         return match ending.as_str() {
             "npy" => npy_files(path),
             "csv" => Ok((shared(ArrayImages::read_csv(path)?), None)),
+            "tar" => Ok((shared(TarShards::open(&[path.to_owned()])?), None)),
             _ => Err(Error::data(
                 path,
-                "a set is a folder, an array (.npy) or a table (.csv); name its folder",
+                "a set is a folder, an array (.npy), a table (.csv) or a shard (.tar); name its folder",
             )),
         };
     }
@@ -110,12 +113,15 @@ fn sniff(path: &Path) -> Result<Parts> {
     if path.join("train.npy").is_file() {
         return npy_files(&path.join("train.npy"));
     }
+    if let Some(parts) = shard_folder(path)? {
+        return Ok(parts);
+    }
     if let Some(parts) = split_folder(path)? {
         return Ok(parts);
     }
     if class_folders(path)?.is_empty() && images_below(path)?.is_empty() {
         let problem = "found neither images (png, jpg, bmp, webp), class folders of images, IDX files \
-                       (train-images-idx3-ubyte), CIFAR files (data_batch_1.bin) nor train.npy";
+                       (train-images-idx3-ubyte), CIFAR files (data_batch_1.bin), shards (.tar) nor train.npy";
         return Err(Error::data(path, problem));
     }
     Ok((shared(ImageFolder::open(path)?), None))
@@ -186,6 +192,39 @@ fn cifar_folder(folder: &Path) -> Result<Option<Parts>> {
     Ok(Some((shared(train), test.map(shared))))
 }
 
+fn shard_folder(folder: &Path) -> Result<Option<Parts>> {
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(Error::io(folder))? {
+        let path = entry.map_err(Error::io(folder))?.path();
+        if path.is_file() && path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("tar")) {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    let held_out = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+        name.starts_with("test") || name.starts_with("val")
+    };
+    let (test, train): (Vec<_>, Vec<_>) = paths.into_iter().partition(held_out);
+    if train.is_empty() {
+        return match test.first() {
+            Some(test) => Err(Error::data(test, "there is no shard to learn from beside those held out")),
+            None => Ok(None),
+        };
+    }
+    let train = TarShards::open(&train)?;
+    if test.is_empty() {
+        return Ok(Some((shared(train), None)));
+    }
+    let test = TarShards::open(&test)?.with_channels(train.channels());
+    let (train_classes, test_classes) = (train.classes().len(), test.classes().len());
+    if test_classes > train_classes {
+        let problem = format!("the held-out shards have {test_classes} classes, the others {train_classes}");
+        return Err(Error::data(folder, problem));
+    }
+    Ok(Some((shared(train), Some(shared(test)))))
+}
+
 fn split_folder(folder: &Path) -> Result<Option<Parts>> {
     let train = folder.join("train");
     let test =
@@ -213,6 +252,35 @@ mod tests {
     fn idx(shape: &[u8], values: &[u8]) -> Vec<u8> {
         let sides = shape.iter().flat_map(|&side| [0, 0, 0, side]);
         [0, 0, 8, shape.len() as u8].into_iter().chain(sides).chain(values.iter().copied()).collect()
+    }
+
+    /// An archive of one grey image whose class is `class`.
+    fn put_shard(path: PathBuf, class: &str) {
+        let mut image = std::io::Cursor::new(Vec::new());
+        let (kind, format) = (image::ExtendedColorType::L8, image::ImageFormat::Png);
+        image::write_buffer_with_format(&mut image, &[5; 4], 2, 2, kind, format).unwrap();
+        let mut archive = tar::Builder::new(fs::File::create(path).unwrap());
+        for (name, bytes) in [("0.png", image.get_ref().as_slice()), ("0.cls", class.as_bytes())] {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(bytes.len() as u64);
+            archive.append_data(&mut header, name, bytes).unwrap();
+        }
+        archive.finish().unwrap();
+    }
+
+    #[test]
+    fn finds_train_and_test_in_shards() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, class) in [("train-1.tar", "1"), ("train-0.tar", "0"), ("val-0.tar", "1")] {
+            put_shard(folder.path().join(name), class);
+        }
+        let set = open_path(folder.path()).unwrap();
+        assert_eq!((set.train.labels(), set.train.shards()), (Some(vec![0, 1]), vec![1, 1]));
+        assert_eq!(set.test.unwrap().labels(), Some(vec![1]));
+        assert_eq!(open_path(&folder.path().join("train-1.tar")).unwrap().train.len(), 1);
+        put_shard(folder.path().join("val-0.tar"), "7");
+        let error = open_path(folder.path()).err().unwrap().to_string();
+        assert!(error.ends_with("the held-out shards have 8 classes, the others 2"), "{error}");
     }
 
     #[test]

@@ -63,12 +63,66 @@ impl ImageSet for Subset {
     fn name(&self, index: usize) -> String {
         self.set.name(self.indices[index])
     }
+
+    /// What is left of the other set's shards, where the samples stand in its order.
+    fn shards(&self) -> Vec<usize> {
+        if !self.indices.is_sorted() {
+            return Vec::new();
+        }
+        let mut start = 0;
+        let shards = self.set.shards().into_iter().map(|length| {
+            let end = start + length;
+            let inside = |bound| self.indices.partition_point(|&i| i < bound);
+            let left = inside(end) - inside(start);
+            start = end;
+            left
+        });
+        shards.collect()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::dataset::ArrayImages;
+
+    /// Two shards of two and three samples.
+    struct Sharded;
+
+    impl Dataset for Sharded {
+        type Item = Image;
+        fn len(&self) -> usize {
+            5
+        }
+        fn get(&self, _index: usize) -> Result<Image> {
+            Image::new(vec![0], [1, 1, 1])
+        }
+    }
+
+    impl ImageSet for Sharded {
+        fn channels(&self) -> usize {
+            1
+        }
+        fn labels(&self) -> Option<Vec<i64>> {
+            None
+        }
+        fn classes(&self) -> Vec<String> {
+            Vec::new()
+        }
+        fn name(&self, index: usize) -> String {
+            index.to_string()
+        }
+        fn shards(&self) -> Vec<usize> {
+            vec![2, 3]
+        }
+    }
+
+    #[test]
+    fn keeps_the_shards_of_samples_in_order() {
+        let shards = |indices| Subset::new(Arc::new(Sharded), indices).unwrap().shards();
+        assert_eq!(shards(vec![1, 2, 4]), [1, 2]);
+        assert!(shards(vec![2, 1]).is_empty());
+    }
 
     #[test]
     fn shows_the_chosen_samples_with_their_labels() {
