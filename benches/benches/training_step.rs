@@ -1,9 +1,7 @@
 //! Forward and backward of a SimCLR step with the demo's ConvNet; the rate is in images, each seen in two views.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use selfsup::core::{
-    Device, Error, ImageViews, Key, Kind, MlpHeadConfig, Objective, Site, Step, Tensor, nn,
-};
+use selfsup::core::{Device, Error, ImageViews, Key, Kind, MlpHeadConfig, Objective, Site, Step, Tensor, nn};
 use selfsup::encoders::{ConvNet, ConvNetConfig};
 use selfsup::objectives::{SimClr, SimClrConfig};
 

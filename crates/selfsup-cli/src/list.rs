@@ -39,7 +39,11 @@ impl What {
     fn json(self) -> Vec<Value> {
         match self {
             What::Methods => METHODS.iter().map(Method::json).collect(),
-            _ => self.entries().into_iter().map(|(name, about)| json!({ "name": name, "about": about })).collect(),
+            _ => self
+                .entries()
+                .into_iter()
+                .map(|(name, about)| json!({ "name": name, "about": about }))
+                .collect(),
         }
     }
 

@@ -122,7 +122,10 @@ impl NetworkConfig {
     /// When the network does not work on patches.
     pub fn patch_site<'a>(&'a self, site: &Site<'a, dyn ImageNetwork>) -> Result<Site<'a, dyn PatchEncoder>> {
         let no_patches = || {
-            format!("encoder.kind = {:?}: vit, as the objective hides or predicts patches of an image", self.name())
+            format!(
+                "encoder.kind = {:?}: vit, as the objective hides or predicts patches of an image",
+                self.name()
+            )
         };
         let encoder = site.encoder.as_patches().with_context(no_patches)?;
         Ok(Site::new(site.store, encoder, site.samples, move |path| match self {
@@ -201,7 +204,8 @@ macro_rules! on {
 on!(OnMaps, MapEncoder, as_map, NO_MAP);
 on!(OnPatches, PatchEncoder, as_patches, "the network has no patches");
 
-const NO_MAP: &str = "encoder.kind: a network with a map of features, as the objective looks at places of an image";
+const NO_MAP: &str =
+    "encoder.kind: a network with a map of features, as the objective looks at places of an image";
 const NOT_FOR_IMAGES: &str =
     "encoder.kind = \"text-transformer\": a network for images, as the objective learns from them";
 const NOT_FOR_TEXT: &str =

@@ -9,8 +9,8 @@ use crate::text::{self, Texts};
 use crate::{digest, panics};
 use anyhow::{Context, Result};
 use selfsup::core::{
-    Batches, Device, Error, ImageViews, Mode, Result as CoreResult, Step, Tensor, TokenBatch,
-    TokenEncoder, tch,
+    Batches, Device, Error, ImageViews, Mode, Result as CoreResult, Step, Tensor, TokenBatch, TokenEncoder,
+    tch,
 };
 use selfsup::eval::{FeatureHealth, Verdict, feature_health};
 use selfsup::train::optimizer::parameters;
@@ -110,7 +110,8 @@ impl Job {
         let labels = images.train.labels().map(|labels| Tensor::from_slice(&labels)); // [samples]
         let device = self.device;
         let to = |batch: &ImageViews| {
-            let labels = labels.as_ref().map(|labels| labels.index_select(0, &batch.indices).to_device(device));
+            let labels =
+                labels.as_ref().map(|labels| labels.index_select(0, &batch.indices).to_device(device));
             ImageViews { labels, ..batch.to_device(device) }
         };
         let batches = OnDevice { batches: Stretches { stretches }, to: &to, names: &names };

@@ -144,3 +144,54 @@ pub fn gather_tokens(x: &Tensor, keep: &Tensor) -> Tensor {
     let index = keep.unsqueeze(-1).expand([-1, -1, x.size()[2]], false);
     x.gather(1, &index, false)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Device, Kind, TensorExt};
+
+    fn block(drop_path: f64) -> (nn::VarStore, Block) {
+        let store = nn::VarStore::new(Device::Cpu);
+        let shape = BlockShape { dim: 24, heads: 3, mlp_ratio: 4.0, drop_path };
+        let block = Block::new(store.root(), shape).unwrap();
+        (store, block)
+    }
+
+    fn wave(shape: &[i64]) -> Tensor {
+        (Tensor::arange(shape.iter().product::<i64>(), (Kind::Float, Device::Cpu)) * 0.7).sin().reshape(shape)
+    }
+
+    #[test]
+    fn drop_path_leaves_out_whole_branches_and_keeps_the_mean() {
+        let n = 4000;
+        let (_store, block) = block(0.3);
+        let branch = block.drop_path(wave(&[1, 5, 24]).expand([n, -1, -1], true), Mode::Train);
+        let dropped = branch.abs().amax([1_i64, 2].as_slice(), false).eq(0.0); // [N]
+        let rate = dropped.to_kind(Kind::Double).mean(None).scalar().unwrap();
+        assert!((rate - 0.3).abs() < 5.0 * (0.3 * 0.7 / n as f64).sqrt(), "{rate}");
+        let scaled = wave(&[5, 24]) / 0.7;
+        let first = i64::try_from(dropped.logical_not().to_kind(Kind::Int64).argmax(0, false)).unwrap();
+        assert!((branch.get(first) - scaled).abs().max().scalar().unwrap() < 1e-6);
+        let branch = wave(&[2, 5, 24]);
+        assert_eq!(block.drop_path(branch.shallow_clone(), Mode::Eval), branch);
+    }
+
+    #[test]
+    fn a_token_sees_only_what_the_mask_allows() {
+        let (_store, block) = block(0.0);
+        let causal = Tensor::ones([5, 5], (Kind::Float, Device::Cpu)).tril(0).to_kind(Kind::Bool);
+        let x = wave(&[1, 5, 24]);
+        let changed = Tensor::cat(&[x.narrow(1, 0, 3), x.narrow(1, 3, 2) + 1.0], 1);
+        let [before, after] = [&x, &changed].map(|x| block.forward(x, Some(&causal), Mode::Eval));
+        assert_eq!(before.narrow(1, 0, 3), after.narrow(1, 0, 3));
+        assert_ne!(before.narrow(1, 3, 2), after.narrow(1, 3, 2));
+    }
+
+    #[test]
+    fn refuses_heads_that_do_not_divide() {
+        let store = nn::VarStore::new(Device::Cpu);
+        let shape = BlockShape { dim: 24, heads: 5, mlp_ratio: 4.0, drop_path: 0.0 };
+        let error = Block::new(store.root(), shape).unwrap_err().to_string();
+        assert_eq!(error, "heads = 5: a divisor of dim = 24");
+    }
+}

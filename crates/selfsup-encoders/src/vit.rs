@@ -15,7 +15,8 @@ use crate::pooling::Pooling;
 use selfsup_core::layers::{Bias, Conv2d, ConvShape, LayerNorm, normal};
 use selfsup_core::transformer::{Block, BlockShape, check_block, gather_tokens};
 use selfsup_core::{
-    Encoder, Error, Kind, MapEncoder, Mode, PatchEncoder, Result, Tensor, TokenEncoder, check_kind, check_shape, nn,
+    Encoder, Error, Kind, MapEncoder, Mode, PatchEncoder, Result, Tensor, TokenEncoder, check_kind,
+    check_shape, nn,
 };
 use serde::{Deserialize, Serialize};
 use std::borrow::Borrow;
@@ -227,7 +228,8 @@ impl Encoder for Vit {
     /// `[N, 1 + T, D]`, and `features`.
     fn intermediate(&self, x: &Tensor, mode: Mode) -> Result<Vec<(String, Tensor)>> {
         let mut all = Vec::new();
-        let tokens = self.forward(x, &Hidden::None, mode, &mut |name, x| all.push((name, x.shallow_clone())))?;
+        let tokens =
+            self.forward(x, &Hidden::None, mode, &mut |name, x| all.push((name, x.shallow_clone())))?;
         all.push(("features".to_owned(), self.pool(&tokens)));
         Ok(all)
     }
@@ -438,20 +440,43 @@ mod tests {
     }
 
     #[test]
-    fn drop_path_leaves_out_whole_branches_and_keeps_the_mean() {
-        let n = 4000;
+    fn drop_path_rises_to_the_last_block() {
         let (_store, network) = built(&VitConfig { drop_path: 0.3, ..small() });
-        let block = &network.blocks[1];
-        let branch = block.drop_path(wave(0, &[1, 5, 24]).expand([n, -1, -1], true), Mode::Train);
-        let dropped = branch.abs().amax([1_i64, 2].as_slice(), false).eq(0.0); // [N]
-        let rate = dropped.to_kind(Kind::Double).mean(None).scalar().unwrap();
-        assert!((rate - 0.3).abs() < 5.0 * (0.3 * 0.7 / n as f64).sqrt(), "{rate}");
-        let scaled = wave(0, &[5, 24]) / 0.7;
-        let first = i64::try_from(dropped.logical_not().to_kind(Kind::Int64).argmax(0, false)).unwrap();
-        assert!(difference(&branch.get(first), &scaled) < 1e-6);
-        assert_eq!(network.blocks[0].drop_path, 0.0);
-        let branch = wave(0, &[2, 5, 24]);
-        assert_eq!(block.drop_path(branch.shallow_clone(), Mode::Eval), branch);
+        let x = images([64, 2, 24, 24]);
+        let modes = [Mode::Train, Mode::Eval];
+        let [train, eval] = modes.map(|mode| network.intermediate(&x, mode).unwrap());
+        let same = |i: usize| difference(&train[i].1, &eval[i].1) < 1e-6;
+        // The first block drops nothing, the second does for some of 64 samples.
+        assert!(same(0) && same(1) && !same(2), "{} {} {}", same(0), same(1), same(2));
+    }
+
+    #[test]
+    fn a_hidden_patch_is_its_token_at_its_place() {
+        let (_store, network) = built(&small());
+        let (x, token) = (images([2, 2, 24, 24]), wave(5, &[24]));
+        let mask = Tensor::zeros([2, 9], (Kind::Bool, Device::Cpu));
+        let plain = network.tokens(&x, None, Mode::Eval).unwrap();
+        assert_eq!(network.tokens_masked(&x, &mask, &token, Mode::Eval).unwrap(), plain);
+        // With every patch hidden nothing of the image is seen.
+        let all = network.tokens_masked(&x, &mask.logical_not(), &token, Mode::Eval).unwrap();
+        assert!(difference(&all.get(0), &all.get(1)) < 1e-6 && difference(&all, &plain) > 1e-3);
+        let error = network.tokens_masked(&x, &mask.narrow(1, 0, 4), &token, Mode::Eval).unwrap_err();
+        assert_eq!(error.to_string(), "mask: expected [2, 9], found [2, 4]");
+    }
+
+    #[test]
+    fn a_map_holds_the_patches_and_attention_sums_to_one() {
+        let (_store, network) = built(&small());
+        let x = images([2, 2, 16, 32]);
+        let (map, features) = network.map(&x, Mode::Eval).unwrap();
+        let tokens = network.tokens(&x, None, Mode::Eval).unwrap();
+        assert_eq!(map.size(), [2, 24, 2, 4]);
+        assert_eq!(map.select(2, 1).select(2, 3), tokens.select(1, 8));
+        assert_eq!(features, network.encode(&x, Mode::Eval).unwrap());
+        let attention = network.attention(&x).unwrap();
+        assert_eq!(attention.size(), [2, 3, 9, 9]);
+        let sums = attention.sum_dim_intlist([3_i64].as_slice(), false, None);
+        assert!(difference(&sums, &Tensor::ones([2, 3, 9], (Kind::Float, Device::Cpu))) < 1e-5);
     }
 
     #[test]

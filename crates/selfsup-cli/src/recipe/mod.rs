@@ -32,12 +32,8 @@ macro_rules! shipped {
 }
 
 /// The shipped recipes by name.
-pub const SHIPPED: &[(&str, &str)] = shipped![
-    "simclr-fashion-mnist",
-    "simclr-cifar10",
-    "simclr-images",
-    "mlm-brown",
-];
+pub const SHIPPED: &[(&str, &str)] =
+    shipped!["simclr-fashion-mnist", "simclr-cifar10", "simclr-images", "mlm-brown",];
 
 /// A recipe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -95,7 +91,14 @@ pub struct DataConfig {
 
 impl Default for DataConfig {
     fn default() -> Self {
-        DataConfig { source: None, limit: None, test_limit: None, channels: None, samples: None, held_out: 0.2 }
+        DataConfig {
+            source: None,
+            limit: None,
+            test_limit: None,
+            channels: None,
+            samples: None,
+            held_out: 0.2,
+        }
     }
 }
 

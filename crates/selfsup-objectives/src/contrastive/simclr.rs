@@ -80,6 +80,12 @@ mod tests {
     #[derive(Debug)]
     struct Pixels(Linear);
 
+    impl Pixels {
+        fn new(path: nn::Path) -> Self {
+            Pixels(Linear::new(path, 4, 4, Bias::Yes))
+        }
+    }
+
     impl Encoder for Pixels {
         fn dim(&self) -> i64 {
             4
@@ -92,11 +98,10 @@ mod tests {
 
     fn setup() -> (nn::VarStore, Pixels, SimClr) {
         let store = nn::VarStore::new(Device::Cpu);
-        let pixels = |path| Pixels(Linear::new(path, 4, 4, Bias::Yes));
-        let encoder = pixels(store.root() / "encoder");
+        let encoder = Pixels::new(store.root() / Site::<Pixels>::ENCODER);
         let config = SimClrConfig { temperature: 0.5, projector: MlpHeadConfig::projector(8, 3) };
-        let site = Site::new(&store, &encoder, 6, |path| Ok(Box::new(pixels(path))));
-        let objective = SimClr::new(&site, &config).unwrap();
+        let twin = |path: nn::Path| Ok(Box::new(Pixels::new(path)));
+        let objective = SimClr::new(&Site::new(&store, &encoder, 6, twin), &config).unwrap();
         (store, encoder, objective)
     }
 
