@@ -1,5 +1,6 @@
 //! Features of whole sets: images one by one, texts by document.
 
+use crate::network::ImageNetwork;
 use anyhow::Result;
 use selfsup::core::{Batches, Device, Encoder, ImageViews, Kind, Mode, Tensor, TokenBatch, tch};
 use selfsup::train::loggers::Progress;
@@ -37,7 +38,7 @@ pub fn encode_all<B>(
 /// # Errors
 /// Those of reading and of the encoder.
 pub fn of_images(
-    encoder: &dyn Encoder,
+    encoder: &dyn ImageNetwork,
     batches: &dyn Batches<Batch = ImageViews>,
     device: Device,
 ) -> Result<Tensor> {
@@ -49,14 +50,14 @@ pub fn of_images(
 /// # Errors
 /// Those of reading and of the encoder.
 pub fn of_pairs(
-    encoder: &dyn Encoder,
+    encoder: &dyn ImageNetwork,
     batches: &dyn Batches<Batch = ImageViews>,
     device: Device,
 ) -> Result<[Tensor; 2]> {
     pairs(batches, |view| image(encoder, view, device))
 }
 
-fn image(encoder: &dyn Encoder, view: &Tensor, device: Device) -> Result<Tensor> {
+fn image(encoder: &dyn ImageNetwork, view: &Tensor, device: Device) -> Result<Tensor> {
     Ok(encoder.encode(&view.to_device(device), Mode::Eval)?)
 }
 

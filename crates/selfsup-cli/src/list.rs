@@ -6,7 +6,7 @@ use crate::recipe::SHIPPED;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use selfsup::fetch;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::io::Write as _;
 
 /// What to list.
@@ -17,20 +17,33 @@ pub enum What {
     /// The networks of `encoder.kind`.
     Encoders,
     /// The methods of `objective.kind`.
-    Objectives,
+    #[value(alias = "objectives")]
+    Methods,
     /// The known data sets.
     Data,
 }
 
 impl What {
-    const ALL: [What; 4] = [What::Recipes, What::Encoders, What::Objectives, What::Data];
+    const ALL: [What; 4] = [What::Recipes, What::Encoders, What::Methods, What::Data];
 
     fn title(self) -> &'static str {
         match self {
             What::Recipes => "recipes",
             What::Encoders => "encoders",
-            What::Objectives => "objectives",
+            What::Methods => "methods",
             What::Data => "data",
+        }
+    }
+
+    /// The same for a program.
+    fn json(self) -> Vec<Value> {
+        match self {
+            What::Methods => METHODS.iter().map(Method::json).collect(),
+            _ => self
+                .entries()
+                .into_iter()
+                .map(|(name, about)| json!({ "name": name, "about": about }))
+                .collect(),
         }
     }
 
@@ -39,8 +52,8 @@ impl What {
         match self {
             What::Recipes => SHIPPED.iter().map(|(name, text)| (*name, first_comment(text))).collect(),
             What::Encoders => ENCODERS.iter().map(|&(name, about)| (name, about.to_owned())).collect(),
-            What::Objectives => {
-                let about = |m: &Method| format!("{}: {} ({})", m.name, m.about, m.paper);
+            What::Methods => {
+                let about = |m: &Method| format!("{} ({}): {} ({})", m.name, m.family, m.about, m.paper);
                 METHODS.iter().map(|method| (method.kind, about(method))).collect()
             }
             What::Data => fetch::sets().iter().map(|set| (set.name, set.about.to_owned())).collect(),
@@ -61,12 +74,11 @@ pub fn run(what: Option<What>, json: bool) -> Result<()> {
     let mut out = std::io::stdout().lock();
     let chosen = What::ALL.into_iter().filter(|w| what.is_none_or(|what| what == *w));
     if json {
-        let lists = chosen.map(|w| {
-            let entries =
-                w.entries().into_iter().map(|(name, about)| json!({ "name": name, "about": about }));
-            (w.title().to_owned(), Value::Array(entries.collect()))
-        });
-        let text = serde_json::to_string_pretty(&lists.collect::<Map<_, _>>())?;
+        let value = match what {
+            Some(what) => Value::Array(what.json()),
+            None => Value::Object(chosen.map(|w| (w.title().to_owned(), Value::Array(w.json()))).collect()),
+        };
+        let text = serde_json::to_string_pretty(&value)?;
         return writeln!(out, "{text}").context("the standard output");
     }
     for w in chosen {

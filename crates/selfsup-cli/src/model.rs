@@ -1,10 +1,11 @@
 //! The encoder and the objective of a recipe, in one parameter store.
 
+use crate::network::ImageNetwork;
 use crate::recipe::Recipe;
 use crate::text;
 use anyhow::{Context, Result};
 use selfsup::core::state::{Extra, load, named_variables};
-use selfsup::core::{Device, Encoder, ImageViews, Key, Objective, TokenBatch, TokenEncoder, nn};
+use selfsup::core::{Device, ImageViews, Key, Objective, TokenBatch, TokenEncoder, nn};
 use selfsup::data::text::Tokenizer;
 use std::path::Path;
 
@@ -19,7 +20,7 @@ pub struct Model<E: ?Sized, B> {
 }
 
 /// A model on images.
-pub type ImageModel = Model<dyn Encoder, ImageViews>;
+pub type ImageModel = Model<dyn ImageNetwork, ImageViews>;
 /// A model on text.
 pub type TextModel = Model<dyn TokenEncoder, TokenBatch>;
 
@@ -31,7 +32,9 @@ impl ImageModel {
     pub fn on_images(recipe: &Recipe, device: Device) -> Result<Self> {
         let store = seeded(recipe, device);
         let encoder = recipe.encoder.image_encoder(store.root() / "encoder")?;
-        let objective = recipe.objective.on_images(store.root() / "objective", encoder.dim())?;
+        let site = recipe.encoder.site(&store, encoder.as_ref(), recipe.data.samples()?);
+        let objective = recipe.objective.on_images(&site, &recipe.encoder)?;
+        drop(site);
         Ok(Model { store, encoder, objective })
     }
 }

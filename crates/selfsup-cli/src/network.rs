@@ -1,7 +1,9 @@
 //! The encoders that recipes know by name.
 
-use anyhow::{Result, bail};
-use selfsup::core::{Encoder, nn};
+use anyhow::{Context, Result, bail};
+use selfsup::core::{
+    Encoder, ImageViews, Loss, MapEncoder, Objective, PatchEncoder, Result as CoreResult, Site, Step, nn,
+};
 use selfsup::encoders::{
     ConvNet, ConvNetConfig, ResNet, ResNetConfig, TextTransformer, TextTransformerConfig, Vit, VitConfig,
 };
@@ -68,14 +70,68 @@ impl NetworkConfig {
     ///
     /// # Errors
     /// When a field cannot work, or the network is none for images.
-    pub fn image_encoder(&self, path: nn::Path) -> Result<Box<dyn Encoder>> {
-        let built: selfsup::core::Result<Box<dyn Encoder>> = match self {
+    pub fn image_encoder(&self, path: nn::Path) -> Result<Box<dyn ImageNetwork>> {
+        if matches!(self, NetworkConfig::TextTransformer(_)) {
+            bail!(NOT_FOR_IMAGES);
+        }
+        Ok(self.image_network(path)?)
+    }
+
+    fn image_network(&self, path: nn::Path) -> CoreResult<Box<dyn ImageNetwork>> {
+        let built: CoreResult<Box<dyn ImageNetwork>> = match self {
             NetworkConfig::Convnet(config) => ConvNet::new(path, config).map(|net| Box::new(net) as _),
             NetworkConfig::Resnet(config) => ResNet::new(path, config).map(|net| Box::new(net) as _),
             NetworkConfig::Vit(config) => Vit::new(path, config).map(|net| Box::new(net) as _),
-            NetworkConfig::TextTransformer(_) => bail!(NOT_FOR_IMAGES),
+            NetworkConfig::TextTransformer(_) => Err(selfsup::core::Error::Other(NOT_FOR_IMAGES.to_owned())),
         };
-        Ok(built.map_err(|e| crate::recipe::inside(e, "encoder"))?)
+        built.map_err(|e| crate::recipe::inside(e, "encoder"))
+    }
+
+    /// The site of an objective on images: the network that this describes stands in `store`, and it learns from so many
+    /// samples.
+    pub fn site<'a>(
+        &'a self,
+        store: &'a nn::VarStore,
+        encoder: &'a (dyn ImageNetwork + 'static),
+        samples: usize,
+    ) -> Site<'a, dyn ImageNetwork> {
+        Site::new(store, encoder, samples as i64, |path| self.image_network(path))
+    }
+
+    /// The same site for an objective that needs a map of features.
+    ///
+    /// # Errors
+    /// When the network has none.
+    pub fn map_site<'a>(&'a self, site: &Site<'a, dyn ImageNetwork>) -> Result<Site<'a, dyn MapEncoder>> {
+        let encoder = site.encoder.as_map().context(NO_MAP)?;
+        Ok(Site::new(site.store, encoder, site.samples, |path| {
+            Ok(match self {
+                NetworkConfig::Convnet(config) => Box::new(ConvNet::new(path, config)?),
+                NetworkConfig::Resnet(config) => Box::new(ResNet::new(path, config)?),
+                NetworkConfig::Vit(config) => Box::new(Vit::new(path, config)?),
+                NetworkConfig::TextTransformer(_) => {
+                    return Err(selfsup::core::Error::Other(NO_MAP.to_owned()));
+                }
+            })
+        }))
+    }
+
+    /// The same site for an objective that needs patches.
+    ///
+    /// # Errors
+    /// When the network does not work on patches.
+    pub fn patch_site<'a>(&'a self, site: &Site<'a, dyn ImageNetwork>) -> Result<Site<'a, dyn PatchEncoder>> {
+        let no_patches = || {
+            format!(
+                "encoder.kind = {:?}: vit, as the objective hides or predicts patches of an image",
+                self.name()
+            )
+        };
+        let encoder = site.encoder.as_patches().with_context(no_patches)?;
+        Ok(Site::new(site.store, encoder, site.samples, move |path| match self {
+            NetworkConfig::Vit(config) => Ok(Box::new(Vit::new(path, config)?)),
+            _ => Err(selfsup::core::Error::Other(no_patches())),
+        }))
     }
 
     /// Makes the network's parameters under `path`.
@@ -88,6 +144,68 @@ impl NetworkConfig {
     }
 }
 
+/// A network for images, and what more it is.
+pub trait ImageNetwork: Encoder {
+    /// As a network with a map of features.
+    fn as_map(&self) -> Option<&(dyn MapEncoder + 'static)>;
+
+    /// As a network on patches.
+    fn as_patches(&self) -> Option<&(dyn PatchEncoder + 'static)>;
+}
+
+macro_rules! image_network {
+    ($network:ty, $patches:expr) => {
+        impl ImageNetwork for $network {
+            fn as_map(&self) -> Option<&(dyn MapEncoder + 'static)> {
+                Some(self)
+            }
+
+            fn as_patches(&self) -> Option<&(dyn PatchEncoder + 'static)> {
+                let patches: fn(&$network) -> Option<&(dyn PatchEncoder + 'static)> = $patches;
+                patches(self)
+            }
+        }
+    };
+}
+
+image_network!(ConvNet, |_| None);
+image_network!(ResNet, |_| None);
+image_network!(Vit, |network| Some(network));
+
+/// An objective that needs a map, for any network: one without a map was refused when it was built.
+pub struct OnMaps<O>(pub O);
+
+/// An objective that needs patches, likewise.
+pub struct OnPatches<O>(pub O);
+
+macro_rules! on {
+    ($wrapper:ident, $encoder:ident, $cast:ident, $missing:expr) => {
+        impl<O: Objective<dyn $encoder, Batch = ImageViews>> Objective<dyn ImageNetwork> for $wrapper<O> {
+            type Batch = ImageViews;
+
+            fn loss(
+                &mut self,
+                encoder: &(dyn ImageNetwork + 'static),
+                batch: &ImageViews,
+                step: &Step,
+            ) -> CoreResult<Loss> {
+                let encoder =
+                    encoder.$cast().ok_or_else(|| selfsup::core::Error::Other($missing.to_owned()))?;
+                self.0.loss(encoder, batch, step)
+            }
+
+            fn after_step(&mut self, store: &nn::VarStore, step: &Step) -> CoreResult<()> {
+                self.0.after_step(store, step)
+            }
+        }
+    };
+}
+
+on!(OnMaps, MapEncoder, as_map, NO_MAP);
+on!(OnPatches, PatchEncoder, as_patches, "the network has no patches");
+
+const NO_MAP: &str =
+    "encoder.kind: a network with a map of features, as the objective looks at places of an image";
 const NOT_FOR_IMAGES: &str =
     "encoder.kind = \"text-transformer\": a network for images, as the objective learns from them";
 const NOT_FOR_TEXT: &str =

@@ -2,19 +2,21 @@
 //!
 //! A new method is a row of the table below.
 
+use crate::network::{ImageNetwork, NetworkConfig, OnMaps, OnPatches};
 use anyhow::{Result, bail};
-use selfsup::core::{Encoder, ImageViews, Objective, Tensor, TokenBatch, TokenEncoder, nn};
-use selfsup::objectives::{
-    MaskedLanguageModelling, MaskedLanguageModellingConfig, SimClr, SimClrConfig, Vocabulary,
-};
+use selfsup::core::{ImageViews, Objective, Site, Tensor, TokenBatch, TokenEncoder, nn};
+use selfsup::objectives::{self, Vocabulary};
 use serde::{Deserialize, Serialize};
 
 /// Makes of a table of methods: the config that a recipe holds, what a reader is told of each, and the functions that
-/// build them. In a row stand the `kind` of the recipe (the variant's name in kebab case), the config, the objective,
-/// its name, what it does, and its paper.
+/// build them. The groups tell what the encoder must be: any network for images, one with a map, one with patches, or
+/// one for text. In a row stand the variant (in kebab case the `kind` of the recipe), the config, the objective, the
+/// kind, the family, its name, what it does, and its paper.
 macro_rules! methods {
     (
         images { $($image:ident($image_config:ty) => $image_objective:ty, $($image_text:literal),+;)* }
+        maps { $($map:ident($map_config:ty) => $map_objective:ty, $($map_text:literal),+;)* }
+        patches { $($patch:ident($patch_config:ty) => $patch_objective:ty, $($patch_text:literal),+;)* }
         text { $($text:ident($text_config:ty) => $text_objective:ty, $($text_text:literal),+;)* }
     ) => {
         /// `[objective]`: the field `kind` tells which, the others are the method's own.
@@ -22,32 +24,51 @@ macro_rules! methods {
         #[serde(tag = "kind", rename_all = "kebab-case")]
         pub enum ObjectiveConfig {
             $(#[allow(missing_docs)] $image($image_config),)*
+            $(#[allow(missing_docs)] $map($map_config),)*
+            $(#[allow(missing_docs)] $patch($patch_config),)*
             $(#[allow(missing_docs)] $text($text_config),)*
         }
 
         /// The methods, a row for each.
         pub const METHODS: &[Method] = &[
-            $(Method::new(Modality::Images, [$($image_text),+]),)*
-            $(Method::new(Modality::Text, [$($text_text),+]),)*
+            $(Method::new(Needs::Images, [$($image_text),+]),)*
+            $(Method::new(Needs::Maps, [$($map_text),+]),)*
+            $(Method::new(Needs::Patches, [$($patch_text),+]),)*
+            $(Method::new(Needs::Text, [$($text_text),+]),)*
         ];
 
         impl ObjectiveConfig {
             /// Its row of [`METHODS`].
             pub fn method(&self) -> &'static Method {
                 match self {
-                    $(ObjectiveConfig::$image(_) => &const { Method::new(Modality::Images, [$($image_text),+]) },)*
-                    $(ObjectiveConfig::$text(_) => &const { Method::new(Modality::Text, [$($text_text),+]) },)*
+                    $(ObjectiveConfig::$image(_) => &const { Method::new(Needs::Images, [$($image_text),+]) },)*
+                    $(ObjectiveConfig::$map(_) => &const { Method::new(Needs::Maps, [$($map_text),+]) },)*
+                    $(ObjectiveConfig::$patch(_) => &const { Method::new(Needs::Patches, [$($patch_text),+]) },)*
+                    $(ObjectiveConfig::$text(_) => &const { Method::new(Needs::Text, [$($text_text),+]) },)*
                 }
             }
 
-            /// Makes an objective on images for an encoder of `dim` features.
+            /// Makes an objective on images for the network of a site, which `config` describes.
             ///
             /// # Errors
-            /// When a field cannot work, or the objective learns from something else.
-            pub fn on_images(&self, path: nn::Path, dim: i64) -> Result<ImageObjective> {
+            /// When a field cannot work, the network is not what the objective needs, or the objective learns from
+            /// something else.
+            pub fn on_images(
+                &self,
+                site: &Site<dyn ImageNetwork>,
+                config: &NetworkConfig,
+            ) -> Result<ImageObjective> {
                 Ok(match self {
-                    $(ObjectiveConfig::$image(config) => {
-                        Box::new(<$image_objective>::new(path, dim, config).map_err(inside)?)
+                    $(ObjectiveConfig::$image(own) => {
+                        Box::new(<$image_objective>::new(site, own).map_err(inside)?)
+                    })*
+                    $(ObjectiveConfig::$map(own) => {
+                        let site = config.map_site(site)?;
+                        Box::new(OnMaps(<$map_objective>::new(&site, own).map_err(inside)?))
+                    })*
+                    $(ObjectiveConfig::$patch(own) => {
+                        let site = config.patch_site(site)?;
+                        Box::new(OnPatches(<$patch_objective>::new(&site, own).map_err(inside)?))
                     })*
                     _ => bail!("objective.kind: one that learns from images"),
                 })
@@ -71,13 +92,17 @@ macro_rules! methods {
 
 methods! {
     images {
-        Simclr(SimClrConfig) => SimClr,
-            "simclr", "SimCLR", "two views of an image against the views of all others",
+        Simclr(objectives::SimClrConfig) => objectives::SimClr,
+            "simclr", "contrastive", "SimCLR", "two views of an image against the views of all others",
             "Chen et al., \"A simple framework for contrastive learning of visual representations\", 2020";
     }
+    maps {
+    }
+    patches {
+    }
     text {
-        MaskedLanguageModelling(MaskedLanguageModellingConfig) => MaskedLanguageModelling,
-            "masked-language-modelling", "BERT", "predict hidden tokens from the rest",
+        MaskedLanguageModelling(objectives::MaskedLanguageModellingConfig) => objectives::MaskedLanguageModelling,
+            "masked-language-modelling", "masked", "BERT", "predict hidden tokens from the rest",
             "Devlin et al., \"BERT: pre-training of deep bidirectional transformers\", 2019";
     }
 }
@@ -87,20 +112,47 @@ methods! {
 pub struct Method {
     /// The `kind` in a recipe.
     pub kind: &'static str,
+    /// The family of methods that it belongs to.
+    pub family: &'static str,
     /// Its name, as in `SimCLR`.
     pub name: &'static str,
     /// What it does, in a few words.
     pub about: &'static str,
     /// Authors, title and year of its paper.
     pub paper: &'static str,
-    /// What it learns from.
-    pub modality: Modality,
+    /// What its encoder must be.
+    pub needs: Needs,
 }
 
-/// An objective on views of images, with any image encoder.
-pub type ImageObjective = Box<dyn Objective<dyn Encoder, Batch = ImageViews>>;
+/// An objective on views of images.
+pub type ImageObjective = Box<dyn Objective<dyn ImageNetwork, Batch = ImageViews>>;
 /// An objective on sequences of tokens, with any text encoder.
 pub type TextObjective = Box<dyn Objective<dyn TokenEncoder, Batch = TokenBatch>>;
+
+/// What a method asks of the encoder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// Any network for images.
+    Images,
+    /// A network for images that has a map of features.
+    Maps,
+    /// A network for images that works on patches.
+    Patches,
+    /// A network for text.
+    Text,
+}
+
+impl Needs {
+    /// In the words of a list.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Needs::Images => "any network for images",
+            Needs::Maps => "a network for images with a map of features",
+            Needs::Patches => "a network for images that works on patches (vit)",
+            Needs::Text => "a network for text",
+        }
+    }
+}
 
 /// What a recipe learns from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,15 +164,26 @@ pub enum Modality {
 }
 
 impl Method {
-    const fn new(modality: Modality, [kind, name, about, paper]: [&'static str; 4]) -> Self {
-        Method { kind, name, about, paper, modality }
+    const fn new(needs: Needs, [kind, family, name, about, paper]: [&'static str; 5]) -> Self {
+        Method { kind, family, name, about, paper, needs }
+    }
+
+    /// What a list of methods tells a program.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "name": self.kind, "title": self.name, "family": self.family, "about": self.about, "paper": self.paper,
+            "needs": self.needs.describe(),
+        })
     }
 }
 
 impl ObjectiveConfig {
     /// What it learns from.
     pub fn modality(&self) -> Modality {
-        self.method().modality
+        match self.method().needs {
+            Needs::Images | Needs::Maps | Needs::Patches => Modality::Images,
+            Needs::Text => Modality::Text,
+        }
     }
 }
 

@@ -2,14 +2,15 @@
 
 use crate::images::{self, Images, Stretches};
 use crate::model::{ImageModel, Model, TextModel};
+use crate::network::ImageNetwork;
 use crate::objective::Modality;
 use crate::recipe::{Assignment, Recipe};
 use crate::text::{self, Texts};
 use crate::{digest, panics};
 use anyhow::{Context, Result};
 use selfsup::core::{
-    Batches, Device, Encoder, Error, ImageViews, Mode, Result as CoreResult, Step, Tensor, TokenBatch,
-    TokenEncoder, tch,
+    Batches, Device, Error, ImageViews, Mode, Result as CoreResult, Step, Tensor, TokenBatch, TokenEncoder,
+    tch,
 };
 use selfsup::eval::{FeatureHealth, Verdict, feature_health};
 use selfsup::train::optimizer::parameters;
@@ -91,6 +92,7 @@ impl Job {
         // The run's own recipe tells what its encoder takes, for whoever has not the data.
         let channels = images.train.channels();
         self.recipe.data.channels = Some(channels);
+        self.recipe.data.samples = Some(images.train.len());
         self.recipe.encoder = self.recipe.encoder.for_images(channels)?;
         let train = &self.recipe.train;
         let (mut stretches, buffer) = (Vec::new(), self.recipe.data.shuffle_buffer);
@@ -105,14 +107,16 @@ impl Job {
             "digest": digest::of_images(images.train.as_ref())?,
         });
         let names = |batch: &ImageViews| called(&batch.indices, |i| images.train.name(i));
-        let batches = OnDevice {
-            batches: Stretches { stretches },
-            device: self.device,
-            to: ImageViews::to_device,
-            names: &names,
+        let labels = images.train.labels().map(|labels| Tensor::from_slice(&labels)); // [samples]
+        let device = self.device;
+        let to = |batch: &ImageViews| {
+            let labels =
+                labels.as_ref().map(|labels| labels.index_select(0, &batch.indices).to_device(device));
+            ImageViews { labels, ..batch.to_device(device) }
         };
+        let batches = OnDevice { batches: Stretches { stretches }, to: &to, names: &names };
         // A view in training size, encoded as in evaluation, shows how the features spread.
-        let look = |encoder: &(dyn Encoder + 'static), batch: &ImageViews| {
+        let look = |encoder: &(dyn ImageNetwork + 'static), batch: &ImageViews| {
             let view = &batch.views[0];
             encoder.encode(&view.narrow(0, 0, view.size()[0].min(256)), Mode::Eval)
         };
@@ -139,8 +143,9 @@ impl Job {
             document.and_then(|d| texts.train.documents.get(d)).map_or_else(String::new, |d| d.name.clone())
         };
         let names = |batch: &TokenBatch| called(&batch.indices, name);
-        let batches =
-            OnDevice { batches: loader, device: self.device, to: TokenBatch::to_device, names: &names };
+        let device = self.device;
+        let to = |batch: &TokenBatch| batch.to_device(device);
+        let batches = OnDevice { batches: loader, to: &to, names: &names };
         let look = |encoder: &(dyn TokenEncoder + 'static), batch: &TokenBatch| {
             encoder.encode(&batch.tokens, Mode::Eval)
         };
@@ -314,11 +319,10 @@ fn environment(device: Device) -> Map<String, Value> {
     entries.map(|(name, value)| (name.to_owned(), value)).into_iter().collect()
 }
 
-/// Batches that are moved to the device as they are taken.
+/// Batches that are moved to the device as they are taken, with what else an objective wants to know of them.
 struct OnDevice<'a, B: Batches> {
     batches: B,
-    device: Device,
-    to: fn(&B::Batch, Device) -> B::Batch,
+    to: &'a dyn Fn(&B::Batch) -> B::Batch,
     names: &'a dyn Fn(&B::Batch) -> Vec<String>,
 }
 
@@ -334,7 +338,7 @@ impl<B: Batches> Batches for OnDevice<'_, B> {
         epoch: u64,
         skip: u64,
     ) -> Result<Box<dyn Iterator<Item = Result<B::Batch, Error>> + '_>, Error> {
-        let moved = move |batch: CoreResult<B::Batch>| Ok((self.to)(&batch?, self.device));
+        let moved = move |batch: CoreResult<B::Batch>| Ok((self.to)(&batch?));
         Ok(Box::new(self.batches.epoch(epoch, skip)?.map(moved)))
     }
 

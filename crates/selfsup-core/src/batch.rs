@@ -9,6 +9,8 @@ pub struct ImageViews {
     pub views: Vec<Tensor>,
     /// The samples' positions in the data set, `[N]` Int64.
     pub indices: Tensor,
+    /// The classes of the samples, `[N]` Int64, where the set has them: for methods that learn from labels.
+    pub labels: Option<Tensor>,
 }
 
 impl ImageViews {
@@ -18,6 +20,7 @@ impl ImageViews {
         ImageViews {
             views: self.views.iter().map(|v| v.to_device(device)).collect(),
             indices: self.indices.to_device(device),
+            labels: self.labels.as_ref().map(|labels| labels.to_device(device)),
         }
     }
 }

@@ -32,6 +32,23 @@ impl Ema {
     /// # Errors
     /// When the two paths do not hold variables of the same names and shapes, or share memory.
     pub fn new(store: &nn::VarStore, student: &str, teacher: &str, policy: Buffers) -> Result<Self> {
+        Self::of(store, &[(student, teacher)], policy)
+    }
+
+    /// The same for a student and a teacher of several parts, encoder and projector for instance: pairs of their paths.
+    ///
+    /// # Errors
+    /// As [`new`](Ema::new), for any of the pairs.
+    pub fn of(store: &nn::VarStore, pairs: &[(&str, &str)], policy: Buffers) -> Result<Self> {
+        let mut ema = Ema { parameters: Vec::new(), buffers: Vec::new(), policy };
+        for (student, teacher) in pairs {
+            ema.tie(store, student, teacher)?;
+        }
+        ema.copy();
+        Ok(ema)
+    }
+
+    fn tie(&mut self, store: &nn::VarStore, student: &str, teacher: &str) -> Result<()> {
         let under = |prefix: &str| -> BTreeMap<String, Tensor> {
             let prefix = format!("{prefix}.");
             store
@@ -48,7 +65,6 @@ impl Ema {
                 format!("a copy of the {} variables under {student}", students.len()),
             ));
         }
-        let mut ema = Ema { parameters: Vec::new(), buffers: Vec::new(), policy };
         for ((name, s), t) in students.into_iter().zip(teachers.into_values()) {
             if s.size() != t.size() || s.kind() != t.kind() {
                 return Err(Error::Shape {
@@ -64,15 +80,14 @@ impl Ema {
                     "memory apart from the student's",
                 ));
             }
-            if s.requires_grad() { ema.parameters.push((s, t)) } else { ema.buffers.push((s, t)) }
+            if s.requires_grad() { self.parameters.push((s, t)) } else { self.buffers.push((s, t)) }
         }
         let frozen: Vec<_> =
-            ema.parameters.iter().map(|(_, t)| t.set_requires_grad(false).data_ptr()).collect();
+            self.parameters.iter().map(|(_, t)| t.set_requires_grad(false).data_ptr()).collect();
         if let Ok(mut variables) = store.variables_.lock() {
             variables.trainable_variables.retain(|v| !frozen.contains(&v.tensor.data_ptr()));
         }
-        ema.copy();
-        Ok(ema)
+        Ok(())
     }
 
     /// Gives the teacher the student's values, buffers included.

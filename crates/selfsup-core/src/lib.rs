@@ -6,11 +6,13 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`traits`] | [`Dataset`], [`Augment`], [`Batches`], [`Encoder`], [`TokenEncoder`], [`Objective`], [`PseudoLabeler`], [`Evaluator`] |
+//! | [`traits`] | [`Dataset`], [`Augment`], [`Batches`], [`Encoder`] and what more it may be ([`TokenEncoder`], [`MapEncoder`], [`PatchEncoder`]), [`Objective`], [`PseudoLabeler`], [`Evaluator`] |
+//! | [`site`] | [`Site`]: what an objective is built from |
 //! | [`batch`] | the batches that data crates make and objectives take |
 //! | [`tensor`] | [`check_shape`], [`TensorExt`], bridges to and from native memory |
 //! | [`layers`] | linear, convolution, norms and embedding with PyTorch's initialisation and names |
 //! | [`heads`] | projectors and predictors |
+//! | [`transformer`] | attention and the pre-norm block, for encoders and for decoders and predictors |
 //! | [`state`] | named tensors in safetensors files, validated before anything is allocated |
 //! | [`random`] | [`Key`]: every random draw is a function of where it is made |
 //! | [`ema`] | a teacher as the moving average of a student |
@@ -43,9 +45,11 @@ mod error;
 pub mod heads;
 pub mod layers;
 pub mod random;
+pub mod site;
 pub mod state;
 pub mod tensor;
 pub mod traits;
+pub mod transformer;
 
 pub use tch::{self, Device, Kind, Tensor, nn};
 
@@ -55,8 +59,9 @@ pub use ema::Ema;
 pub use error::{Error, Result};
 pub use heads::{HeadNorm, MlpHead, MlpHeadConfig};
 pub use random::{Key, Rng};
+pub use site::Site;
 pub use tensor::{TensorExt, check_kind, check_shape};
 pub use traits::{
-    Augment, Batches, Dataset, Encoder, Evaluator, Features, Loss, Mode, Objective, PseudoLabeler,
-    PseudoLabels, Report, Score, Step, TokenEncoder,
+    Augment, Batches, Dataset, Encoder, Evaluator, Features, Loss, MapEncoder, Mode, Objective, PatchEncoder,
+    PseudoLabeler, PseudoLabels, Report, Score, Step, TokenEncoder,
 };

@@ -112,6 +112,54 @@ pub trait TokenEncoder: Encoder {
     fn tokens(&self, x: &Tensor, keep: Option<&Tensor>, mode: Mode) -> Result<Tensor>;
 }
 
+/// An encoder that tells where in an image things are: one vector for every place of a grid.
+pub trait MapEncoder: Encoder {
+    /// The number of channels of the map, `C`.
+    fn map_dim(&self) -> i64;
+
+    /// Encodes a batch to the last map and, from it, the features that [`encode`](Encoder::encode) returns.
+    ///
+    /// # Shapes
+    /// `[N, ...]` to `[N, C, H', W']` and `[N, D]`.
+    ///
+    /// # Errors
+    /// As [`encode`](Encoder::encode).
+    fn map(&self, x: &Tensor, mode: Mode) -> Result<(Tensor, Tensor)>;
+}
+
+/// A token encoder whose tokens are the square patches of an image, row by row, with a class token before them.
+pub trait PatchEncoder: TokenEncoder + MapEncoder {
+    /// The side of a patch in pixels.
+    fn patch_size(&self) -> i64;
+
+    /// The channels of the images.
+    fn channels(&self) -> i64;
+
+    /// Encodes a batch in which some patches are hidden: `token` stands in the place of each, at its position.
+    ///
+    /// # Shapes
+    /// Images `[N, C, H, W]`, `mask` `[N, T]` Bool (true: hidden), `token` `[D]`, to `[N, 1 + T, D]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when `x`, `mask` or `token` does not fit.
+    fn tokens_masked(&self, x: &Tensor, mask: &Tensor, token: &Tensor, mode: Mode) -> Result<Tensor>;
+
+    /// The features of tokens.
+    ///
+    /// # Shapes
+    /// `[N, 1 + T, D]` to `[N, D]`.
+    fn pool(&self, tokens: &Tensor) -> Tensor;
+
+    /// Where the tokens look in the last block, for looking at it.
+    ///
+    /// # Shapes
+    /// Images `[N, C, H, W]` to probabilities `[N, heads, 1 + T, 1 + T]`, a row for each query.
+    ///
+    /// # Errors
+    /// As [`encode`](Encoder::encode).
+    fn attention(&self, x: &Tensor) -> Result<Tensor>;
+}
+
 /// A scalar loss and its parts.
 #[derive(Debug)]
 pub struct Loss {

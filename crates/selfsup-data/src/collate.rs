@@ -70,7 +70,7 @@ impl<D: Dataset<Item = Image> + Send + ?Sized> Collate for ImageCollate<D> {
             start += length;
             view.permute([0, 3, 1, 2]) // [N, C, H, W]
         });
-        Ok(ImageViews { views: views.collect(), indices: index_tensor(indices) })
+        Ok(ImageViews { views: views.collect(), indices: index_tensor(indices), labels: None })
     }
 }
 

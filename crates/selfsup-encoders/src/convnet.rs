@@ -7,7 +7,7 @@
 
 use crate::input::{check_batch_statistics, check_images, check_sizes};
 use selfsup_core::layers::{Affine, BatchNorm, Bias, Conv2d, ConvShape};
-use selfsup_core::{Encoder, Error, Mode, Result, Tensor, nn};
+use selfsup_core::{Encoder, Error, MapEncoder, Mode, Result, Tensor, nn};
 use serde::{Deserialize, Serialize};
 use std::borrow::Borrow;
 
@@ -79,7 +79,24 @@ impl ConvNet {
             x = norm.forward(&conv.forward(&x), mode).relu_(); // [N, width, H', W']
             visit(format!("blocks.{i}"), &x);
         }
-        Ok(x.mean_dim([2_i64, 3].as_slice(), false, None)) // [N, D]
+        Ok(x) // [N, D, H', W']
+    }
+}
+
+/// The mean over all places, `[N, C, H', W']` to `[N, C]`.
+pub(crate) fn global_average(map: &Tensor) -> Tensor {
+    map.mean_dim([2_i64, 3].as_slice(), false, None)
+}
+
+impl MapEncoder for ConvNet {
+    fn map_dim(&self) -> i64 {
+        self.dim
+    }
+
+    fn map(&self, x: &Tensor, mode: Mode) -> Result<(Tensor, Tensor)> {
+        let map = self.forward(x, mode, &mut |_, _| ())?;
+        let features = global_average(&map);
+        Ok((map, features))
     }
 }
 
@@ -94,14 +111,14 @@ impl Encoder for ConvNet {
     /// # Errors
     /// [`Error::Shape`] when the images have other channels, or are too few and small for BatchNorm to train on.
     fn encode(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        self.forward(x, mode, &mut |_, _| ())
+        Ok(global_average(&self.forward(x, mode, &mut |_, _| ())?))
     }
 
     /// `blocks.0`, `blocks.1`, ..., `[N, width, H', W']`, and `features`.
     fn intermediate(&self, x: &Tensor, mode: Mode) -> Result<Vec<(String, Tensor)>> {
         let mut all = Vec::new();
-        let features = self.forward(x, mode, &mut |name, x| all.push((name, x.shallow_clone())))?;
-        all.push(("features".to_owned(), features));
+        let map = self.forward(x, mode, &mut |name, x| all.push((name, x.shallow_clone())))?;
+        all.push(("features".to_owned(), global_average(&map)));
         Ok(all)
     }
 }

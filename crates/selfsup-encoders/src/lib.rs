@@ -74,7 +74,6 @@ pub mod pooling;
 mod reference;
 pub mod resnet;
 pub mod text_transformer;
-mod transformer;
 pub mod vit;
 
 pub use convnet::{ConvNet, ConvNetConfig};

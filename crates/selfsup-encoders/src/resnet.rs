@@ -4,9 +4,10 @@
 //! Parameter names, shapes and initialisation are torchvision's, without the classifier `fc`. As there, and unlike the
 //! paper, the stride of a bottleneck block stands at its 3x3 convolution (known as ResNet v1.5).
 
+use crate::convnet::global_average;
 use crate::input::{check_batch_statistics, check_images, check_sizes};
 use selfsup_core::layers::{Affine, BatchNorm, Bias, Conv2d, ConvShape};
-use selfsup_core::{Encoder, Error, Mode, Result, Tensor, nn, tch};
+use selfsup_core::{Encoder, Error, MapEncoder, Mode, Result, Tensor, nn, tch};
 use serde::{Deserialize, Serialize};
 use std::borrow::Borrow;
 
@@ -171,7 +172,19 @@ impl ResNet {
             }
             visit(format!("layer{stage}"), &x);
         }
-        Ok(x.mean_dim([2_i64, 3].as_slice(), false, None)) // [N, D]
+        Ok(x) // [N, D, H', W']
+    }
+}
+
+impl MapEncoder for ResNet {
+    fn map_dim(&self) -> i64 {
+        self.dim
+    }
+
+    fn map(&self, x: &Tensor, mode: Mode) -> Result<(Tensor, Tensor)> {
+        let map = self.forward(x, mode, &mut |_, _| ())?;
+        let features = global_average(&map);
+        Ok((map, features))
     }
 }
 
@@ -186,14 +199,14 @@ impl Encoder for ResNet {
     /// # Errors
     /// [`Error::Shape`] when the images have other channels, or are too few and small for BatchNorm to train on.
     fn encode(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        self.forward(x, mode, &mut |_, _| ())
+        Ok(global_average(&self.forward(x, mode, &mut |_, _| ())?))
     }
 
     /// `conv1` (the whole stem), `layer1` to `layer4`, `[N, C, H', W']`, and `features`.
     fn intermediate(&self, x: &Tensor, mode: Mode) -> Result<Vec<(String, Tensor)>> {
         let mut all = Vec::new();
-        let features = self.forward(x, mode, &mut |name, x| all.push((name, x.shallow_clone())))?;
-        all.push(("features".to_owned(), features));
+        let map = self.forward(x, mode, &mut |name, x| all.push((name, x.shallow_clone())))?;
+        all.push(("features".to_owned(), global_average(&map)));
         Ok(all)
     }
 }

@@ -9,8 +9,8 @@
 
 use crate::input::{check_keep, check_rate, check_sizes, check_tokens, shape};
 use crate::pooling::Pooling;
-use crate::transformer::{check_block, gather_tokens, linear, multi_head_attention};
 use selfsup_core::layers::{Embedding, LayerNorm, Linear, truncated_normal};
+use selfsup_core::transformer::{check_block, gather_tokens, linear, multi_head_attention};
 use selfsup_core::{Device, Encoder, Error, Kind, Mode, Result, Tensor, TokenEncoder, nn};
 use serde::{Deserialize, Serialize};
 use std::borrow::Borrow;

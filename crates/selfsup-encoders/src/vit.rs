@@ -12,9 +12,12 @@
 
 use crate::input::{check_images, check_keep, check_rate, check_sizes, shape};
 use crate::pooling::Pooling;
-use crate::transformer::{check_block, gather_tokens, linear, multi_head_attention};
-use selfsup_core::layers::{Bias, Conv2d, ConvShape, LayerNorm, Linear, normal};
-use selfsup_core::{Encoder, Error, Kind, Mode, Result, Tensor, TokenEncoder, nn};
+use selfsup_core::layers::{Bias, Conv2d, ConvShape, LayerNorm, normal};
+use selfsup_core::transformer::{Block, BlockShape, check_block, gather_tokens};
+use selfsup_core::{
+    Encoder, Error, Kind, MapEncoder, Mode, PatchEncoder, Result, Tensor, TokenEncoder, check_kind,
+    check_shape, nn,
+};
 use serde::{Deserialize, Serialize};
 use std::borrow::Borrow;
 
@@ -77,52 +80,14 @@ impl Default for VitConfig {
     }
 }
 
-#[derive(Debug)]
-struct Block {
-    norm1: LayerNorm,
-    qkv: Linear,
-    proj: Linear,
-    norm2: LayerNorm,
-    fc1: Linear,
-    fc2: Linear,
-    heads: i64,
-    drop_path: f64,
-}
-
-impl Block {
-    fn new(path: &nn::Path, config: &VitConfig, hidden: i64, drop_path: f64) -> Self {
-        let (dim, attention, mlp) = (config.dim, path / "attn", path / "mlp");
-        Block {
-            norm1: LayerNorm::new(path / "norm1", dim, 1e-6),
-            qkv: linear(&attention / "qkv", dim, 3 * dim, normal),
-            proj: linear(&attention / "proj", dim, dim, normal),
-            norm2: LayerNorm::new(path / "norm2", dim, 1e-6),
-            fc1: linear(&mlp / "fc1", dim, hidden, normal),
-            fc2: linear(&mlp / "fc2", hidden, dim, normal),
-            heads: config.heads,
-            drop_path,
-        }
-    }
-
-    /// `[N, T, D]` to the same shape.
-    fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
-        let qkv = self.qkv.forward(&self.norm1.forward(x)).chunk(3, -1); // 3 of [N, T, D]
-        let attended = multi_head_attention([&qkv[0], &qkv[1], &qkv[2]], self.heads, None, 0.0);
-        let x = x + self.drop_path(self.proj.forward(&attended), mode);
-        let hidden = self.fc1.forward(&self.norm2.forward(&x)).gelu("none"); // [N, T, hidden]
-        let branch = self.drop_path(self.fc2.forward(&hidden), mode);
-        x + branch
-    }
-
-    /// Zeroes the branch of some samples, and scales the others so that its mean stays.
-    fn drop_path(&self, branch: Tensor, mode: Mode) -> Tensor {
-        if self.drop_path == 0.0 || !mode.is_train() {
-            return branch;
-        }
-        let kept = 1.0 - self.drop_path;
-        let mut mask = branch.new_empty([branch.size()[0], 1, 1], (branch.kind(), branch.device()));
-        branch * (mask.bernoulli_float_(kept) / kept)
-    }
+/// What the blocks do not see of an image.
+enum Hidden<'a> {
+    /// They see all patches.
+    None,
+    /// They see the patches at `keep` `[N, K]`.
+    LeftOut { keep: &'a Tensor },
+    /// `token` `[D]` stands for the patches where `mask` `[N, T]` is true.
+    Replaced { mask: &'a Tensor, token: &'a Tensor },
 }
 
 /// A Transformer on the patches of an image, with a class token before them.
@@ -157,7 +122,7 @@ impl Vit {
             let expected = format!("a multiple of patch_size = {patch_size}");
             return Err(Error::config("image_size", image_size, expected));
         }
-        let hidden = check_block(dim, heads, mlp_ratio)?;
+        check_block(dim, heads, mlp_ratio)?;
         check_rate("drop_path", config.drop_path)?;
 
         let options = (Kind::Float, path.device());
@@ -170,40 +135,60 @@ impl Vit {
         let blocks = (0..depth)
             .map(|i| {
                 let drop_path = config.drop_path * i as f64 / (depth - 1).max(1) as f64;
-                Block::new(&(path / "blocks" / i), config, hidden, drop_path)
+                Block::new(path / "blocks" / i, BlockShape { dim, heads, mlp_ratio, drop_path })
             })
-            .collect();
+            .collect::<Result<_>>()?;
         let norm = LayerNorm::new(path / "norm", dim, 1e-6);
         Ok(Vit { config: config.clone(), patch_embed, cls_token, pos_embed, blocks, norm })
     }
 
-    fn forward(
-        &self,
-        x: &Tensor,
-        keep: Option<&Tensor>,
-        mode: Mode,
-        visit: &mut dyn FnMut(String, &Tensor),
-    ) -> Result<Tensor> {
+    /// The class token and the patches that are kept, with their positions: what the first block sees, `[N, 1 + T, D]`.
+    fn embed(&self, x: &Tensor, hidden: &Hidden) -> Result<Tensor> {
+        let [n, rows, columns] = self.grid(x)?;
+        match hidden {
+            Hidden::LeftOut { keep } => check_keep(keep, n, rows * columns)?,
+            Hidden::Replaced { mask, token } => {
+                check_shape("mask", mask, [n, rows * columns])?;
+                check_kind("mask", mask, Kind::Bool)?;
+                check_shape("token", token, [self.config.dim])?;
+            }
+            Hidden::None => {}
+        }
+        let (class_position, positions) = self.positions(rows, columns); // [1, 1, D], [1, T, D]
+        let mut patches = self.patch_embed.forward(x).flatten(2, 3).transpose(1, 2); // [N, T, D]
+        if let Hidden::Replaced { mask, token } = hidden {
+            patches = patches.where_self(&mask.logical_not().unsqueeze(-1), token);
+        }
+        patches += positions;
+        if let Hidden::LeftOut { keep } = hidden {
+            patches = gather_tokens(&patches, keep); // [N, K, D]
+        }
+        let class = (&self.cls_token + class_position).expand([n, 1, -1], false);
+        Ok(Tensor::cat(&[class, patches], 1))
+    }
+
+    /// The number of images, and of the rows and columns of their patches.
+    fn grid(&self, x: &Tensor) -> Result<[i64; 3]> {
         let patch = self.config.patch_size;
         let [n, height, width] = check_images(x, self.config.channels_in, &self.patch_embed.weight)?;
         if height % patch != 0 || width % patch != 0 {
             let expected = format!("sides that are multiples of patch_size = {patch}");
             return Err(shape("images", expected, format!("{height} x {width}")));
         }
-        let (rows, columns) = (height / patch, width / patch);
-        if let Some(keep) = keep {
-            check_keep(keep, n, rows * columns)?;
-        }
-        let (class_position, positions) = self.positions(rows, columns); // [1, 1, D], [1, T, D]
-        let mut patches = self.patch_embed.forward(x).flatten(2, 3).transpose(1, 2) + positions; // [N, T, D]
-        if let Some(keep) = keep {
-            patches = gather_tokens(&patches, keep); // [N, K, D]
-        }
-        let class = (&self.cls_token + class_position).expand([n, 1, -1], false);
-        let mut x = Tensor::cat(&[class, patches], 1); // [N, 1 + T, D]
+        Ok([n, height / patch, width / patch])
+    }
+
+    fn forward(
+        &self,
+        x: &Tensor,
+        hidden: &Hidden,
+        mode: Mode,
+        visit: &mut dyn FnMut(String, &Tensor),
+    ) -> Result<Tensor> {
+        let mut x = self.embed(x, hidden)?; // [N, 1 + T, D]
         visit("patch_embed".to_owned(), &x);
         for (i, block) in self.blocks.iter().enumerate() {
-            x = block.forward(&x, mode);
+            x = block.forward(&x, None, mode);
             visit(format!("blocks.{i}"), &x);
         }
         let x = self.norm.forward(&x);
@@ -222,15 +207,6 @@ impl Vit {
         let grid = patches.reshape([1, side, side, self.config.dim]).permute([0, 3, 1, 2]);
         let grid = grid.internal_upsample_bicubic2d_aa([rows, columns], false, None, None);
         (class, grid.flatten(2, 3).transpose(1, 2))
-    }
-
-    fn pool(&self, tokens: &Tensor) -> Tensor {
-        match self.config.pooling {
-            Pooling::ClassToken => tokens.select(1, 0),
-            Pooling::Average => {
-                tokens.narrow(1, 1, tokens.size()[1] - 1).mean_dim([1_i64].as_slice(), false, None)
-            }
-        }
     }
 }
 
@@ -252,7 +228,8 @@ impl Encoder for Vit {
     /// `[N, 1 + T, D]`, and `features`.
     fn intermediate(&self, x: &Tensor, mode: Mode) -> Result<Vec<(String, Tensor)>> {
         let mut all = Vec::new();
-        let tokens = self.forward(x, None, mode, &mut |name, x| all.push((name, x.shallow_clone())))?;
+        let tokens =
+            self.forward(x, &Hidden::None, mode, &mut |name, x| all.push((name, x.shallow_clone())))?;
         all.push(("features".to_owned(), self.pool(&tokens)));
         Ok(all)
     }
@@ -268,7 +245,57 @@ impl TokenEncoder for Vit {
     /// [`Error::Shape`] when the images have other channels or sides, or `keep` names a patch that there is not
     /// (checked on the CPU; another device asserts by itself).
     fn tokens(&self, x: &Tensor, keep: Option<&Tensor>, mode: Mode) -> Result<Tensor> {
-        self.forward(x, keep, mode, &mut |_, _| ())
+        let hidden = keep.map_or(Hidden::None, |keep| Hidden::LeftOut { keep });
+        self.forward(x, &hidden, mode, &mut |_, _| ())
+    }
+}
+
+impl MapEncoder for Vit {
+    fn map_dim(&self) -> i64 {
+        self.config.dim
+    }
+
+    /// The map is that of the patches' tokens, after the last norm.
+    fn map(&self, x: &Tensor, mode: Mode) -> Result<(Tensor, Tensor)> {
+        let [_, rows, columns] = self.grid(x)?;
+        let tokens = self.tokens(x, None, mode)?; // [N, 1 + T, D]
+        let map = tokens.narrow(1, 1, rows * columns).transpose(1, 2).unflatten(2, [rows, columns]);
+        Ok((map, self.pool(&tokens)))
+    }
+}
+
+impl PatchEncoder for Vit {
+    fn patch_size(&self) -> i64 {
+        self.config.patch_size
+    }
+
+    fn channels(&self) -> i64 {
+        self.config.channels_in
+    }
+
+    /// As in SimMIM and iBOT: the token stands for a patch's embedding before positions are added.
+    fn tokens_masked(&self, x: &Tensor, mask: &Tensor, token: &Tensor, mode: Mode) -> Result<Tensor> {
+        self.forward(x, &Hidden::Replaced { mask, token }, mode, &mut |_, _| ())
+    }
+
+    fn pool(&self, tokens: &Tensor) -> Tensor {
+        match self.config.pooling {
+            Pooling::ClassToken => tokens.select(1, 0),
+            Pooling::Average => {
+                tokens.narrow(1, 1, tokens.size()[1] - 1).mean_dim([1_i64].as_slice(), false, None)
+            }
+        }
+    }
+
+    fn attention(&self, x: &Tensor) -> Result<Tensor> {
+        let mut x = self.embed(x, &Hidden::None)?;
+        let Some((last, before)) = self.blocks.split_last() else {
+            return Err(Error::config("depth", 0, "at least one block"));
+        };
+        for block in before {
+            x = block.forward(&x, None, Mode::Eval);
+        }
+        Ok(last.attention(&x))
     }
 }
 
@@ -413,20 +440,43 @@ mod tests {
     }
 
     #[test]
-    fn drop_path_leaves_out_whole_branches_and_keeps_the_mean() {
-        let n = 4000;
+    fn drop_path_rises_to_the_last_block() {
         let (_store, network) = built(&VitConfig { drop_path: 0.3, ..small() });
-        let block = &network.blocks[1];
-        let branch = block.drop_path(wave(0, &[1, 5, 24]).expand([n, -1, -1], true), Mode::Train);
-        let dropped = branch.abs().amax([1_i64, 2].as_slice(), false).eq(0.0); // [N]
-        let rate = dropped.to_kind(Kind::Double).mean(None).scalar().unwrap();
-        assert!((rate - 0.3).abs() < 5.0 * (0.3 * 0.7 / n as f64).sqrt(), "{rate}");
-        let scaled = wave(0, &[5, 24]) / 0.7;
-        let first = i64::try_from(dropped.logical_not().to_kind(Kind::Int64).argmax(0, false)).unwrap();
-        assert!(difference(&branch.get(first), &scaled) < 1e-6);
-        assert_eq!(network.blocks[0].drop_path, 0.0);
-        let branch = wave(0, &[2, 5, 24]);
-        assert_eq!(block.drop_path(branch.shallow_clone(), Mode::Eval), branch);
+        let x = images([64, 2, 24, 24]);
+        let modes = [Mode::Train, Mode::Eval];
+        let [train, eval] = modes.map(|mode| network.intermediate(&x, mode).unwrap());
+        let same = |i: usize| difference(&train[i].1, &eval[i].1) < 1e-6;
+        // The first block drops nothing, the second does for some of 64 samples.
+        assert!(same(0) && same(1) && !same(2), "{} {} {}", same(0), same(1), same(2));
+    }
+
+    #[test]
+    fn a_hidden_patch_is_its_token_at_its_place() {
+        let (_store, network) = built(&small());
+        let (x, token) = (images([2, 2, 24, 24]), wave(5, &[24]));
+        let mask = Tensor::zeros([2, 9], (Kind::Bool, Device::Cpu));
+        let plain = network.tokens(&x, None, Mode::Eval).unwrap();
+        assert_eq!(network.tokens_masked(&x, &mask, &token, Mode::Eval).unwrap(), plain);
+        // With every patch hidden nothing of the image is seen.
+        let all = network.tokens_masked(&x, &mask.logical_not(), &token, Mode::Eval).unwrap();
+        assert!(difference(&all.get(0), &all.get(1)) < 1e-6 && difference(&all, &plain) > 1e-3);
+        let error = network.tokens_masked(&x, &mask.narrow(1, 0, 4), &token, Mode::Eval).unwrap_err();
+        assert_eq!(error.to_string(), "mask: expected [2, 9], found [2, 4]");
+    }
+
+    #[test]
+    fn a_map_holds_the_patches_and_attention_sums_to_one() {
+        let (_store, network) = built(&small());
+        let x = images([2, 2, 16, 32]);
+        let (map, features) = network.map(&x, Mode::Eval).unwrap();
+        let tokens = network.tokens(&x, None, Mode::Eval).unwrap();
+        assert_eq!(map.size(), [2, 24, 2, 4]);
+        assert_eq!(map.select(2, 1).select(2, 3), tokens.select(1, 8));
+        assert_eq!(features, network.encode(&x, Mode::Eval).unwrap());
+        let attention = network.attention(&x).unwrap();
+        assert_eq!(attention.size(), [2, 3, 9, 9]);
+        let sums = attention.sum_dim_intlist([3_i64].as_slice(), false, None);
+        assert!(difference(&sums, &Tensor::ones([2, 3, 9], (Kind::Float, Device::Cpu))) < 1e-5);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use crate::{Options, Rounds, memory, repeated, timed};
 use anyhow::Result;
 use selfsup::core::{
-    Batches, Device, Encoder, ImageViews, Key, Kind, MlpHeadConfig, Objective, Step, Tensor, nn,
+    Batches, Device, Encoder, Error, ImageViews, Key, Kind, MlpHeadConfig, Objective, Site, Step, Tensor, nn,
 };
 use selfsup::data::augment::{ColorJitter, GaussianBlur, ViewConfig, two_views};
 use selfsup::data::dataset::{Subset, open_path};
@@ -37,7 +37,8 @@ impl Learner {
         };
         let projector = MlpHeadConfig::projector(encoder.dim(), 128);
         let config = SimClrConfig { temperature: 0.5, projector };
-        let objective = SimClr::new(store.root() / "objective", encoder.dim(), &config)?;
+        let no_teacher = |_: nn::Path| Err(Error::Other("SimCLR has no teacher".to_owned()));
+        let objective = SimClr::new(&Site::new(&store, encoder.as_ref(), 0, no_teacher), &config)?;
         let config = AdamWConfig { lr: 2e-3, weight_decay: 1e-4, ..AdamWConfig::default() };
         let optimizer = AdamW::new(parameters(&store, &[])?, &config)?;
         Ok(Learner { encoder, objective, optimizer })
@@ -68,6 +69,7 @@ pub fn step(row: &str, options: &Options) -> Result<Rounds> {
     let batch = ImageViews {
         views: vec![view(), view()],
         indices: Tensor::arange(images, (Kind::Int64, Device::Cpu)),
+        labels: None,
     };
     repeated(2.0 * options.scale, work, move || learner.step(&batch, 0).map(drop))
 }

@@ -24,13 +24,16 @@ use serde::{Deserialize, Serialize};
 use std::path::Path;
 use toml::Table;
 
+/// The recipes of the folder `recipes` with these names.
+macro_rules! shipped {
+    ($($name:literal,)*) => {
+        &[$(($name, include_str!(concat!("../../recipes/", $name, ".toml")))),*]
+    };
+}
+
 /// The shipped recipes by name.
-pub const SHIPPED: [(&str, &str); 4] = [
-    ("simclr-fashion-mnist", include_str!("../../recipes/simclr-fashion-mnist.toml")),
-    ("simclr-cifar10", include_str!("../../recipes/simclr-cifar10.toml")),
-    ("simclr-images", include_str!("../../recipes/simclr-images.toml")),
-    ("mlm-brown", include_str!("../../recipes/mlm-brown.toml")),
-];
+pub const SHIPPED: &[(&str, &str)] =
+    shipped!["simclr-fashion-mnist", "simclr-cifar10", "simclr-images", "mlm-brown",];
 
 /// A recipe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -84,6 +87,9 @@ pub struct DataConfig {
     pub decoded: bool,
     /// The positions that are mixed at a time where the set is shards that are read in their order.
     pub shuffle_buffer: usize,
+    /// The training samples that a run was made with, as the run's own recipe tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub samples: Option<usize>,
     /// The share that is set aside, and not pretrained on, where the set has no test part.
     pub held_out: f64,
 }
@@ -91,6 +97,14 @@ pub struct DataConfig {
 impl Default for DataConfig {
     fn default() -> Self {
         DataConfig { source: None, limit: None, test_limit: None, channels: None, decoded: false, shuffle_buffer: 10_000, held_out: 0.2 }
+        DataConfig {
+            source: None,
+            limit: None,
+            test_limit: None,
+            channels: None,
+            samples: None,
+            held_out: 0.2,
+        }
     }
 }
 
@@ -109,6 +123,14 @@ impl DataConfig {
     /// When the recipe is not a run's.
     pub fn channels(&self) -> Result<usize> {
         self.channels.context("data.channels is missing: a run's config.toml has it")
+    }
+
+    /// The training samples that a run was made with.
+    ///
+    /// # Errors
+    /// When the recipe is not a run's.
+    pub fn samples(&self) -> Result<usize> {
+        self.samples.context("data.samples is missing: a run's config.toml has it")
     }
 }
 

@@ -8,11 +8,10 @@
 
 use crate::contrastive::nt_xent::{NtXent, NtXentConfig, NtXentOutput};
 use selfsup_core::{
-    Encoder, Error, ImageViews, Loss, MlpHead, MlpHeadConfig, Mode, Objective, Result, Step, Tensor,
-    check_shape, nn,
+    Encoder, Error, ImageViews, Loss, MlpHead, MlpHeadConfig, Mode, Objective, Result, Site, Step, Tensor,
+    check_shape,
 };
 use serde::{Deserialize, Serialize};
-use std::borrow::Borrow;
 
 /// Settings of [`SimClr`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,13 +40,13 @@ pub struct SimClr {
 }
 
 impl SimClr {
-    /// Makes the projector under `path` for an encoder of `dim` features.
+    /// Makes the projector for the site's encoder.
     ///
     /// # Errors
     /// [`Error::Config`] when the temperature or a size is not positive.
-    pub fn new<'a>(path: impl Borrow<nn::Path<'a>>, dim: i64, config: &SimClrConfig) -> Result<Self> {
+    pub fn new<E: Encoder + ?Sized>(site: &Site<E>, config: &SimClrConfig) -> Result<Self> {
         Ok(SimClr {
-            projector: MlpHead::new(path.borrow() / "projector", dim, &config.projector)?,
+            projector: MlpHead::new(site.path() / "projector", site.dim(), &config.projector)?,
             loss: NtXent::new(NtXentConfig { temperature: config.temperature })?,
         })
     }
@@ -75,11 +74,17 @@ impl<E: Encoder + ?Sized> Objective<E> for SimClr {
 mod tests {
     use super::*;
     use selfsup_core::layers::{Bias, Linear};
-    use selfsup_core::{Device, Kind, SingleProcess, TensorExt};
+    use selfsup_core::{Device, Kind, SingleProcess, TensorExt, nn};
 
     /// A linear layer on the pixels.
     #[derive(Debug)]
     struct Pixels(Linear);
+
+    impl Pixels {
+        fn new(path: nn::Path) -> Self {
+            Pixels(Linear::new(path, 4, 4, Bias::Yes))
+        }
+    }
 
     impl Encoder for Pixels {
         fn dim(&self) -> i64 {
@@ -93,9 +98,10 @@ mod tests {
 
     fn setup() -> (nn::VarStore, Pixels, SimClr) {
         let store = nn::VarStore::new(Device::Cpu);
-        let encoder = Pixels(Linear::new(store.root() / "encoder", 4, 4, Bias::Yes));
+        let encoder = Pixels::new(store.root() / Site::<Pixels>::ENCODER);
         let config = SimClrConfig { temperature: 0.5, projector: MlpHeadConfig::projector(8, 3) };
-        let objective = SimClr::new(store.root() / "objective", encoder.dim(), &config).unwrap();
+        let twin = |path: nn::Path| Ok(Box::new(Pixels::new(path)));
+        let objective = SimClr::new(&Site::new(&store, &encoder, 6, twin), &config).unwrap();
         (store, encoder, objective)
     }
 
@@ -106,6 +112,7 @@ mod tests {
         ImageViews {
             views: (0..views).map(view).collect(),
             indices: Tensor::arange(n, (Kind::Int64, Device::Cpu)),
+            labels: None,
         }
     }
 
