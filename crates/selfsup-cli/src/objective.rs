@@ -98,6 +98,9 @@ methods! {
         MocoV2(objectives::MocoV2Config) => objectives::MocoV2<dyn ImageNetwork>,
             "moco-v2", "contrastive", "MoCo v2", "a view against a queue of keys that a slow teacher made",
             "Chen et al., \"Improved baselines with momentum contrastive learning\", 2020";
+        Dcl(objectives::DclConfig) => objectives::Dcl,
+            "dcl", "contrastive", "DCL", "two views against all others, the pair itself not among them",
+            "Yeh et al., \"Decoupled contrastive learning\", 2022";
     }
     maps {
     }
