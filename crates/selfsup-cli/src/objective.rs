@@ -101,6 +101,9 @@ methods! {
         Dcl(objectives::DclConfig) => objectives::Dcl,
             "dcl", "contrastive", "DCL", "two views against all others, the pair itself not among them",
             "Yeh et al., \"Decoupled contrastive learning\", 2022";
+        Nnclr(objectives::NnclrConfig) => objectives::Nnclr,
+            "nnclr", "contrastive", "NNCLR", "a view against the nearest neighbours of the others' other views",
+            "Dwibedi et al., \"With a little help from my friends: nearest-neighbor contrastive learning\", 2021";
     }
     maps {
     }
