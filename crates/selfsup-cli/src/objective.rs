@@ -104,6 +104,9 @@ methods! {
         Nnclr(objectives::NnclrConfig) => objectives::Nnclr,
             "nnclr", "contrastive", "NNCLR", "a view against the nearest neighbours of the others' other views",
             "Dwibedi et al., \"With a little help from my friends: nearest-neighbor contrastive learning\", 2021";
+        MocoV3(objectives::MocoV3Config) => objectives::MocoV3<dyn ImageNetwork>,
+            "moco-v3", "contrastive", "MoCo v3", "a view against the keys that a slow teacher made of the batch",
+            "Chen et al., \"An empirical study of training self-supervised vision transformers\", 2021";
     }
     maps {
     }

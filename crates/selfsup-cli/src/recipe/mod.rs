@@ -40,6 +40,7 @@ pub const SHIPPED: &[(&str, &str)] = shipped![
     "moco-v2",
     "dcl",
     "nnclr",
+    "moco-v3",
 ];
 
 /// A recipe.

@@ -3,6 +3,7 @@
 pub mod dcl;
 pub mod info_nce;
 pub mod moco_v2;
+pub mod moco_v3;
 pub mod nnclr;
 pub mod nt_xent;
 #[cfg(test)]
