@@ -95,6 +95,18 @@ methods! {
         Simclr(objectives::SimClrConfig) => objectives::SimClr,
             "simclr", "contrastive", "SimCLR", "two views of an image against the views of all others",
             "Chen et al., \"A simple framework for contrastive learning of visual representations\", 2020";
+        MocoV2(objectives::MocoV2Config) => objectives::MocoV2<dyn ImageNetwork>,
+            "moco-v2", "contrastive", "MoCo v2", "a view against a queue of keys that a slow teacher made",
+            "Chen et al., \"Improved baselines with momentum contrastive learning\", 2020";
+        Dcl(objectives::DclConfig) => objectives::Dcl,
+            "dcl", "contrastive", "DCL", "two views against all others, the pair itself not among them",
+            "Yeh et al., \"Decoupled contrastive learning\", 2022";
+        Nnclr(objectives::NnclrConfig) => objectives::Nnclr,
+            "nnclr", "contrastive", "NNCLR", "a view against the nearest neighbours of the others' other views",
+            "Dwibedi et al., \"With a little help from my friends: nearest-neighbor contrastive learning\", 2021";
+        MocoV3(objectives::MocoV3Config) => objectives::MocoV3<dyn ImageNetwork>,
+            "moco-v3", "contrastive", "MoCo v3", "a view against the keys that a slow teacher made of the batch",
+            "Chen et al., \"An empirical study of training self-supervised vision transformers\", 2021";
     }
     maps {
     }

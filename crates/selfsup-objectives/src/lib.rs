@@ -7,6 +7,10 @@
 //! | method | loss | objective | takes |
 //! |---|---|---|---|
 //! | SimCLR | [`NtXent`] | [`SimClr`] | two views, any [`Encoder`](selfsup_core::Encoder) |
+//! | MoCo v2 | [`InfoNce`] against a [`Queue`] | [`MocoV2`] | two views, any [`Encoder`](selfsup_core::Encoder) |
+//! | DCL, DCLW | [`DecoupledContrastive`] | [`Dcl`] | two views, any [`Encoder`](selfsup_core::Encoder) |
+//! | NNCLR | [`InfoNce`] across the batch, on neighbours from a [`Queue`] | [`Nnclr`] | two views, any [`Encoder`](selfsup_core::Encoder) |
+//! | MoCo v3 | [`InfoNce`] across the batch | [`MocoV3`] | two views, any [`Encoder`](selfsup_core::Encoder) |
 //! | BERT | cross-entropy on masked tokens | [`MaskedLanguageModelling`] | text, any [`TokenEncoder`](selfsup_core::TokenEncoder) |
 //!
 //! # Example
@@ -25,7 +29,13 @@
 pub mod contrastive;
 pub mod language;
 
+pub use contrastive::dcl::{Dcl, DclConfig, DecoupledContrastive, DecoupledContrastiveOutput, PairWeights};
+pub use contrastive::info_nce::{InfoNce, InfoNceOutput};
+pub use contrastive::moco_v2::{MocoV2, MocoV2Config};
+pub use contrastive::moco_v3::{MocoV3, MocoV3Config, PatchProjection};
+pub use contrastive::nnclr::{Nnclr, NnclrConfig};
 pub use contrastive::nt_xent::{NtXent, NtXentConfig, NtXentOutput};
+pub use contrastive::queue::Queue;
 pub use contrastive::simclr::{SimClr, SimClrConfig};
 pub use language::masked_language_modelling::{
     MaskedLanguageModelling, MaskedLanguageModellingConfig, MaskedTokens, Vocabulary,
