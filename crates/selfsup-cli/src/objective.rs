@@ -95,6 +95,9 @@ methods! {
         Simclr(objectives::SimClrConfig) => objectives::SimClr,
             "simclr", "contrastive", "SimCLR", "two views of an image against the views of all others",
             "Chen et al., \"A simple framework for contrastive learning of visual representations\", 2020";
+        Swav(objectives::SwavConfig) => objectives::Swav,
+            "swav", "clustering", "SwAV", "from a view predict the balanced cluster of another view",
+            "Caron et al., \"Unsupervised learning of visual features by contrasting cluster assignments\", 2020";
     }
     maps {
     }
