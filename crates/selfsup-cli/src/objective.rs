@@ -107,6 +107,9 @@ methods! {
         MocoV3(objectives::MocoV3Config) => objectives::MocoV3<dyn ImageNetwork>,
             "moco-v3", "contrastive", "MoCo v3", "a view against the keys that a slow teacher made of the batch",
             "Chen et al., \"An empirical study of training self-supervised vision transformers\", 2021";
+        Swav(objectives::SwavConfig) => objectives::Swav,
+            "swav", "clustering", "SwAV", "from a view predict the balanced cluster of another view",
+            "Caron et al., \"Unsupervised learning of visual features by contrasting cluster assignments\", 2020";
     }
     maps {
     }

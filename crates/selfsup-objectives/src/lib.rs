@@ -11,6 +11,7 @@
 //! | DCL, DCLW | [`DecoupledContrastive`] | [`Dcl`] | two views, any [`Encoder`](selfsup_core::Encoder) |
 //! | NNCLR | [`InfoNce`] across the batch, on neighbours from a [`Queue`] | [`Nnclr`] | two views, any [`Encoder`](selfsup_core::Encoder) |
 //! | MoCo v3 | [`InfoNce`] across the batch | [`MocoV3`] | two views, any [`Encoder`](selfsup_core::Encoder) |
+//! | SwAV | [`SwavLoss`] | [`Swav`] | two or more views of any size, any [`Encoder`](selfsup_core::Encoder) |
 //! | BERT | cross-entropy on masked tokens | [`MaskedLanguageModelling`] | text, any [`TokenEncoder`](selfsup_core::TokenEncoder) |
 //!
 //! # Example
@@ -26,6 +27,7 @@
 //! # Ok::<(), selfsup_core::Error>(())
 //! ```
 
+pub mod clustering;
 pub mod contrastive;
 pub mod language;
 
@@ -34,6 +36,8 @@ pub use contrastive::info_nce::{InfoNce, InfoNceOutput};
 pub use contrastive::moco_v2::{MocoV2, MocoV2Config};
 pub use contrastive::moco_v3::{MocoV3, MocoV3Config, PatchProjection};
 pub use contrastive::nnclr::{Nnclr, NnclrConfig};
+pub use clustering::swav::{Swav, SwavConfig};
+pub use clustering::swav_loss::{SwavLoss, SwavLossConfig, SwavOutput};
 pub use contrastive::nt_xent::{NtXent, NtXentConfig, NtXentOutput};
 pub use contrastive::queue::Queue;
 pub use contrastive::simclr::{SimClr, SimClrConfig};

@@ -42,6 +42,8 @@ pub const SHIPPED: &[(&str, &str)] = shipped![
     "nnclr",
     "moco-v3",
 ];
+pub const SHIPPED: &[(&str, &str)] =
+    shipped!["simclr-fashion-mnist", "simclr-cifar10", "simclr-images", "swav", "mlm-brown",];
 
 /// A recipe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,0 +1,8 @@
+//! Methods that assign images to prototypes and predict the assignments of other views.
+
+pub(crate) mod crops;
+pub mod swav;
+pub mod swav_loss;
+
+#[cfg(test)]
+pub(crate) mod tiny;
