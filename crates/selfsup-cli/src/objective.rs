@@ -99,6 +99,9 @@ methods! {
     maps {
     }
     patches {
+        Mae(objectives::MaeConfig) => objectives::Mae,
+            "mae", "masked", "MAE", "paint the patches of an image that the encoder does not see",
+            "He et al., \"Masked autoencoders are scalable vision learners\", 2022";
     }
     text {
         MaskedLanguageModelling(objectives::MaskedLanguageModellingConfig) => objectives::MaskedLanguageModelling,

@@ -7,6 +7,7 @@
 //! | method | loss | objective | takes |
 //! |---|---|---|---|
 //! | SimCLR | [`NtXent`] | [`SimClr`] | two views, any [`Encoder`](selfsup_core::Encoder) |
+//! | MAE | [`MaskedPixelLoss`] | [`Mae`] | one view, any [`PatchEncoder`](selfsup_core::PatchEncoder) |
 //! | BERT | cross-entropy on masked tokens | [`MaskedLanguageModelling`] | text, any [`TokenEncoder`](selfsup_core::TokenEncoder) |
 //!
 //! # Example
@@ -24,9 +25,14 @@
 
 pub mod contrastive;
 pub mod language;
+pub mod masked;
 
 pub use contrastive::nt_xent::{NtXent, NtXentConfig, NtXentOutput};
 pub use contrastive::simclr::{SimClr, SimClrConfig};
 pub use language::masked_language_modelling::{
     MaskedLanguageModelling, MaskedLanguageModellingConfig, MaskedTokens, Vocabulary,
 };
+pub use masked::mae::{Mae, MaeConfig};
+pub use masked::patches::{MaskedReconstruction, patchify, unpatchify};
+pub use masked::pixel_loss::{MaskedPixelLoss, PixelDistance, PixelTarget};
+pub use masked::token_decoder::TokenDecoderConfig;
