@@ -102,6 +102,9 @@ methods! {
         Mae(objectives::MaeConfig) => objectives::Mae,
             "mae", "masked", "MAE", "paint the patches of an image that the encoder does not see",
             "He et al., \"Masked autoencoders are scalable vision learners\", 2022";
+        Simmim(objectives::SimMimConfig) => objectives::SimMim,
+            "simmim", "masked", "SimMIM", "paint masked blocks of an image with one linear layer",
+            "Xie et al., \"SimMIM: a simple framework for masked image modeling\", 2022";
     }
     text {
         MaskedLanguageModelling(objectives::MaskedLanguageModellingConfig) => objectives::MaskedLanguageModelling,

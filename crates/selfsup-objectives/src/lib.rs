@@ -8,6 +8,7 @@
 //! |---|---|---|---|
 //! | SimCLR | [`NtXent`] | [`SimClr`] | two views, any [`Encoder`](selfsup_core::Encoder) |
 //! | MAE | [`MaskedPixelLoss`] | [`Mae`] | one view, any [`PatchEncoder`](selfsup_core::PatchEncoder) |
+//! | SimMIM | [`MaskedPixelLoss`] | [`SimMim`] | one view, any [`PatchEncoder`](selfsup_core::PatchEncoder) |
 //! | BERT | cross-entropy on masked tokens | [`MaskedLanguageModelling`] | text, any [`TokenEncoder`](selfsup_core::TokenEncoder) |
 //!
 //! # Example
@@ -35,4 +36,5 @@ pub use language::masked_language_modelling::{
 pub use masked::mae::{Mae, MaeConfig};
 pub use masked::patches::{MaskedReconstruction, patchify, unpatchify};
 pub use masked::pixel_loss::{MaskedPixelLoss, PixelDistance, PixelTarget};
+pub use masked::simmim::{SimMim, SimMimConfig};
 pub use masked::token_decoder::TokenDecoderConfig;
