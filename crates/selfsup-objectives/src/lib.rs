@@ -9,6 +9,7 @@
 //! | SimCLR | [`NtXent`] | [`SimClr`] | two views, any [`Encoder`](selfsup_core::Encoder) |
 //! | MAE | [`MaskedPixelLoss`] | [`Mae`] | one view, any [`PatchEncoder`](selfsup_core::PatchEncoder) |
 //! | SimMIM | [`MaskedPixelLoss`] | [`SimMim`] | one view, any [`PatchEncoder`](selfsup_core::PatchEncoder) |
+//! | I-JEPA | smooth-L1 on the teacher's tokens | [`IJepa`] | one view, any [`PatchEncoder`](selfsup_core::PatchEncoder) |
 //! | BERT | cross-entropy on masked tokens | [`MaskedLanguageModelling`] | text, any [`TokenEncoder`](selfsup_core::TokenEncoder) |
 //!
 //! # Example
@@ -33,6 +34,8 @@ pub use contrastive::simclr::{SimClr, SimClrConfig};
 pub use language::masked_language_modelling::{
     MaskedLanguageModelling, MaskedLanguageModellingConfig, MaskedTokens, Vocabulary,
 };
+pub use masked::block_masks::BlockMasksConfig;
+pub use masked::i_jepa::{IJepa, IJepaConfig};
 pub use masked::mae::{Mae, MaeConfig};
 pub use masked::patches::{MaskedReconstruction, patchify, unpatchify};
 pub use masked::pixel_loss::{MaskedPixelLoss, PixelDistance, PixelTarget};

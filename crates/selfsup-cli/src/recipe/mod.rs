@@ -32,8 +32,15 @@ macro_rules! shipped {
 }
 
 /// The shipped recipes by name.
-pub const SHIPPED: &[(&str, &str)] =
-    shipped!["simclr-fashion-mnist", "simclr-cifar10", "simclr-images", "mlm-brown", "mae", "simmim",];
+pub const SHIPPED: &[(&str, &str)] = shipped![
+    "simclr-fashion-mnist",
+    "simclr-cifar10",
+    "simclr-images",
+    "mlm-brown",
+    "mae",
+    "simmim",
+    "i-jepa",
+];
 
 /// A recipe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
