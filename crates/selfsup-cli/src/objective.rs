@@ -114,6 +114,15 @@ methods! {
     maps {
     }
     patches {
+        Mae(objectives::MaeConfig) => objectives::Mae,
+            "mae", "masked", "MAE", "paint the patches of an image that the encoder does not see",
+            "He et al., \"Masked autoencoders are scalable vision learners\", 2022";
+        Simmim(objectives::SimMimConfig) => objectives::SimMim,
+            "simmim", "masked", "SimMIM", "paint masked blocks of an image with one linear layer",
+            "Xie et al., \"SimMIM: a simple framework for masked image modeling\", 2022";
+        IJepa(objectives::IJepaConfig) => objectives::IJepa<dyn selfsup::core::PatchEncoder>,
+            "i-jepa", "masked", "I-JEPA", "predict what a moving average of the encoder sees in blocks of an image",
+            "Assran et al., \"Self-supervised learning from images with a joint-embedding predictive architecture\", 2023";
     }
     text {
         MaskedLanguageModelling(objectives::MaskedLanguageModellingConfig) => objectives::MaskedLanguageModelling,

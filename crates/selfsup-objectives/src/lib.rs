@@ -12,6 +12,9 @@
 //! | NNCLR | [`InfoNce`] across the batch, on neighbours from a [`Queue`] | [`Nnclr`] | two views, any [`Encoder`](selfsup_core::Encoder) |
 //! | MoCo v3 | [`InfoNce`] across the batch | [`MocoV3`] | two views, any [`Encoder`](selfsup_core::Encoder) |
 //! | SwAV | [`SwavLoss`] | [`Swav`] | two or more views of any size, any [`Encoder`](selfsup_core::Encoder) |
+//! | MAE | [`MaskedPixelLoss`] | [`Mae`] | one view, any [`PatchEncoder`](selfsup_core::PatchEncoder) |
+//! | SimMIM | [`MaskedPixelLoss`] | [`SimMim`] | one view, any [`PatchEncoder`](selfsup_core::PatchEncoder) |
+//! | I-JEPA | smooth-L1 on the teacher's tokens | [`IJepa`] | one view, any [`PatchEncoder`](selfsup_core::PatchEncoder) |
 //! | BERT | cross-entropy on masked tokens | [`MaskedLanguageModelling`] | text, any [`TokenEncoder`](selfsup_core::TokenEncoder) |
 //!
 //! # Example
@@ -30,6 +33,7 @@
 pub mod clustering;
 pub mod contrastive;
 pub mod language;
+pub mod masked;
 
 pub use contrastive::dcl::{Dcl, DclConfig, DecoupledContrastive, DecoupledContrastiveOutput, PairWeights};
 pub use contrastive::info_nce::{InfoNce, InfoNceOutput};
@@ -44,3 +48,10 @@ pub use contrastive::simclr::{SimClr, SimClrConfig};
 pub use language::masked_language_modelling::{
     MaskedLanguageModelling, MaskedLanguageModellingConfig, MaskedTokens, Vocabulary,
 };
+pub use masked::block_masks::BlockMasksConfig;
+pub use masked::i_jepa::{IJepa, IJepaConfig};
+pub use masked::mae::{Mae, MaeConfig};
+pub use masked::patches::{MaskedReconstruction, patchify, unpatchify};
+pub use masked::pixel_loss::{MaskedPixelLoss, PixelDistance, PixelTarget};
+pub use masked::simmim::{SimMim, SimMimConfig};
+pub use masked::token_decoder::TokenDecoderConfig;

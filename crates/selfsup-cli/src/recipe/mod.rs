@@ -26,24 +26,26 @@ use toml::Table;
 
 /// The recipes of the folder `recipes` with these names.
 macro_rules! shipped {
-    ($($name:literal,)*) => {
+    ($($name:literal)*) => {
         &[$(($name, include_str!(concat!("../../recipes/", $name, ".toml")))),*]
     };
 }
 
 /// The shipped recipes by name.
-pub const SHIPPED: &[(&str, &str)] = shipped![
-    "simclr-fashion-mnist",
-    "simclr-cifar10",
-    "simclr-images",
-    "mlm-brown",
-    "moco-v2",
-    "dcl",
-    "nnclr",
-    "moco-v3",
-];
-pub const SHIPPED: &[(&str, &str)] =
-    shipped!["simclr-fashion-mnist", "simclr-cifar10", "simclr-images", "swav", "mlm-brown",];
+pub const SHIPPED: &[(&str, &str)] = shipped! {
+    "simclr-fashion-mnist"
+    "simclr-cifar10"
+    "simclr-images"
+    "mlm-brown"
+    "moco-v2"
+    "dcl"
+    "nnclr"
+    "moco-v3"
+    "swav"
+    "mae"
+    "simmim"
+    "i-jepa"
+};
 
 /// A recipe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
