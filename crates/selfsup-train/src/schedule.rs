@@ -1,5 +1,6 @@
-//! The learning rate over a run.
+//! The learning rate over a run, and the weight decay where it changes.
 
+use crate::optimizer::check_not_negative;
 use selfsup_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +19,10 @@ pub struct ScheduleConfig {
     /// The batch size for which the base rate is meant: it is multiplied by the run's batch size over this (Goyal et
     /// al. 2017; 256 in most papers). 0 takes the base as it is.
     pub reference_batch: u64,
+    /// The weight decay at the end of the run: from the optimizer's own it goes there along half a cosine, without
+    /// warm-up (Caron et al. 2021, DINO, section 3.1: 0.04 to 0.4). Absent, it stays.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub final_weight_decay: Option<f64>,
 }
 
 impl Default for ScheduleConfig {
@@ -27,6 +32,7 @@ impl Default for ScheduleConfig {
             warmup_epochs: None,
             final_share: 0.0,
             reference_batch: 256,
+            final_weight_decay: None,
         }
     }
 }
@@ -49,13 +55,15 @@ pub struct Schedule {
     last: f64,
     warmup: f64,
     total: f64,
+    final_weight_decay: Option<f64>,
 }
 
 impl Schedule {
     /// The schedule of a run of `total` steps with a batch of `batch_size` samples each.
     ///
     /// # Errors
-    /// [`Error::Config`] when the warm-up is negative or longer than the run, or the final share lies outside `[0, 1]`.
+    /// [`Error::Config`] when the warm-up is negative or longer than the run, the final share lies outside `[0, 1]`, or
+    /// the final weight decay is negative.
     pub fn new(
         config: &ScheduleConfig,
         base_rate: f64,
@@ -77,8 +85,18 @@ impl Schedule {
             0 => 1.0,
             reference => batch_size as f64 / reference as f64,
         };
+        if let Some(decay) = config.final_weight_decay {
+            check_not_negative("final_weight_decay", decay)?;
+        }
         let base = base_rate * scale;
-        Ok(Schedule { kind: config.kind, base, last: base * config.final_share, warmup, total: total as f64 })
+        Ok(Schedule {
+            kind: config.kind,
+            base,
+            last: base * config.final_share,
+            warmup,
+            total: total as f64,
+            final_weight_decay: config.final_weight_decay,
+        })
     }
 
     /// The rate before warm-up and decay.
@@ -96,10 +114,21 @@ impl Schedule {
             ScheduleKind::Constant => self.base,
             ScheduleKind::Cosine => {
                 let progress = (done - self.warmup) / (self.total - self.warmup).max(1.0);
-                self.last + (self.base - self.last) * ((std::f64::consts::PI * progress).cos() + 1.0) / 2.0
+                cosine(self.base, self.last, progress)
             }
         }
     }
+
+    /// The weight decay of step `step` of an optimizer whose own is `base`.
+    pub fn weight_decay_at(&self, step: u64, base: f64) -> f64 {
+        let end = self.final_weight_decay.unwrap_or(base);
+        cosine(base, end, step as f64 / self.total.max(1.0))
+    }
+}
+
+/// Half a cosine from `start` to `end`.
+fn cosine(start: f64, end: f64, progress: f64) -> f64 {
+    end + (start - end) * ((std::f64::consts::PI * progress).cos() + 1.0) / 2.0
 }
 
 #[cfg(test)]
@@ -134,6 +163,21 @@ mod tests {
         assert!((schedule(config.clone()).unwrap().at(100) - 0.1).abs() < 1e-12);
         let constant = schedule(ScheduleConfig { kind: ScheduleKind::Constant, ..config }).unwrap();
         assert!((constant.at(0) - 0.2).abs() < 1e-12 && (constant.at(99) - 0.2).abs() < 1e-12);
+    }
+
+    // i = np.arange(100); print((0.4 + 0.5 * (0.04 - 0.4) * (1 + np.cos(np.pi * i / 100)))[[0, 25, 50, 99]])
+    #[test]
+    fn weight_decay_follows_dinos_cosine_through_the_warm_up() {
+        let config = ScheduleConfig { final_weight_decay: Some(0.4), ..Default::default() };
+        let rising = schedule(config).unwrap();
+        for (step, expected) in [(0, 0.04), (25, 0.092_720_779_4), (50, 0.22), (99, 0.399_911_181_7)] {
+            let found = rising.weight_decay_at(step, 0.04);
+            assert!((found - expected).abs() < 1e-9, "{found} at {step}");
+        }
+        let constant = schedule(ScheduleConfig::default()).unwrap();
+        assert_eq!([0, 33, 99].map(|step| constant.weight_decay_at(step, 0.04)), [0.04; 3]);
+        let error = schedule(ScheduleConfig { final_weight_decay: Some(-0.1), ..Default::default() });
+        assert_eq!(error.unwrap_err().to_string(), "final_weight_decay = -0.1: a number from 0 up");
     }
 
     #[test]

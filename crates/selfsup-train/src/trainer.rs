@@ -111,6 +111,7 @@ pub struct Logged<'a, E: ?Sized, B> {
 pub struct Trainer<'a> {
     store: &'a nn::VarStore,
     optimizer: Box<dyn Optimizer>,
+    base_weight_decay: f64,
     schedule: Schedule,
     config: LoopConfig,
     seed: u64,
@@ -127,7 +128,7 @@ pub struct Parts<'a> {
     pub store: &'a nn::VarStore,
     /// Changes the trainable ones.
     pub optimizer: Box<dyn Optimizer>,
-    /// The learning rate of every step.
+    /// The learning rate and the weight decay of every step.
     pub schedule: Schedule,
     /// The loop's settings.
     pub config: LoopConfig,
@@ -144,11 +145,12 @@ pub struct Parts<'a> {
 impl<'a> Trainer<'a> {
     /// A run at its beginning.
     pub fn new(parts: Parts<'a>) -> Self {
-        let Parts { store, optimizer, schedule, config, seed, batch_size, run, fingerprint } = parts;
+        let Parts { store, mut optimizer, schedule, config, seed, batch_size, run, fingerprint } = parts;
         let checkpoints = Checkpoints::new(run.path());
         let state = TrainState::new(fingerprint);
         Trainer {
             store,
+            base_weight_decay: *optimizer.weight_decay(),
             optimizer,
             schedule,
             config,
@@ -275,6 +277,7 @@ impl<'a> Trainer<'a> {
                 clip_gradients(self.optimizer.parameters(), &norm, clip);
             }
             let rate = Rate { scheduled: self.schedule.at(step.step), base: self.schedule.base() };
+            *self.optimizer.weight_decay() = self.schedule.weight_decay_at(step.step, self.base_weight_decay);
             self.optimizer.step(rate)?;
             objective.after_step(self.store, step)?;
             self.add_to_log(sums, &norm)?;

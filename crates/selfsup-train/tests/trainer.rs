@@ -83,11 +83,12 @@ struct Setting {
     optimizer: OptimizerConfig,
     accumulate: u64,
     lr: f64,
+    final_weight_decay: Option<f64>,
 }
 
 fn sgd() -> Setting {
     let config = SgdConfig { nesterov: true, ..SgdConfig::default() };
-    Setting { optimizer: OptimizerConfig::Sgd(config), accumulate: 1, lr: 0.05 }
+    Setting { optimizer: OptimizerConfig::Sgd(config), accumulate: 1, lr: 0.05, final_weight_decay: None }
 }
 
 /// What a piece of a run is asked to do, beside its setting.
@@ -121,8 +122,12 @@ fn run(path: &Path, setting: &Setting, asked: Asked) -> Result<(Outcome, BTreeMa
         ..LoopConfig::default()
     };
     let (per_epoch, total) = config.steps(7)?;
-    let schedule =
-        ScheduleConfig { warmup_epochs: Some(1.0), reference_batch: 0, ..ScheduleConfig::default() };
+    let schedule = ScheduleConfig {
+        warmup_epochs: Some(1.0),
+        reference_batch: 0,
+        final_weight_decay: setting.final_weight_decay,
+        ..ScheduleConfig::default()
+    };
     let existing = if path.join("config.toml").exists() { Existing::Resume } else { Existing::Refuse };
     let folder = RunDir::open(path, existing)?;
     folder.describe("", &serde_json::Map::new())?;
@@ -170,6 +175,7 @@ fn a_run_that_is_stopped_and_resumed_equals_one_that_was_not() {
             ..sgd()
         },
         Setting { accumulate: 3, ..sgd() },
+        Setting { final_weight_decay: Some(0.4), ..sgd() },
     ];
     for setting in settings {
         let root = tempfile::tempdir().unwrap();

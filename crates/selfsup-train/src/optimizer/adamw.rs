@@ -102,6 +102,10 @@ impl Optimizer for AdamW {
         &self.parameters
     }
 
+    fn weight_decay(&mut self) -> &mut f64 {
+        &mut self.config.weight_decay
+    }
+
     fn state(&self) -> BTreeMap<String, Tensor> {
         let mut state = named("exp_avg", &self.parameters, &self.first);
         state.extend(named("exp_avg_sq", &self.parameters, &self.second));

@@ -101,6 +101,10 @@ impl Optimizer for Lars {
         &self.parameters
     }
 
+    fn weight_decay(&mut self) -> &mut f64 {
+        &mut self.config.weight_decay
+    }
+
     fn state(&self) -> BTreeMap<String, Tensor> {
         named("momentum_buffer", &self.parameters, &self.momentum)
     }

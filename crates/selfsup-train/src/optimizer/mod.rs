@@ -79,6 +79,9 @@ pub trait Optimizer: Debug {
     /// The parameters, in the order of their names.
     fn parameters(&self) -> &[Parameter];
 
+    /// The weight decay of the next steps, to be read or changed.
+    fn weight_decay(&mut self) -> &mut f64;
+
     /// The state by name, `STATE.PARAMETER`. The tensors share memory with the optimizer's: to load a state, fill them.
     fn state(&self) -> BTreeMap<String, Tensor>;
 
@@ -268,6 +271,27 @@ mod tests {
         assert_eq!((a.double_value(&[0]), b.double_value(&[0])), (-0.25, -1.0));
         let error = parameters(&store, &["c".to_owned()]).unwrap_err().to_string();
         assert_eq!(error, "fixed_lr = c: the beginning of a parameter's name");
+    }
+
+    #[test]
+    fn every_optimizer_decays_by_what_it_was_told_last() {
+        let configs = [
+            OptimizerConfig::Sgd(SgdConfig { momentum: 0.0, weight_decay: 0.0, ..Default::default() }),
+            OptimizerConfig::AdamW(AdamWConfig { weight_decay: 0.0, ..Default::default() }),
+            OptimizerConfig::Lars(LarsConfig { eta: 1.0, weight_decay: 0.0, ..Default::default() }),
+        ];
+        for config in configs {
+            let after = |decay: f64| {
+                let store = nn::VarStore::new(Device::Cpu);
+                let w = store.root().add("w", wave(6, 0.5).reshape([2, 3]), true);
+                let mut optimizer = config.build(parameters(&store, &[]).unwrap()).unwrap();
+                *optimizer.weight_decay() = decay;
+                (&w * wave(6, 2.0).reshape([2, 3])).sum(None).backward();
+                optimizer.step(Rate { scheduled: 0.1, base: 0.1 }).unwrap();
+                w.detach()
+            };
+            assert!((after(0.0) - after(0.5)).abs().max().scalar().unwrap() > 1e-3, "{config:?}");
+        }
     }
 
     #[test]
