@@ -95,6 +95,9 @@ methods! {
         Simclr(objectives::SimClrConfig) => objectives::SimClr,
             "simclr", "contrastive", "SimCLR", "two views of an image against the views of all others",
             "Chen et al., \"A simple framework for contrastive learning of visual representations\", 2020";
+        Supcon(objectives::SupConConfig) => objectives::SupCon,
+            "supcon", "contrastive", "SupCon", "the views of a class against the views of all others, from labels",
+            "Khosla et al., \"Supervised contrastive learning\", 2020";
     }
     maps {
     }

@@ -7,6 +7,7 @@
 //! | method | loss | objective | takes |
 //! |---|---|---|---|
 //! | SimCLR | [`NtXent`] | [`SimClr`] | two views, any [`Encoder`](selfsup_core::Encoder) |
+//! | SupCon | [`SupConLoss`] | [`SupCon`] | two or more views with labels, any [`Encoder`](selfsup_core::Encoder) |
 //! | BERT | cross-entropy on masked tokens | [`MaskedLanguageModelling`] | text, any [`TokenEncoder`](selfsup_core::TokenEncoder) |
 //!
 //! # Example
@@ -27,6 +28,7 @@ pub mod language;
 
 pub use contrastive::nt_xent::{NtXent, NtXentConfig, NtXentOutput};
 pub use contrastive::simclr::{SimClr, SimClrConfig};
+pub use contrastive::supcon::{SupCon, SupConConfig, SupConLoss, SupConOutput};
 pub use language::masked_language_modelling::{
     MaskedLanguageModelling, MaskedLanguageModellingConfig, MaskedTokens, Vocabulary,
 };

@@ -2,3 +2,4 @@
 
 pub mod nt_xent;
 pub mod simclr;
+pub mod supcon;
