@@ -95,6 +95,9 @@ methods! {
         Simclr(objectives::SimClrConfig) => objectives::SimClr,
             "simclr", "contrastive", "SimCLR", "two views of an image against the views of all others",
             "Chen et al., \"A simple framework for contrastive learning of visual representations\", 2020";
+        MocoV2(objectives::MocoV2Config) => objectives::MocoV2<dyn ImageNetwork>,
+            "moco-v2", "contrastive", "MoCo v2", "a view against a queue of keys that a slow teacher made",
+            "Chen et al., \"Improved baselines with momentum contrastive learning\", 2020";
     }
     maps {
     }

@@ -7,6 +7,7 @@
 //! | method | loss | objective | takes |
 //! |---|---|---|---|
 //! | SimCLR | [`NtXent`] | [`SimClr`] | two views, any [`Encoder`](selfsup_core::Encoder) |
+//! | MoCo v2 | [`InfoNce`] against a [`Queue`] | [`MocoV2`] | two views, any [`Encoder`](selfsup_core::Encoder) |
 //! | BERT | cross-entropy on masked tokens | [`MaskedLanguageModelling`] | text, any [`TokenEncoder`](selfsup_core::TokenEncoder) |
 //!
 //! # Example
@@ -25,7 +26,10 @@
 pub mod contrastive;
 pub mod language;
 
+pub use contrastive::info_nce::{InfoNce, InfoNceOutput};
+pub use contrastive::moco_v2::{MocoV2, MocoV2Config};
 pub use contrastive::nt_xent::{NtXent, NtXentConfig, NtXentOutput};
+pub use contrastive::queue::Queue;
 pub use contrastive::simclr::{SimClr, SimClrConfig};
 pub use language::masked_language_modelling::{
     MaskedLanguageModelling, MaskedLanguageModellingConfig, MaskedTokens, Vocabulary,
