@@ -98,6 +98,9 @@ methods! {
         Supcon(objectives::SupConConfig) => objectives::SupCon,
             "supcon", "contrastive", "SupCon", "the views of a class against the views of all others, from labels",
             "Khosla et al., \"Supervised contrastive learning\", 2020";
+        MocoV2(objectives::MocoV2Config) => objectives::MocoV2<dyn ImageNetwork>,
+            "moco-v2", "contrastive", "MoCo v2", "a view against a queue of keys that a slow teacher made",
+            "Chen et al., \"Improved baselines with momentum contrastive learning\", 2020";
     }
     maps {
     }

@@ -33,7 +33,7 @@ macro_rules! shipped {
 
 /// The shipped recipes by name.
 pub const SHIPPED: &[(&str, &str)] =
-    shipped!["simclr-fashion-mnist", "simclr-cifar10", "simclr-images", "mlm-brown", "supcon",];
+    shipped!["simclr-fashion-mnist", "simclr-cifar10", "simclr-images", "mlm-brown", "moco-v2", "supcon",];
 
 /// A recipe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

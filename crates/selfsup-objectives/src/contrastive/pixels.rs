@@ -1,0 +1,95 @@
+//! What the tests of the family train: a linear layer on four pixels, on numbers that Python makes as easily.
+
+use selfsup_core::layers::{Bias, Linear};
+use selfsup_core::tch::no_grad;
+use selfsup_core::{
+    Device, Encoder, ImageViews, Kind, Mode, Result, Site, Tensor, TensorExt, check_shape, nn,
+};
+
+/// A linear layer on the pixels of a 2 x 2 image.
+#[derive(Debug)]
+pub(crate) struct Pixels(Linear);
+
+impl Pixels {
+    pub(crate) fn new(path: nn::Path) -> Self {
+        Pixels(Linear::new(path, 4, 4, Bias::Yes))
+    }
+
+    /// A store, and in it the encoder.
+    pub(crate) fn stored() -> (nn::VarStore, Self) {
+        let store = nn::VarStore::new(Device::Cpu);
+        let encoder = Pixels::new(store.root() / Site::<Pixels>::ENCODER);
+        (store, encoder)
+    }
+
+    pub(crate) fn site<'a>(store: &'a nn::VarStore, encoder: &'a Self) -> Site<'a, Self> {
+        Site::new(store, encoder, 6, |path| Ok(Box::new(Pixels::new(path))))
+    }
+}
+
+impl Encoder for Pixels {
+    fn dim(&self) -> i64 {
+        4
+    }
+    fn encode(&self, x: &Tensor, _mode: Mode) -> Result<Tensor> {
+        check_shape("images", x, [-1, 1, 2, 2])?;
+        Ok(self.0.forward(&x.flatten(1, -1)))
+    }
+}
+
+/// `torch.sin(torch.arange(rows * columns) * rate + shift).reshape(rows, columns)`
+pub(crate) fn waves(rows: i64, columns: i64, shift: f64, rate: f64) -> Tensor {
+    (Tensor::arange(rows * columns, (Kind::Float, Device::Cpu)) * rate + shift).sin().reshape([rows, columns])
+}
+
+/// Views of `n` images, the first beginning at `shift`, the next half a radian on.
+pub(crate) fn batch(n: i64, views: usize, shift: f64) -> ImageViews {
+    let view = |k: usize| waves(n, 4, shift + 0.5 * k as f64, 0.7).reshape([n, 1, 2, 2]);
+    ImageViews {
+        views: (0..views).map(view).collect(),
+        indices: Tensor::arange(n, (Kind::Int64, Device::Cpu)),
+        labels: None,
+    }
+}
+
+/// Fills the i-th of the named variables with `sin(0.7 * arange + i) / 2`.
+pub(crate) fn fill(store: &nn::VarStore, names: &[&str]) {
+    let variables = store.variables();
+    for (i, name) in names.iter().enumerate() {
+        let mut x = variables[*name].shallow_clone();
+        let values = waves(1, x.numel() as i64, i as f64, 0.7).reshape(x.size()) * 0.5;
+        no_grad(|| x.copy_(&values));
+    }
+}
+
+/// A step of plain gradient descent on the named variables, which then have no gradient.
+pub(crate) fn descend(store: &nn::VarStore, names: &[&str], rate: f64) {
+    let variables = store.variables();
+    for mut x in names.iter().map(|name| variables[*name].shallow_clone()) {
+        no_grad(|| {
+            let step = x.grad() * rate;
+            let _ = x.g_sub_(&step);
+        });
+        x.zero_grad();
+    }
+}
+
+pub(crate) fn assert_near(x: &Tensor, expected: &[f32]) {
+    let difference = (x.reshape([-1]) - Tensor::from_slice(expected)).abs().max().scalar().unwrap();
+    assert!(difference < 1e-5, "{difference}: {:?}", Vec::<f32>::try_from(x.reshape([-1])).unwrap());
+}
+
+/// Every trainable variable has a finite gradient that is not zero, but for those named, where it is zero by
+/// construction; no other variable has any.
+pub(crate) fn assert_gradients(store: &nn::VarStore, zero: &[&str]) {
+    for (name, x) in store.variables() {
+        let gradient = x.grad();
+        if x.requires_grad() {
+            assert!(gradient.defined() && gradient.isfinite().all().scalar().unwrap() == 1.0, "{name}");
+            let exempt = zero.contains(&name.as_str());
+            assert!(exempt || gradient.abs().max().scalar().unwrap() > 1e-7, "{name}");
+        } else {
+            assert!(!gradient.defined(), "{name}");
+        }
+    }
+}
