@@ -110,6 +110,9 @@ methods! {
         Swav(objectives::SwavConfig) => objectives::Swav,
             "swav", "clustering", "SwAV", "from a view predict the balanced cluster of another view",
             "Caron et al., \"Unsupervised learning of visual features by contrasting cluster assignments\", 2020";
+        Supcon(objectives::SupConConfig) => objectives::SupCon,
+            "supcon", "contrastive", "SupCon", "the views of a class against the views of all others, from labels",
+            "Khosla et al., \"Supervised contrastive learning\", 2020";
     }
     maps {
     }

@@ -15,6 +15,7 @@
 //! | MAE | [`MaskedPixelLoss`] | [`Mae`] | one view, any [`PatchEncoder`](selfsup_core::PatchEncoder) |
 //! | SimMIM | [`MaskedPixelLoss`] | [`SimMim`] | one view, any [`PatchEncoder`](selfsup_core::PatchEncoder) |
 //! | I-JEPA | smooth-L1 on the teacher's tokens | [`IJepa`] | one view, any [`PatchEncoder`](selfsup_core::PatchEncoder) |
+//! | SupCon | [`SupConLoss`] | [`SupCon`] | two or more views with labels, any [`Encoder`](selfsup_core::Encoder) |
 //! | BERT | cross-entropy on masked tokens | [`MaskedLanguageModelling`] | text, any [`TokenEncoder`](selfsup_core::TokenEncoder) |
 //!
 //! # Example
@@ -45,6 +46,7 @@ pub use clustering::swav_loss::{SwavLoss, SwavLossConfig, SwavOutput};
 pub use contrastive::nt_xent::{NtXent, NtXentConfig, NtXentOutput};
 pub use contrastive::queue::Queue;
 pub use contrastive::simclr::{SimClr, SimClrConfig};
+pub use contrastive::supcon::{SupCon, SupConConfig, SupConLoss, SupConOutput};
 pub use language::masked_language_modelling::{
     MaskedLanguageModelling, MaskedLanguageModellingConfig, MaskedTokens, Vocabulary,
 };

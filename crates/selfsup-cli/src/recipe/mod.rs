@@ -45,6 +45,7 @@ pub const SHIPPED: &[(&str, &str)] = shipped! {
     "mae"
     "simmim"
     "i-jepa"
+    "supcon"
 };
 
 /// A recipe.

@@ -10,4 +10,5 @@ pub mod nt_xent;
 mod pixels;
 pub mod queue;
 pub mod simclr;
+pub mod supcon;
 pub(crate) mod views;
