@@ -4,8 +4,11 @@
 //! - `worker`: a process that answers rounds
 //! - `measure`: rounds in turn, and what comes of them
 //! - `table`: `docs/benchmarks.json` and `docs/benchmarks.md`
+//! - `quality`: what every method reaches in the same time; `plot` draws it
 
 mod measure;
+mod plot;
+mod quality;
 mod rows;
 mod table;
 mod worker;
@@ -20,7 +23,10 @@ use measure::Bench;
 use rows::ROWS;
 
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Arguments {
+    #[command(subcommand)]
+    what: Option<What>,
     /// Only the benches and rows whose names contain this
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
@@ -32,6 +38,12 @@ pub struct Arguments {
     peers: bool,
 }
 
+#[derive(clap::Subcommand)]
+enum What {
+    /// Pretrain every method on images for the same time and judge it; writes docs/quality.json and docs/methods.md
+    Quality(quality::Arguments),
+}
+
 /// Rounds of a row; the median counts.
 const ROUNDS: usize = 5;
 const QUICK_ROUNDS: usize = 2;
@@ -39,6 +51,9 @@ const QUICK_ROUNDS: usize = 2;
 const QUICK_SCALE: f64 = 0.1;
 
 pub fn run(arguments: &Arguments) -> Result<()> {
+    if let Some(What::Quality(arguments)) = &arguments.what {
+        return quality::run(arguments);
+    }
     setup::run(&setup::Arguments::default())?;
     let chosen = |name: &str| arguments.only.as_deref().is_none_or(|only| name.contains(only));
     let rows: Vec<_> = ROWS.iter().filter(|row| chosen(row.name)).collect();

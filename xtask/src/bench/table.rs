@@ -11,8 +11,7 @@ use super::rows::ROWS;
 use crate::run::root;
 
 /// The table stands between these in the page; what is around it is written by hand.
-const BEGIN: &str = "<!-- written by cargo xtask bench -->";
-const END: &str = "<!-- end -->";
+const MARKS: [&str; 2] = ["<!-- written by cargo xtask bench -->", "<!-- end -->"];
 
 /// Writes both files.
 ///
@@ -35,10 +34,12 @@ pub fn write(lines: Vec<Line>, machine: &Machine) -> Result<()> {
         "rows": rows,
     });
     let page = fs::read_to_string(&page_path).with_context(|| page_path.display().to_string())?;
-    let page = with_table(&page, &table(&rows, machine)).with_context(|| {
+    let page = between(&page, MARKS, &table(&rows, machine)).with_context(|| {
         format!(
-            "{} has no place for the table: a line {BEGIN} and after it a line {END}",
-            page_path.display()
+            "{} has no place for the table: a line {} and after it a line {}",
+            page_path.display(),
+            MARKS[0],
+            MARKS[1]
         )
     })?;
     fs::write(&json_path, format!("{all:#}\n")).with_context(|| json_path.display().to_string())?;
@@ -92,11 +93,11 @@ fn table(rows: &[Value], machine: &Machine) -> String {
     text
 }
 
-/// The page with another table.
-fn with_table(page: &str, table: &str) -> Option<String> {
-    let (head, rest) = page.split_once(BEGIN)?;
-    let (_, tail) = rest.split_once(END)?;
-    Some(format!("{head}{BEGIN}\n{table}{END}{tail}"))
+/// The page with another text between two marks.
+pub fn between(page: &str, [begin, end]: [&str; 2], text: &str) -> Option<String> {
+    let (head, rest) = page.split_once(begin)?;
+    let (_, tail) = rest.split_once(end)?;
+    Some(format!("{head}{begin}\n{text}{end}{tail}"))
 }
 
 #[cfg(test)]
@@ -115,8 +116,8 @@ mod tests {
 
     #[test]
     fn what_is_written_by_hand_stays() {
-        let page = format!("# Title\n{BEGIN}\nold\n{END}\nnotes\n");
-        assert_eq!(with_table(&page, "new\n").unwrap(), format!("# Title\n{BEGIN}\nnew\n{END}\nnotes\n"));
-        assert!(with_table("no place", "new").is_none());
+        let page = |table: &str| format!("# Title\n{}\n{table}\n{}\nnotes\n", MARKS[0], MARKS[1]);
+        assert_eq!(between(&page("old"), MARKS, "new\n").unwrap(), page("new"));
+        assert!(between("no place", MARKS, "new").is_none());
     }
 }
