@@ -109,13 +109,14 @@ pub struct DataConfig {
 
 impl Default for DataConfig {
     fn default() -> Self {
-        DataConfig { source: None, limit: None, test_limit: None, channels: None, decoded: false, shuffle_buffer: 10_000, held_out: 0.2 }
         DataConfig {
             source: None,
             limit: None,
             test_limit: None,
             channels: None,
             samples: None,
+            decoded: false,
+            shuffle_buffer: 10_000,
             held_out: 0.2,
         }
     }
