@@ -95,6 +95,9 @@ methods! {
         Simclr(objectives::SimClrConfig) => objectives::SimClr,
             "simclr", "contrastive", "SimCLR", "two views of an image against the views of all others",
             "Chen et al., \"A simple framework for contrastive learning of visual representations\", 2020";
+        Byol(objectives::ByolConfig) => objectives::Byol<dyn ImageNetwork>,
+            "byol", "non-contrastive", "BYOL", "predict what a slowly moving teacher makes of the other view",
+            "Grill et al., \"Bootstrap your own latent: a new approach to self-supervised learning\", 2020";
     }
     maps {
     }

@@ -7,6 +7,7 @@
 //! | method | loss | objective | takes |
 //! |---|---|---|---|
 //! | SimCLR | [`NtXent`] | [`SimClr`] | two views, any [`Encoder`](selfsup_core::Encoder) |
+//! | BYOL | [`ByolLoss`] | [`Byol`] | two views, any [`Encoder`](selfsup_core::Encoder) |
 //! | BERT | cross-entropy on masked tokens | [`MaskedLanguageModelling`] | text, any [`TokenEncoder`](selfsup_core::TokenEncoder) |
 //!
 //! # Example
@@ -24,9 +25,11 @@
 
 pub mod contrastive;
 pub mod language;
+pub mod non_contrastive;
 
 pub use contrastive::nt_xent::{NtXent, NtXentConfig, NtXentOutput};
 pub use contrastive::simclr::{SimClr, SimClrConfig};
 pub use language::masked_language_modelling::{
     MaskedLanguageModelling, MaskedLanguageModellingConfig, MaskedTokens, Vocabulary,
 };
+pub use non_contrastive::byol::{Byol, ByolConfig, ByolLoss};
