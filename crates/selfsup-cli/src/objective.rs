@@ -98,6 +98,9 @@ methods! {
         Byol(objectives::ByolConfig) => objectives::Byol<dyn ImageNetwork>,
             "byol", "non-contrastive", "BYOL", "predict what a slowly moving teacher makes of the other view",
             "Grill et al., \"Bootstrap your own latent: a new approach to self-supervised learning\", 2020";
+        Vicreg(objectives::VicRegConfig) => objectives::VicReg,
+            "vicreg", "non-contrastive", "VICReg", "views agree, and features vary and differ from each other",
+            "Bardes et al., \"VICReg: variance-invariance-covariance regularization for self-supervised learning\", 2022";
     }
     maps {
     }

@@ -8,6 +8,7 @@
 //! |---|---|---|---|
 //! | SimCLR | [`NtXent`] | [`SimClr`] | two views, any [`Encoder`](selfsup_core::Encoder) |
 //! | BYOL | [`ByolLoss`] | [`Byol`] | two views, any [`Encoder`](selfsup_core::Encoder) |
+//! | VICReg | [`VicRegLoss`] | [`VicReg`] | two views, any [`Encoder`](selfsup_core::Encoder) |
 //! | BERT | cross-entropy on masked tokens | [`MaskedLanguageModelling`] | text, any [`TokenEncoder`](selfsup_core::TokenEncoder) |
 //!
 //! # Example
@@ -33,3 +34,4 @@ pub use language::masked_language_modelling::{
     MaskedLanguageModelling, MaskedLanguageModellingConfig, MaskedTokens, Vocabulary,
 };
 pub use non_contrastive::byol::{Byol, ByolConfig, ByolLoss};
+pub use non_contrastive::vicreg::{VicReg, VicRegConfig, VicRegLoss, VicRegLossConfig, VicRegOutput};

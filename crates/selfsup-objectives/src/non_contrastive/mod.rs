@@ -5,3 +5,4 @@ pub mod byol;
 #[cfg(test)]
 mod fixture;
 mod two_views;
+pub mod vicreg;
