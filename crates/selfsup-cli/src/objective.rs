@@ -101,6 +101,9 @@ methods! {
         Vicreg(objectives::VicRegConfig) => objectives::VicReg,
             "vicreg", "non-contrastive", "VICReg", "views agree, and features vary and differ from each other",
             "Bardes et al., \"VICReg: variance-invariance-covariance regularization for self-supervised learning\", 2022";
+        BarlowTwins(objectives::BarlowTwinsConfig) => objectives::BarlowTwins,
+            "barlow-twins", "non-contrastive", "Barlow Twins", "features correlate over two views, each with itself alone",
+            "Zbontar et al., \"Barlow twins: self-supervised learning via redundancy reduction\", 2021";
     }
     maps {
     }

@@ -9,6 +9,7 @@
 //! | SimCLR | [`NtXent`] | [`SimClr`] | two views, any [`Encoder`](selfsup_core::Encoder) |
 //! | BYOL | [`ByolLoss`] | [`Byol`] | two views, any [`Encoder`](selfsup_core::Encoder) |
 //! | VICReg | [`VicRegLoss`] | [`VicReg`] | two views, any [`Encoder`](selfsup_core::Encoder) |
+//! | Barlow Twins | [`BarlowTwinsLoss`] | [`BarlowTwins`] | two views, any [`Encoder`](selfsup_core::Encoder) |
 //! | BERT | cross-entropy on masked tokens | [`MaskedLanguageModelling`] | text, any [`TokenEncoder`](selfsup_core::TokenEncoder) |
 //!
 //! # Example
@@ -32,6 +33,9 @@ pub use contrastive::nt_xent::{NtXent, NtXentConfig, NtXentOutput};
 pub use contrastive::simclr::{SimClr, SimClrConfig};
 pub use language::masked_language_modelling::{
     MaskedLanguageModelling, MaskedLanguageModellingConfig, MaskedTokens, Vocabulary,
+};
+pub use non_contrastive::barlow_twins::{
+    BarlowTwins, BarlowTwinsConfig, BarlowTwinsLoss, BarlowTwinsLossConfig, BarlowTwinsOutput,
 };
 pub use non_contrastive::byol::{Byol, ByolConfig, ByolLoss};
 pub use non_contrastive::vicreg::{VicReg, VicRegConfig, VicRegLoss, VicRegLossConfig, VicRegOutput};

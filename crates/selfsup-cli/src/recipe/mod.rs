@@ -39,6 +39,7 @@ pub const SHIPPED: &[(&str, &str)] = shipped![
     "mlm-brown",
     "byol",
     "vicreg",
+    "barlow-twins",
 ];
 
 /// A recipe.
