@@ -104,6 +104,9 @@ methods! {
         BarlowTwins(objectives::BarlowTwinsConfig) => objectives::BarlowTwins,
             "barlow-twins", "non-contrastive", "Barlow Twins", "features correlate over two views, each with itself alone",
             "Zbontar et al., \"Barlow twins: self-supervised learning via redundancy reduction\", 2021";
+        Simsiam(objectives::SimSiamConfig) => objectives::SimSiam,
+            "simsiam", "non-contrastive", "SimSiam", "predict the other view, which stands still meanwhile",
+            "Chen and He, \"Exploring simple siamese representation learning\", 2021";
     }
     maps {
     }

@@ -10,6 +10,7 @@
 //! | BYOL | [`ByolLoss`] | [`Byol`] | two views, any [`Encoder`](selfsup_core::Encoder) |
 //! | VICReg | [`VicRegLoss`] | [`VicReg`] | two views, any [`Encoder`](selfsup_core::Encoder) |
 //! | Barlow Twins | [`BarlowTwinsLoss`] | [`BarlowTwins`] | two views, any [`Encoder`](selfsup_core::Encoder) |
+//! | SimSiam | [`NegativeCosine`] | [`SimSiam`] | two views, any [`Encoder`](selfsup_core::Encoder) |
 //! | BERT | cross-entropy on masked tokens | [`MaskedLanguageModelling`] | text, any [`TokenEncoder`](selfsup_core::TokenEncoder) |
 //!
 //! # Example
@@ -38,4 +39,5 @@ pub use non_contrastive::barlow_twins::{
     BarlowTwins, BarlowTwinsConfig, BarlowTwinsLoss, BarlowTwinsLossConfig, BarlowTwinsOutput,
 };
 pub use non_contrastive::byol::{Byol, ByolConfig, ByolLoss};
+pub use non_contrastive::simsiam::{NegativeCosine, SimSiam, SimSiamConfig};
 pub use non_contrastive::vicreg::{VicReg, VicRegConfig, VicRegLoss, VicRegLossConfig, VicRegOutput};

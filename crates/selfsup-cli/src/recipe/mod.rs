@@ -40,6 +40,7 @@ pub const SHIPPED: &[(&str, &str)] = shipped![
     "byol",
     "vicreg",
     "barlow-twins",
+    "simsiam",
 ];
 
 /// A recipe.

@@ -5,5 +5,6 @@ pub mod barlow_twins;
 pub mod byol;
 #[cfg(test)]
 mod fixture;
+pub mod simsiam;
 mod two_views;
 pub mod vicreg;
