@@ -107,6 +107,9 @@ methods! {
         Simsiam(objectives::SimSiamConfig) => objectives::SimSiam,
             "simsiam", "non-contrastive", "SimSiam", "predict the other view, which stands still meanwhile",
             "Chen and He, \"Exploring simple siamese representation learning\", 2021";
+        Tico(objectives::TiCoConfig) => objectives::TiCo<dyn ImageNetwork>,
+            "tico", "non-contrastive", "TiCo", "views agree, away from the directions of embeddings so far",
+            "Zhu et al., \"TiCo: transformation invariance and covariance contrast\", 2022";
     }
     maps {
     }

@@ -11,6 +11,7 @@
 //! | VICReg | [`VicRegLoss`] | [`VicReg`] | two views, any [`Encoder`](selfsup_core::Encoder) |
 //! | Barlow Twins | [`BarlowTwinsLoss`] | [`BarlowTwins`] | two views, any [`Encoder`](selfsup_core::Encoder) |
 //! | SimSiam | [`NegativeCosine`] | [`SimSiam`] | two views, any [`Encoder`](selfsup_core::Encoder) |
+//! | TiCo | [`TiCoLoss`] | [`TiCo`] | two views, any [`Encoder`](selfsup_core::Encoder) |
 //! | BERT | cross-entropy on masked tokens | [`MaskedLanguageModelling`] | text, any [`TokenEncoder`](selfsup_core::TokenEncoder) |
 //!
 //! # Example
@@ -40,4 +41,5 @@ pub use non_contrastive::barlow_twins::{
 };
 pub use non_contrastive::byol::{Byol, ByolConfig, ByolLoss};
 pub use non_contrastive::simsiam::{NegativeCosine, SimSiam, SimSiamConfig};
+pub use non_contrastive::tico::{TiCo, TiCoConfig, TiCoLoss, TiCoLossConfig, TiCoOutput};
 pub use non_contrastive::vicreg::{VicReg, VicRegConfig, VicRegLoss, VicRegLossConfig, VicRegOutput};

@@ -41,6 +41,7 @@ pub const SHIPPED: &[(&str, &str)] = shipped![
     "vicreg",
     "barlow-twins",
     "simsiam",
+    "tico",
 ];
 
 /// A recipe.

@@ -6,5 +6,6 @@ pub mod byol;
 #[cfg(test)]
 mod fixture;
 pub mod simsiam;
+pub mod tico;
 mod two_views;
 pub mod vicreg;
