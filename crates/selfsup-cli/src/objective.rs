@@ -110,6 +110,9 @@ methods! {
         Tico(objectives::TiCoConfig) => objectives::TiCo<dyn ImageNetwork>,
             "tico", "non-contrastive", "TiCo", "views agree, away from the directions of embeddings so far",
             "Zhu et al., \"TiCo: transformation invariance and covariance contrast\", 2022";
+        Lejepa(objectives::LeJepaConfig) => objectives::LeJepa,
+            "lejepa", "non-contrastive", "LeJEPA", "views agree, and embeddings are spread like a Gaussian",
+            "Balestriero and LeCun, \"LeJEPA: provable and scalable self-supervised learning without the heuristics\", 2025";
     }
     maps {
     }

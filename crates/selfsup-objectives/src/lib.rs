@@ -12,6 +12,7 @@
 //! | Barlow Twins | [`BarlowTwinsLoss`] | [`BarlowTwins`] | two views, any [`Encoder`](selfsup_core::Encoder) |
 //! | SimSiam | [`NegativeCosine`] | [`SimSiam`] | two views, any [`Encoder`](selfsup_core::Encoder) |
 //! | TiCo | [`TiCoLoss`] | [`TiCo`] | two views, any [`Encoder`](selfsup_core::Encoder) |
+//! | LeJEPA | [`SigReg`] and the distance of the views | [`LeJepa`] | two or more views, crops of any sizes, any [`Encoder`](selfsup_core::Encoder) |
 //! | BERT | cross-entropy on masked tokens | [`MaskedLanguageModelling`] | text, any [`TokenEncoder`](selfsup_core::TokenEncoder) |
 //!
 //! # Example
@@ -40,6 +41,8 @@ pub use non_contrastive::barlow_twins::{
     BarlowTwins, BarlowTwinsConfig, BarlowTwinsLoss, BarlowTwinsLossConfig, BarlowTwinsOutput,
 };
 pub use non_contrastive::byol::{Byol, ByolConfig, ByolLoss};
+pub use non_contrastive::lejepa::{LeJepa, LeJepaConfig};
+pub use non_contrastive::sig_reg::{SigReg, SigRegConfig};
 pub use non_contrastive::simsiam::{NegativeCosine, SimSiam, SimSiamConfig};
 pub use non_contrastive::tico::{TiCo, TiCoConfig, TiCoLoss, TiCoLossConfig, TiCoOutput};
 pub use non_contrastive::vicreg::{VicReg, VicRegConfig, VicRegLoss, VicRegLossConfig, VicRegOutput};

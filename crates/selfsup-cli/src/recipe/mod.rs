@@ -42,6 +42,7 @@ pub const SHIPPED: &[(&str, &str)] = shipped![
     "barlow-twins",
     "simsiam",
     "tico",
+    "lejepa",
 ];
 
 /// A recipe.

@@ -5,6 +5,8 @@ pub mod barlow_twins;
 pub mod byol;
 #[cfg(test)]
 mod fixture;
+pub mod lejepa;
+pub mod sig_reg;
 pub mod simsiam;
 pub mod tico;
 mod two_views;
