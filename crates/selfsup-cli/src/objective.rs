@@ -113,6 +113,9 @@ methods! {
         Lejepa(objectives::LeJepaConfig) => objectives::LeJepa,
             "lejepa", "non-contrastive", "LeJEPA", "views agree, and embeddings are spread like a Gaussian",
             "Balestriero and LeCun, \"LeJEPA: provable and scalable self-supervised learning without the heuristics\", 2025";
+        WMse(objectives::WMseConfig) => objectives::WMse,
+            "w-mse", "non-contrastive", "W-MSE", "views agree after the embeddings of a batch are whitened",
+            "Ermolov et al., \"Whitening for self-supervised representation learning\", 2021";
     }
     maps {
     }

@@ -13,6 +13,7 @@
 //! | SimSiam | [`NegativeCosine`] | [`SimSiam`] | two views, any [`Encoder`](selfsup_core::Encoder) |
 //! | TiCo | [`TiCoLoss`] | [`TiCo`] | two views, any [`Encoder`](selfsup_core::Encoder) |
 //! | LeJEPA | [`SigReg`] and the distance of the views | [`LeJepa`] | two or more views, crops of any sizes, any [`Encoder`](selfsup_core::Encoder) |
+//! | W-MSE | [`WMseLoss`] | [`WMse`] | two or more views, any [`Encoder`](selfsup_core::Encoder) |
 //! | BERT | cross-entropy on masked tokens | [`MaskedLanguageModelling`] | text, any [`TokenEncoder`](selfsup_core::TokenEncoder) |
 //!
 //! # Example
@@ -46,3 +47,4 @@ pub use non_contrastive::sig_reg::{SigReg, SigRegConfig};
 pub use non_contrastive::simsiam::{NegativeCosine, SimSiam, SimSiamConfig};
 pub use non_contrastive::tico::{TiCo, TiCoConfig, TiCoLoss, TiCoLossConfig, TiCoOutput};
 pub use non_contrastive::vicreg::{VicReg, VicRegConfig, VicRegLoss, VicRegLossConfig, VicRegOutput};
+pub use non_contrastive::w_mse::{WMse, WMseConfig, WMseLoss, WMseLossConfig};

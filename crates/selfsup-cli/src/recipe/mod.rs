@@ -43,6 +43,7 @@ pub const SHIPPED: &[(&str, &str)] = shipped![
     "simsiam",
     "tico",
     "lejepa",
+    "w-mse",
 ];
 
 /// A recipe.

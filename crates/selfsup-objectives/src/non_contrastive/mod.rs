@@ -11,3 +11,4 @@ pub mod simsiam;
 pub mod tico;
 mod two_views;
 pub mod vicreg;
+pub mod w_mse;
