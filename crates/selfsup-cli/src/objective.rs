@@ -113,6 +113,27 @@ methods! {
         Supcon(objectives::SupConConfig) => objectives::SupCon,
             "supcon", "contrastive", "SupCon", "the views of a class against the views of all others, from labels",
             "Khosla et al., \"Supervised contrastive learning\", 2020";
+        Byol(objectives::ByolConfig) => objectives::Byol<dyn ImageNetwork>,
+            "byol", "non-contrastive", "BYOL", "predict what a slowly moving teacher makes of the other view",
+            "Grill et al., \"Bootstrap your own latent: a new approach to self-supervised learning\", 2020";
+        Vicreg(objectives::VicRegConfig) => objectives::VicReg,
+            "vicreg", "non-contrastive", "VICReg", "views agree, and features vary and differ from each other",
+            "Bardes et al., \"VICReg: variance-invariance-covariance regularization for self-supervised learning\", 2022";
+        BarlowTwins(objectives::BarlowTwinsConfig) => objectives::BarlowTwins,
+            "barlow-twins", "non-contrastive", "Barlow Twins", "features correlate over two views, each with itself alone",
+            "Zbontar et al., \"Barlow twins: self-supervised learning via redundancy reduction\", 2021";
+        Simsiam(objectives::SimSiamConfig) => objectives::SimSiam,
+            "simsiam", "non-contrastive", "SimSiam", "predict the other view, which stands still meanwhile",
+            "Chen and He, \"Exploring simple siamese representation learning\", 2021";
+        Tico(objectives::TiCoConfig) => objectives::TiCo<dyn ImageNetwork>,
+            "tico", "non-contrastive", "TiCo", "views agree, away from the directions of embeddings so far",
+            "Zhu et al., \"TiCo: transformation invariance and covariance contrast\", 2022";
+        Lejepa(objectives::LeJepaConfig) => objectives::LeJepa,
+            "lejepa", "non-contrastive", "LeJEPA", "views agree, and embeddings are spread like a Gaussian",
+            "Balestriero and LeCun, \"LeJEPA: provable and scalable self-supervised learning without the heuristics\", 2025";
+        WMse(objectives::WMseConfig) => objectives::WMse,
+            "w-mse", "non-contrastive", "W-MSE", "views agree after the embeddings of a batch are whitened",
+            "Ermolov et al., \"Whitening for self-supervised representation learning\", 2021";
     }
     maps {
     }

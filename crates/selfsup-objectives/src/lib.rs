@@ -16,6 +16,13 @@
 //! | SimMIM | [`MaskedPixelLoss`] | [`SimMim`] | one view, any [`PatchEncoder`](selfsup_core::PatchEncoder) |
 //! | I-JEPA | smooth-L1 on the teacher's tokens | [`IJepa`] | one view, any [`PatchEncoder`](selfsup_core::PatchEncoder) |
 //! | SupCon | [`SupConLoss`] | [`SupCon`] | two or more views with labels, any [`Encoder`](selfsup_core::Encoder) |
+//! | BYOL | [`ByolLoss`] | [`Byol`] | two views, any [`Encoder`](selfsup_core::Encoder) |
+//! | VICReg | [`VicRegLoss`] | [`VicReg`] | two views, any [`Encoder`](selfsup_core::Encoder) |
+//! | Barlow Twins | [`BarlowTwinsLoss`] | [`BarlowTwins`] | two views, any [`Encoder`](selfsup_core::Encoder) |
+//! | SimSiam | [`NegativeCosine`] | [`SimSiam`] | two views, any [`Encoder`](selfsup_core::Encoder) |
+//! | TiCo | [`TiCoLoss`] | [`TiCo`] | two views, any [`Encoder`](selfsup_core::Encoder) |
+//! | LeJEPA | [`SigReg`] and the distance of the views | [`LeJepa`] | two or more views, crops of any sizes, any [`Encoder`](selfsup_core::Encoder) |
+//! | W-MSE | [`WMseLoss`] | [`WMse`] | two or more views, any [`Encoder`](selfsup_core::Encoder) |
 //! | BERT | cross-entropy on masked tokens | [`MaskedLanguageModelling`] | text, any [`TokenEncoder`](selfsup_core::TokenEncoder) |
 //!
 //! # Example
@@ -35,6 +42,7 @@ pub mod clustering;
 pub mod contrastive;
 pub mod language;
 pub mod masked;
+pub mod non_contrastive;
 
 pub use contrastive::dcl::{Dcl, DclConfig, DecoupledContrastive, DecoupledContrastiveOutput, PairWeights};
 pub use contrastive::info_nce::{InfoNce, InfoNceOutput};
@@ -57,3 +65,13 @@ pub use masked::patches::{MaskedReconstruction, patchify, unpatchify};
 pub use masked::pixel_loss::{MaskedPixelLoss, PixelDistance, PixelTarget};
 pub use masked::simmim::{SimMim, SimMimConfig};
 pub use masked::token_decoder::TokenDecoderConfig;
+pub use non_contrastive::barlow_twins::{
+    BarlowTwins, BarlowTwinsConfig, BarlowTwinsLoss, BarlowTwinsLossConfig, BarlowTwinsOutput,
+};
+pub use non_contrastive::byol::{Byol, ByolConfig, ByolLoss};
+pub use non_contrastive::lejepa::{LeJepa, LeJepaConfig};
+pub use non_contrastive::sig_reg::{SigReg, SigRegConfig};
+pub use non_contrastive::simsiam::{NegativeCosine, SimSiam, SimSiamConfig};
+pub use non_contrastive::tico::{TiCo, TiCoConfig, TiCoLoss, TiCoLossConfig, TiCoOutput};
+pub use non_contrastive::vicreg::{VicReg, VicRegConfig, VicRegLoss, VicRegLossConfig, VicRegOutput};
+pub use non_contrastive::w_mse::{WMse, WMseConfig, WMseLoss, WMseLossConfig};

@@ -47,6 +47,19 @@ pub const SHIPPED: &[(&str, &str)] = shipped! {
     "i-jepa"
     "supcon"
 };
+pub const SHIPPED: &[(&str, &str)] = shipped![
+    "simclr-fashion-mnist",
+    "simclr-cifar10",
+    "simclr-images",
+    "mlm-brown",
+    "byol",
+    "vicreg",
+    "barlow-twins",
+    "simsiam",
+    "tico",
+    "lejepa",
+    "w-mse",
+];
 
 /// A recipe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
