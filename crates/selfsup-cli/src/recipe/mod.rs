@@ -46,20 +46,14 @@ pub const SHIPPED: &[(&str, &str)] = shipped! {
     "simmim"
     "i-jepa"
     "supcon"
+    "byol"
+    "vicreg"
+    "barlow-twins"
+    "simsiam"
+    "tico"
+    "lejepa"
+    "w-mse"
 };
-pub const SHIPPED: &[(&str, &str)] = shipped![
-    "simclr-fashion-mnist",
-    "simclr-cifar10",
-    "simclr-images",
-    "mlm-brown",
-    "byol",
-    "vicreg",
-    "barlow-twins",
-    "simsiam",
-    "tico",
-    "lejepa",
-    "w-mse",
-];
 
 /// A recipe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
