@@ -97,6 +97,9 @@ methods! {
             "Chen et al., \"A simple framework for contrastive learning of visual representations\", 2020";
     }
     maps {
+        Denoising(objectives::DenoisingConfig) => objectives::Denoising,
+            "denoising", "generative", "denoising autoencoder", "make the clean image of a corrupted one",
+            "Vincent et al., \"Extracting and composing robust features with denoising autoencoders\", 2008";
     }
     patches {
     }

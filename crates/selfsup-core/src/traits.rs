@@ -117,6 +117,9 @@ pub trait MapEncoder: Encoder {
     /// The number of channels of the map, `C`.
     fn map_dim(&self) -> i64;
 
+    /// The channels of the images.
+    fn channels(&self) -> i64;
+
     /// Encodes a batch to the last map and, from it, the features that [`encode`](Encoder::encode) returns.
     ///
     /// # Shapes
@@ -131,9 +134,6 @@ pub trait MapEncoder: Encoder {
 pub trait PatchEncoder: TokenEncoder + MapEncoder {
     /// The side of a patch in pixels.
     fn patch_size(&self) -> i64;
-
-    /// The channels of the images.
-    fn channels(&self) -> i64;
 
     /// Encodes a batch in which some patches are hidden: `token` stands in the place of each, at its position.
     ///

@@ -7,6 +7,7 @@
 //! | method | loss | objective | takes |
 //! |---|---|---|---|
 //! | SimCLR | [`NtXent`] | [`SimClr`] | two views, any [`Encoder`](selfsup_core::Encoder) |
+//! | denoising autoencoder | mean squared error | [`Denoising`] | one view, any [`MapEncoder`](selfsup_core::MapEncoder) |
 //! | BERT | cross-entropy on masked tokens | [`MaskedLanguageModelling`] | text, any [`TokenEncoder`](selfsup_core::TokenEncoder) |
 //!
 //! # Example
@@ -23,10 +24,14 @@
 //! ```
 
 pub mod contrastive;
+pub mod generative;
 pub mod language;
 
 pub use contrastive::nt_xent::{NtXent, NtXentConfig, NtXentOutput};
 pub use contrastive::simclr::{SimClr, SimClrConfig};
+pub use generative::decoder::{ConvDecoder, ConvDecoderConfig};
+pub use generative::denoising::{Corruption, Denoising, DenoisingConfig};
+pub use generative::pixels::{Normalization, Reconstruction};
 pub use language::masked_language_modelling::{
     MaskedLanguageModelling, MaskedLanguageModellingConfig, MaskedTokens, Vocabulary,
 };

@@ -32,8 +32,13 @@ macro_rules! shipped {
 }
 
 /// The shipped recipes by name.
-pub const SHIPPED: &[(&str, &str)] =
-    shipped!["simclr-fashion-mnist", "simclr-cifar10", "simclr-images", "mlm-brown",];
+pub const SHIPPED: &[(&str, &str)] = shipped![
+    "simclr-fashion-mnist",
+    "simclr-cifar10",
+    "simclr-images",
+    "mlm-brown",
+    "denoising",
+];
 
 /// A recipe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,0 +1,7 @@
+//! Methods that learn by making what was taken from an image, and the decoder and the pixels that they share.
+
+pub mod decoder;
+pub mod denoising;
+pub mod pixels;
+#[cfg(test)]
+mod reference;
