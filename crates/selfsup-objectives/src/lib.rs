@@ -8,6 +8,7 @@
 //! |---|---|---|---|
 //! | SimCLR | [`NtXent`] | [`SimClr`] | two views, any [`Encoder`](selfsup_core::Encoder) |
 //! | denoising autoencoder | mean squared error | [`Denoising`] | one view, any [`MapEncoder`](selfsup_core::MapEncoder) |
+//! | context encoder | squared error on the hidden region | [`Inpainting`] | one view, any [`MapEncoder`](selfsup_core::MapEncoder) |
 //! | BERT | cross-entropy on masked tokens | [`MaskedLanguageModelling`] | text, any [`TokenEncoder`](selfsup_core::TokenEncoder) |
 //!
 //! # Example
@@ -31,6 +32,7 @@ pub use contrastive::nt_xent::{NtXent, NtXentConfig, NtXentOutput};
 pub use contrastive::simclr::{SimClr, SimClrConfig};
 pub use generative::decoder::{ConvDecoder, ConvDecoderConfig};
 pub use generative::denoising::{Corruption, Denoising, DenoisingConfig};
+pub use generative::inpainting::{Inpainting, InpaintingConfig, Region};
 pub use generative::pixels::{Normalization, Reconstruction};
 pub use language::masked_language_modelling::{
     MaskedLanguageModelling, MaskedLanguageModellingConfig, MaskedTokens, Vocabulary,

@@ -2,6 +2,7 @@
 
 pub mod decoder;
 pub mod denoising;
+pub mod inpainting;
 pub mod pixels;
 #[cfg(test)]
 mod reference;
