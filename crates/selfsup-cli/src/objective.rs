@@ -100,6 +100,9 @@ methods! {
         Denoising(objectives::DenoisingConfig) => objectives::Denoising,
             "denoising", "generative", "denoising autoencoder", "make the clean image of a corrupted one",
             "Vincent et al., \"Extracting and composing robust features with denoising autoencoders\", 2008";
+        Colorization(objectives::ColorizationConfig) => objectives::Colorization,
+            "colorization", "generative", "colorization", "predict the colours of an image from how light it is",
+            "Zhang et al., \"Colorful image colorization\", 2016";
         Inpainting(objectives::InpaintingConfig) => objectives::Inpainting,
             "inpainting", "generative", "context encoder", "make a hidden region of an image from what is around it",
             "Pathak et al., \"Context encoders: feature learning by inpainting\", 2016";

@@ -8,6 +8,7 @@
 //! |---|---|---|---|
 //! | SimCLR | [`NtXent`] | [`SimClr`] | two views, any [`Encoder`](selfsup_core::Encoder) |
 //! | denoising autoencoder | mean squared error | [`Denoising`] | one view, any [`MapEncoder`](selfsup_core::MapEncoder) |
+//! | colorization | rebalanced cross-entropy, or squared error | [`Colorization`] | one view, any [`MapEncoder`](selfsup_core::MapEncoder) for colour images |
 //! | context encoder | squared error on the hidden region | [`Inpainting`] | one view, any [`MapEncoder`](selfsup_core::MapEncoder) |
 //! | BERT | cross-entropy on masked tokens | [`MaskedLanguageModelling`] | text, any [`TokenEncoder`](selfsup_core::TokenEncoder) |
 //!
@@ -30,9 +31,11 @@ pub mod language;
 
 pub use contrastive::nt_xent::{NtXent, NtXentConfig, NtXentOutput};
 pub use contrastive::simclr::{SimClr, SimClrConfig};
+pub use generative::colorization::{Colorization, ColorizationConfig, ColourPrior, ColourTarget};
 pub use generative::decoder::{ConvDecoder, ConvDecoderConfig};
 pub use generative::denoising::{Corruption, Denoising, DenoisingConfig};
 pub use generative::inpainting::{Inpainting, InpaintingConfig, Region};
+pub use generative::lab::{SoftEncoding, gamut, lab_to_rgb, rgb_to_lab};
 pub use generative::pixels::{Normalization, Reconstruction};
 pub use language::masked_language_modelling::{
     MaskedLanguageModelling, MaskedLanguageModellingConfig, MaskedTokens, Vocabulary,

@@ -38,6 +38,7 @@ pub const SHIPPED: &[(&str, &str)] = shipped![
     "simclr-images",
     "mlm-brown",
     "denoising",
+    "colorization",
     "inpainting",
 ];
 
