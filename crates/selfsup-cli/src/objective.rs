@@ -2,21 +2,22 @@
 //!
 //! A new method is a row of the table below.
 
-use crate::network::{ImageNetwork, NetworkConfig, OnMaps, OnPatches};
+use crate::network::{ImageNetwork, NetworkConfig, OnMaps, OnPatches, OnPixels};
 use anyhow::{Result, bail};
 use selfsup::core::{ImageViews, Objective, Site, Tensor, TokenBatch, TokenEncoder, nn};
 use selfsup::objectives::{self, Vocabulary};
 use serde::{Deserialize, Serialize};
 
 /// Makes of a table of methods: the config that a recipe holds, what a reader is told of each, and the functions that
-/// build them. The groups tell what the encoder must be: any network for images, one with a map, one with patches, or
-/// one for text. In a row stand the variant (in kebab case the `kind` of the recipe), the config, the objective, the
-/// kind, the family, its name, what it does, and its paper.
+/// build them. The groups tell what the encoder must be: any network for images, one with a map, one with patches, one
+/// that reads pixels, or one for text. In a row stand the variant (in kebab case the `kind` of the recipe), the
+/// config, the objective, the kind, the family, its name, what it does, and its paper.
 macro_rules! methods {
     (
         images { $($image:ident($image_config:ty) => $image_objective:ty, $($image_text:literal),+;)* }
         maps { $($map:ident($map_config:ty) => $map_objective:ty, $($map_text:literal),+;)* }
         patches { $($patch:ident($patch_config:ty) => $patch_objective:ty, $($patch_text:literal),+;)* }
+        pixels { $($pixel:ident($pixel_config:ty) => $pixel_objective:ty, $($pixel_text:literal),+;)* }
         text { $($text:ident($text_config:ty) => $text_objective:ty, $($text_text:literal),+;)* }
     ) => {
         /// `[objective]`: the field `kind` tells which, the others are the method's own.
@@ -26,6 +27,7 @@ macro_rules! methods {
             $(#[allow(missing_docs)] $image($image_config),)*
             $(#[allow(missing_docs)] $map($map_config),)*
             $(#[allow(missing_docs)] $patch($patch_config),)*
+            $(#[allow(missing_docs)] $pixel($pixel_config),)*
             $(#[allow(missing_docs)] $text($text_config),)*
         }
 
@@ -34,6 +36,7 @@ macro_rules! methods {
             $(Method::new(Needs::Images, [$($image_text),+]),)*
             $(Method::new(Needs::Maps, [$($map_text),+]),)*
             $(Method::new(Needs::Patches, [$($patch_text),+]),)*
+            $(Method::new(Needs::Pixels, [$($pixel_text),+]),)*
             $(Method::new(Needs::Text, [$($text_text),+]),)*
         ];
 
@@ -44,6 +47,7 @@ macro_rules! methods {
                     $(ObjectiveConfig::$image(_) => &const { Method::new(Needs::Images, [$($image_text),+]) },)*
                     $(ObjectiveConfig::$map(_) => &const { Method::new(Needs::Maps, [$($map_text),+]) },)*
                     $(ObjectiveConfig::$patch(_) => &const { Method::new(Needs::Patches, [$($patch_text),+]) },)*
+                    $(ObjectiveConfig::$pixel(_) => &const { Method::new(Needs::Pixels, [$($pixel_text),+]) },)*
                     $(ObjectiveConfig::$text(_) => &const { Method::new(Needs::Text, [$($text_text),+]) },)*
                 }
             }
@@ -69,6 +73,10 @@ macro_rules! methods {
                     $(ObjectiveConfig::$patch(own) => {
                         let site = config.patch_site(site)?;
                         Box::new(OnPatches(<$patch_objective>::new(&site, own).map_err(inside)?))
+                    })*
+                    $(ObjectiveConfig::$pixel(own) => {
+                        let site = config.pixel_site(site)?;
+                        Box::new(OnPixels(<$pixel_objective>::new(&site, own).map_err(inside)?))
                     })*
                     _ => bail!("objective.kind: one that learns from images"),
                 })
@@ -109,6 +117,11 @@ methods! {
     }
     patches {
     }
+    pixels {
+        ImageGpt(objectives::ImageGptConfig) => objectives::ImageGpt,
+            "image-gpt", "generative", "image GPT", "predict every pixel from those before it",
+            "Chen, Radford et al., \"Generative pretraining from pixels\", 2020";
+    }
     text {
         MaskedLanguageModelling(objectives::MaskedLanguageModellingConfig) => objectives::MaskedLanguageModelling,
             "masked-language-modelling", "masked", "BERT", "predict hidden tokens from the rest",
@@ -147,6 +160,8 @@ pub enum Needs {
     Maps,
     /// A network for images that works on patches.
     Patches,
+    /// A network for images that reads them pixel by pixel.
+    Pixels,
     /// A network for text.
     Text,
 }
@@ -158,6 +173,7 @@ impl Needs {
             Needs::Images => "any network for images",
             Needs::Maps => "a network for images with a map of features",
             Needs::Patches => "a network for images that works on patches (vit)",
+            Needs::Pixels => "a network for images that reads them pixel by pixel (pixel-transformer)",
             Needs::Text => "a network for text",
         }
     }
@@ -190,7 +206,7 @@ impl ObjectiveConfig {
     /// What it learns from.
     pub fn modality(&self) -> Modality {
         match self.method().needs {
-            Needs::Images | Needs::Maps | Needs::Patches => Modality::Images,
+            Needs::Images | Needs::Maps | Needs::Patches | Needs::Pixels => Modality::Images,
             Needs::Text => Modality::Text,
         }
     }

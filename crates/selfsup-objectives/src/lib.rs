@@ -10,6 +10,7 @@
 //! | denoising autoencoder | mean squared error | [`Denoising`] | one view, any [`MapEncoder`](selfsup_core::MapEncoder) |
 //! | colorization | rebalanced cross-entropy, or squared error | [`Colorization`] | one view, any [`MapEncoder`](selfsup_core::MapEncoder) for colour images |
 //! | context encoder | squared error on the hidden region | [`Inpainting`] | one view, any [`MapEncoder`](selfsup_core::MapEncoder) |
+//! | image GPT | cross-entropy on the next pixel | [`ImageGpt`] | one view, any [`PixelEncoder`](selfsup_core::PixelEncoder) |
 //! | BERT | cross-entropy on masked tokens | [`MaskedLanguageModelling`] | text, any [`TokenEncoder`](selfsup_core::TokenEncoder) |
 //!
 //! # Example
@@ -34,6 +35,7 @@ pub use contrastive::simclr::{SimClr, SimClrConfig};
 pub use generative::colorization::{Colorization, ColorizationConfig, ColourPrior, ColourTarget};
 pub use generative::decoder::{ConvDecoder, ConvDecoderConfig};
 pub use generative::denoising::{Corruption, Denoising, DenoisingConfig};
+pub use generative::image_gpt::{ImageGpt, ImageGptConfig, Palette};
 pub use generative::inpainting::{Inpainting, InpaintingConfig, Region};
 pub use generative::lab::{SoftEncoding, gamut, lab_to_rgb, rgb_to_lab};
 pub use generative::pixels::{Normalization, Reconstruction};

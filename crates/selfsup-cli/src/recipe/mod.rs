@@ -40,6 +40,7 @@ pub const SHIPPED: &[(&str, &str)] = shipped![
     "denoising",
     "colorization",
     "inpainting",
+    "image-gpt",
 ];
 
 /// A recipe.

@@ -3,6 +3,7 @@
 pub mod colorization;
 pub mod decoder;
 pub mod denoising;
+pub mod image_gpt;
 pub mod inpainting;
 pub mod lab;
 pub mod pixels;
