@@ -2,10 +2,12 @@
 
 use anyhow::{Context, Result, bail};
 use selfsup::core::{
-    Encoder, ImageViews, Loss, MapEncoder, Objective, PatchEncoder, Result as CoreResult, Site, Step, nn,
+    Encoder, ImageViews, Loss, MapEncoder, Objective, PatchEncoder, PixelEncoder, Result as CoreResult, Site,
+    Step, nn,
 };
 use selfsup::encoders::{
-    ConvNet, ConvNetConfig, ResNet, ResNetConfig, TextTransformer, TextTransformerConfig, Vit, VitConfig,
+    ConvNet, ConvNetConfig, PixelTransformer, PixelTransformerConfig, ResNet, ResNetConfig, TextTransformer,
+    TextTransformerConfig, Vit, VitConfig,
 };
 use serde::{Deserialize, Serialize};
 
@@ -19,15 +21,18 @@ pub enum NetworkConfig {
     Resnet(ResNetConfig),
     /// Vision Transformer.
     Vit(VitConfig),
+    /// Image GPT's Transformer on pixels.
+    PixelTransformer(PixelTransformerConfig),
     /// BERT's encoder.
     TextTransformer(TextTransformerConfig),
 }
 
 /// The encoders and what each is, for `selfsup list`.
-pub const ENCODERS: [(&str, &str); 4] = [
+pub const ENCODERS: [(&str, &str); 5] = [
     ("convnet", "3x3 convolutions with BatchNorm and a global average: for images of 28 to 64 pixels"),
     ("resnet", "ResNet-18, -34, -50 with torchvision's names; stem = \"cifar\" for small images"),
     ("vit", "Vision Transformer with timm's names"),
+    ("pixel-transformer", "image GPT's causal Transformer on pixels: for images of 14 to 32 pixels"),
     ("text-transformer", "BERT's encoder with the names of Hugging Face's transformers"),
 ];
 
@@ -38,7 +43,8 @@ impl NetworkConfig {
             NetworkConfig::Convnet(_) => ENCODERS[0].0,
             NetworkConfig::Resnet(_) => ENCODERS[1].0,
             NetworkConfig::Vit(_) => ENCODERS[2].0,
-            NetworkConfig::TextTransformer(_) => ENCODERS[3].0,
+            NetworkConfig::PixelTransformer(_) => ENCODERS[3].0,
+            NetworkConfig::TextTransformer(_) => ENCODERS[4].0,
         }
     }
 
@@ -52,6 +58,9 @@ impl NetworkConfig {
             NetworkConfig::Convnet(config) => NetworkConfig::Convnet(ConvNetConfig { channels_in, ..config }),
             NetworkConfig::Resnet(config) => NetworkConfig::Resnet(ResNetConfig { channels_in, ..config }),
             NetworkConfig::Vit(config) => NetworkConfig::Vit(VitConfig { channels_in, ..config }),
+            NetworkConfig::PixelTransformer(config) => {
+                NetworkConfig::PixelTransformer(PixelTransformerConfig { channels_in, ..config })
+            }
             NetworkConfig::TextTransformer(_) => bail!(NOT_FOR_IMAGES),
         })
     }
@@ -82,6 +91,9 @@ impl NetworkConfig {
             NetworkConfig::Convnet(config) => ConvNet::new(path, config).map(|net| Box::new(net) as _),
             NetworkConfig::Resnet(config) => ResNet::new(path, config).map(|net| Box::new(net) as _),
             NetworkConfig::Vit(config) => Vit::new(path, config).map(|net| Box::new(net) as _),
+            NetworkConfig::PixelTransformer(config) => {
+                PixelTransformer::new(path, config).map(|net| Box::new(net) as _)
+            }
             NetworkConfig::TextTransformer(_) => Err(selfsup::core::Error::Other(NOT_FOR_IMAGES.to_owned())),
         };
         built.map_err(|e| crate::recipe::inside(e, "encoder"))
@@ -109,7 +121,7 @@ impl NetworkConfig {
                 NetworkConfig::Convnet(config) => Box::new(ConvNet::new(path, config)?),
                 NetworkConfig::Resnet(config) => Box::new(ResNet::new(path, config)?),
                 NetworkConfig::Vit(config) => Box::new(Vit::new(path, config)?),
-                NetworkConfig::TextTransformer(_) => {
+                NetworkConfig::PixelTransformer(_) | NetworkConfig::TextTransformer(_) => {
                     return Err(selfsup::core::Error::Other(NO_MAP.to_owned()));
                 }
             })
@@ -134,6 +146,24 @@ impl NetworkConfig {
         }))
     }
 
+    /// The same site for an objective that predicts pixels one by one.
+    ///
+    /// # Errors
+    /// When the network does not read them so.
+    pub fn pixel_site<'a>(&'a self, site: &Site<'a, dyn ImageNetwork>) -> Result<Site<'a, dyn PixelEncoder>> {
+        let no_pixels = || {
+            format!(
+                "encoder.kind = {:?}: pixel-transformer, as the objective predicts pixels one by one",
+                self.name()
+            )
+        };
+        let encoder = site.encoder.as_pixels().with_context(no_pixels)?;
+        Ok(Site::new(site.store, encoder, site.samples, move |path| match self {
+            NetworkConfig::PixelTransformer(config) => Ok(Box::new(PixelTransformer::new(path, config)?)),
+            _ => Err(selfsup::core::Error::Other(no_pixels())),
+        }))
+    }
+
     /// Makes the network's parameters under `path`.
     ///
     /// # Errors
@@ -151,6 +181,11 @@ pub trait ImageNetwork: Encoder {
 
     /// As a network on patches.
     fn as_patches(&self) -> Option<&(dyn PatchEncoder + 'static)>;
+
+    /// As a network that reads pixels one by one.
+    fn as_pixels(&self) -> Option<&(dyn PixelEncoder + 'static)> {
+        None
+    }
 }
 
 macro_rules! image_network {
@@ -172,11 +207,28 @@ image_network!(ConvNet, |_| None);
 image_network!(ResNet, |_| None);
 image_network!(Vit, |network| Some(network));
 
+impl ImageNetwork for PixelTransformer {
+    fn as_map(&self) -> Option<&(dyn MapEncoder + 'static)> {
+        None
+    }
+
+    fn as_patches(&self) -> Option<&(dyn PatchEncoder + 'static)> {
+        None
+    }
+
+    fn as_pixels(&self) -> Option<&(dyn PixelEncoder + 'static)> {
+        Some(self)
+    }
+}
+
 /// An objective that needs a map, for any network: one without a map was refused when it was built.
 pub struct OnMaps<O>(pub O);
 
 /// An objective that needs patches, likewise.
 pub struct OnPatches<O>(pub O);
+
+/// An objective that predicts pixels one by one, likewise.
+pub struct OnPixels<O>(pub O);
 
 macro_rules! on {
     ($wrapper:ident, $encoder:ident, $cast:ident, $missing:expr) => {
@@ -203,6 +255,7 @@ macro_rules! on {
 
 on!(OnMaps, MapEncoder, as_map, NO_MAP);
 on!(OnPatches, PatchEncoder, as_patches, "the network has no patches");
+on!(OnPixels, PixelEncoder, as_pixels, "the network does not read pixels one by one");
 
 const NO_MAP: &str =
     "encoder.kind: a network with a map of features, as the objective looks at places of an image";

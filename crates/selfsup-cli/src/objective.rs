@@ -2,21 +2,22 @@
 //!
 //! A new method is a row of the table below.
 
-use crate::network::{ImageNetwork, NetworkConfig, OnMaps, OnPatches};
+use crate::network::{ImageNetwork, NetworkConfig, OnMaps, OnPatches, OnPixels};
 use anyhow::{Result, bail};
 use selfsup::core::{ImageViews, Objective, Site, Tensor, TokenBatch, TokenEncoder, nn};
 use selfsup::objectives::{self, Vocabulary};
 use serde::{Deserialize, Serialize};
 
 /// Makes of a table of methods: the config that a recipe holds, what a reader is told of each, and the functions that
-/// build them. The groups tell what the encoder must be: any network for images, one with a map, one with patches, or
-/// one for text. In a row stand the variant (in kebab case the `kind` of the recipe), the config, the objective, the
-/// kind, the family, its name, what it does, and its paper.
+/// build them. The groups tell what the encoder must be: any network for images, one with a map, one with patches, one
+/// that reads pixels, or one for text. In a row stand the variant (in kebab case the `kind` of the recipe), the
+/// config, the objective, the kind, the family, its name, what it does, and its paper.
 macro_rules! methods {
     (
         images { $($image:ident($image_config:ty) => $image_objective:ty, $($image_text:literal),+;)* }
         maps { $($map:ident($map_config:ty) => $map_objective:ty, $($map_text:literal),+;)* }
         patches { $($patch:ident($patch_config:ty) => $patch_objective:ty, $($patch_text:literal),+;)* }
+        pixels { $($pixel:ident($pixel_config:ty) => $pixel_objective:ty, $($pixel_text:literal),+;)* }
         text { $($text:ident($text_config:ty) => $text_objective:ty, $($text_text:literal),+;)* }
     ) => {
         /// `[objective]`: the field `kind` tells which, the others are the method's own.
@@ -26,6 +27,7 @@ macro_rules! methods {
             $(#[allow(missing_docs)] $image($image_config),)*
             $(#[allow(missing_docs)] $map($map_config),)*
             $(#[allow(missing_docs)] $patch($patch_config),)*
+            $(#[allow(missing_docs)] $pixel($pixel_config),)*
             $(#[allow(missing_docs)] $text($text_config),)*
         }
 
@@ -34,6 +36,7 @@ macro_rules! methods {
             $(Method::new(Needs::Images, [$($image_text),+]),)*
             $(Method::new(Needs::Maps, [$($map_text),+]),)*
             $(Method::new(Needs::Patches, [$($patch_text),+]),)*
+            $(Method::new(Needs::Pixels, [$($pixel_text),+]),)*
             $(Method::new(Needs::Text, [$($text_text),+]),)*
         ];
 
@@ -44,6 +47,7 @@ macro_rules! methods {
                     $(ObjectiveConfig::$image(_) => &const { Method::new(Needs::Images, [$($image_text),+]) },)*
                     $(ObjectiveConfig::$map(_) => &const { Method::new(Needs::Maps, [$($map_text),+]) },)*
                     $(ObjectiveConfig::$patch(_) => &const { Method::new(Needs::Patches, [$($patch_text),+]) },)*
+                    $(ObjectiveConfig::$pixel(_) => &const { Method::new(Needs::Pixels, [$($pixel_text),+]) },)*
                     $(ObjectiveConfig::$text(_) => &const { Method::new(Needs::Text, [$($text_text),+]) },)*
                 }
             }
@@ -69,6 +73,10 @@ macro_rules! methods {
                     $(ObjectiveConfig::$patch(own) => {
                         let site = config.patch_site(site)?;
                         Box::new(OnPatches(<$patch_objective>::new(&site, own).map_err(inside)?))
+                    })*
+                    $(ObjectiveConfig::$pixel(own) => {
+                        let site = config.pixel_site(site)?;
+                        Box::new(OnPixels(<$pixel_objective>::new(&site, own).map_err(inside)?))
                     })*
                     _ => bail!("objective.kind: one that learns from images"),
                 })
@@ -136,6 +144,15 @@ methods! {
             "Ermolov et al., \"Whitening for self-supervised representation learning\", 2021";
     }
     maps {
+        Denoising(objectives::DenoisingConfig) => objectives::Denoising,
+            "denoising", "generative", "denoising autoencoder", "make the clean image of a corrupted one",
+            "Vincent et al., \"Extracting and composing robust features with denoising autoencoders\", 2008";
+        Colorization(objectives::ColorizationConfig) => objectives::Colorization,
+            "colorization", "generative", "colorization", "predict the colours of an image from how light it is",
+            "Zhang et al., \"Colorful image colorization\", 2016";
+        Inpainting(objectives::InpaintingConfig) => objectives::Inpainting,
+            "inpainting", "generative", "context encoder", "make a hidden region of an image from what is around it",
+            "Pathak et al., \"Context encoders: feature learning by inpainting\", 2016";
     }
     patches {
         Mae(objectives::MaeConfig) => objectives::Mae,
@@ -147,6 +164,11 @@ methods! {
         IJepa(objectives::IJepaConfig) => objectives::IJepa<dyn selfsup::core::PatchEncoder>,
             "i-jepa", "masked", "I-JEPA", "predict what a moving average of the encoder sees in blocks of an image",
             "Assran et al., \"Self-supervised learning from images with a joint-embedding predictive architecture\", 2023";
+    }
+    pixels {
+        ImageGpt(objectives::ImageGptConfig) => objectives::ImageGpt,
+            "image-gpt", "generative", "image GPT", "predict every pixel from those before it",
+            "Chen, Radford et al., \"Generative pretraining from pixels\", 2020";
     }
     text {
         MaskedLanguageModelling(objectives::MaskedLanguageModellingConfig) => objectives::MaskedLanguageModelling,
@@ -186,6 +208,8 @@ pub enum Needs {
     Maps,
     /// A network for images that works on patches.
     Patches,
+    /// A network for images that reads them pixel by pixel.
+    Pixels,
     /// A network for text.
     Text,
 }
@@ -197,6 +221,7 @@ impl Needs {
             Needs::Images => "any network for images",
             Needs::Maps => "a network for images with a map of features",
             Needs::Patches => "a network for images that works on patches (vit)",
+            Needs::Pixels => "a network for images that reads them pixel by pixel (pixel-transformer)",
             Needs::Text => "a network for text",
         }
     }
@@ -229,7 +254,7 @@ impl ObjectiveConfig {
     /// What it learns from.
     pub fn modality(&self) -> Modality {
         match self.method().needs {
-            Needs::Images | Needs::Maps | Needs::Patches => Modality::Images,
+            Needs::Images | Needs::Maps | Needs::Patches | Needs::Pixels => Modality::Images,
             Needs::Text => Modality::Text,
         }
     }

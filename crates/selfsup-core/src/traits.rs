@@ -117,6 +117,9 @@ pub trait MapEncoder: Encoder {
     /// The number of channels of the map, `C`.
     fn map_dim(&self) -> i64;
 
+    /// The channels of the images.
+    fn channels(&self) -> i64;
+
     /// Encodes a batch to the last map and, from it, the features that [`encode`](Encoder::encode) returns.
     ///
     /// # Shapes
@@ -131,9 +134,6 @@ pub trait MapEncoder: Encoder {
 pub trait PatchEncoder: TokenEncoder + MapEncoder {
     /// The side of a patch in pixels.
     fn patch_size(&self) -> i64;
-
-    /// The channels of the images.
-    fn channels(&self) -> i64;
 
     /// Encodes a batch in which some patches are hidden: `token` stands in the place of each, at its position.
     ///
@@ -158,6 +158,39 @@ pub trait PatchEncoder: TokenEncoder + MapEncoder {
     /// # Errors
     /// As [`encode`](Encoder::encode).
     fn attention(&self, x: &Tensor) -> Result<Tensor>;
+}
+
+/// An encoder that reads an image pixel by pixel, row by row, each as one colour of a palette, and looks only back.
+pub trait PixelEncoder: Encoder {
+    /// The colours, `[K, C]`, in the scale of the images: a variable that does not learn by gradient.
+    fn palette(&self) -> &Tensor;
+
+    /// Puts other colours in the place of the palette's.
+    ///
+    /// # Shapes
+    /// `[K, C]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when there are more or less.
+    fn set_palette(&self, palette: &Tensor) -> Result<()>;
+
+    /// The nearest colour of the palette for every pixel.
+    ///
+    /// # Shapes
+    /// Images `[N, C, S, S]` to `[N, S * S]` Int64.
+    ///
+    /// # Errors
+    /// As [`encode`](Encoder::encode).
+    fn quantize(&self, images: &Tensor) -> Result<Tensor>;
+
+    /// What is known of every pixel from those before it, from which it is to be predicted.
+    ///
+    /// # Shapes
+    /// Colours `[N, T]` Int64, T up to S * S, to `[N, T, D]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when there are more pixels, or colours that the palette has not.
+    fn before_each(&self, tokens: &Tensor, mode: Mode) -> Result<Tensor>;
 }
 
 /// A scalar loss and its parts.

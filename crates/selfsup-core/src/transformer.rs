@@ -68,6 +68,14 @@ impl Block {
         x + branch
     }
 
+    /// What the block's attention sees of its input.
+    ///
+    /// # Shapes
+    /// `[N, T, D]` to the same.
+    pub fn normalized(&self, x: &Tensor) -> Tensor {
+        self.norm1.forward(x)
+    }
+
     /// Where the block's tokens look: probabilities, a row for each query.
     ///
     /// # Shapes

@@ -93,6 +93,10 @@ impl MapEncoder for ConvNet {
         self.dim
     }
 
+    fn channels(&self) -> i64 {
+        self.config.channels_in
+    }
+
     fn map(&self, x: &Tensor, mode: Mode) -> Result<(Tensor, Tensor)> {
         let map = self.forward(x, mode, &mut |_, _| ())?;
         let features = global_average(&map);

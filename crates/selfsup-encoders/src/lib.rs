@@ -9,6 +9,7 @@
 //! | [`ConvNet`] | images of 28 to 64 pixels | 256 | this crate |
 //! | [`ResNet`] 18, 34, 50 | images; [`Stem::Cifar`] for small ones | 512, 512, 2048 | torchvision |
 //! | [`Vit`] tiny, small, base | images, tokens are patches | 192, 384, 768 | timm |
+//! | [`PixelTransformer`] | images of 14 to 32 pixels, tokens are pixels | 512 | this crate |
 //! | [`TextTransformer`] | token ids | 768 | Hugging Face's `BertModel` |
 //! | [`MlpHead`] | features | as asked | a `torch.nn.Sequential` |
 //!
@@ -69,6 +70,7 @@
 pub mod convnet;
 pub mod heads;
 mod input;
+pub mod pixel_transformer;
 pub mod pooling;
 #[cfg(test)]
 mod reference;
@@ -78,6 +80,7 @@ pub mod vit;
 
 pub use convnet::{ConvNet, ConvNetConfig};
 pub use heads::{HeadNorm, MlpHead, MlpHeadConfig};
+pub use pixel_transformer::{PixelTransformer, PixelTransformerConfig};
 pub use pooling::Pooling;
 pub use resnet::{ResNet, ResNetConfig, Stem};
 pub use text_transformer::{TextTransformer, TextTransformerConfig};

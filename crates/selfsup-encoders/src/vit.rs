@@ -255,6 +255,10 @@ impl MapEncoder for Vit {
         self.config.dim
     }
 
+    fn channels(&self) -> i64 {
+        self.config.channels_in
+    }
+
     /// The map is that of the patches' tokens, after the last norm.
     fn map(&self, x: &Tensor, mode: Mode) -> Result<(Tensor, Tensor)> {
         let [_, rows, columns] = self.grid(x)?;
@@ -267,10 +271,6 @@ impl MapEncoder for Vit {
 impl PatchEncoder for Vit {
     fn patch_size(&self) -> i64 {
         self.config.patch_size
-    }
-
-    fn channels(&self) -> i64 {
-        self.config.channels_in
     }
 
     /// As in SimMIM and iBOT: the token stands for a patch's embedding before positions are added.

@@ -23,6 +23,10 @@
 //! | TiCo | [`TiCoLoss`] | [`TiCo`] | two views, any [`Encoder`](selfsup_core::Encoder) |
 //! | LeJEPA | [`SigReg`] and the distance of the views | [`LeJepa`] | two or more views, crops of any sizes, any [`Encoder`](selfsup_core::Encoder) |
 //! | W-MSE | [`WMseLoss`] | [`WMse`] | two or more views, any [`Encoder`](selfsup_core::Encoder) |
+//! | denoising autoencoder | mean squared error | [`Denoising`] | one view, any [`MapEncoder`](selfsup_core::MapEncoder) |
+//! | colorization | rebalanced cross-entropy, or squared error | [`Colorization`] | one view, any [`MapEncoder`](selfsup_core::MapEncoder) for colour images |
+//! | context encoder | squared error on the hidden region | [`Inpainting`] | one view, any [`MapEncoder`](selfsup_core::MapEncoder) |
+//! | image GPT | cross-entropy on the next pixel | [`ImageGpt`] | one view, any [`PixelEncoder`](selfsup_core::PixelEncoder) |
 //! | BERT | cross-entropy on masked tokens | [`MaskedLanguageModelling`] | text, any [`TokenEncoder`](selfsup_core::TokenEncoder) |
 //!
 //! # Example
@@ -40,6 +44,7 @@
 
 pub mod clustering;
 pub mod contrastive;
+pub mod generative;
 pub mod language;
 pub mod masked;
 pub mod non_contrastive;
@@ -55,6 +60,13 @@ pub use contrastive::nt_xent::{NtXent, NtXentConfig, NtXentOutput};
 pub use contrastive::queue::Queue;
 pub use contrastive::simclr::{SimClr, SimClrConfig};
 pub use contrastive::supcon::{SupCon, SupConConfig, SupConLoss, SupConOutput};
+pub use generative::colorization::{Colorization, ColorizationConfig, ColourPrior, ColourTarget};
+pub use generative::decoder::{ConvDecoder, ConvDecoderConfig};
+pub use generative::denoising::{Corruption, Denoising, DenoisingConfig};
+pub use generative::image_gpt::{ImageGpt, ImageGptConfig, Palette};
+pub use generative::inpainting::{Inpainting, InpaintingConfig, Region};
+pub use generative::lab::{SoftEncoding, gamut, lab_to_rgb, rgb_to_lab};
+pub use generative::pixels::{Normalization, Reconstruction};
 pub use language::masked_language_modelling::{
     MaskedLanguageModelling, MaskedLanguageModellingConfig, MaskedTokens, Vocabulary,
 };

@@ -54,6 +54,16 @@ pub const SHIPPED: &[(&str, &str)] = shipped! {
     "lejepa"
     "w-mse"
 };
+pub const SHIPPED: &[(&str, &str)] = shipped![
+    "simclr-fashion-mnist",
+    "simclr-cifar10",
+    "simclr-images",
+    "mlm-brown",
+    "denoising",
+    "colorization",
+    "inpainting",
+    "image-gpt",
+];
 
 /// A recipe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
