@@ -53,17 +53,11 @@ pub const SHIPPED: &[(&str, &str)] = shipped! {
     "tico"
     "lejepa"
     "w-mse"
+    "denoising"
+    "colorization"
+    "inpainting"
+    "image-gpt"
 };
-pub const SHIPPED: &[(&str, &str)] = shipped![
-    "simclr-fashion-mnist",
-    "simclr-cifar10",
-    "simclr-images",
-    "mlm-brown",
-    "denoising",
-    "colorization",
-    "inpainting",
-    "image-gpt",
-];
 
 /// A recipe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
