@@ -7,6 +7,8 @@
 //! | method | loss | objective | takes |
 //! |---|---|---|---|
 //! | SimCLR | [`NtXent`] | [`SimClr`] | two views, any [`Encoder`](selfsup_core::Encoder) |
+//! | rotation, jigsaw, relative position | cross-entropy of labels made from the images | [`PredictLabels`] | tiles that a labeler made, any [`Encoder`](selfsup_core::Encoder) |
+//! | several at once | weighted sum | [`Combined`] | what its parts take |
 //! | BERT | cross-entropy on masked tokens | [`MaskedLanguageModelling`] | text, any [`TokenEncoder`](selfsup_core::TokenEncoder) |
 //!
 //! # Example
@@ -22,11 +24,15 @@
 //! # Ok::<(), selfsup_core::Error>(())
 //! ```
 
+pub mod combined;
 pub mod contrastive;
 pub mod language;
+pub mod pretext;
 
+pub use combined::{Combined, Part};
 pub use contrastive::nt_xent::{NtXent, NtXentConfig, NtXentOutput};
 pub use contrastive::simclr::{SimClr, SimClrConfig};
 pub use language::masked_language_modelling::{
     MaskedLanguageModelling, MaskedLanguageModellingConfig, MaskedTokens, Vocabulary,
 };
+pub use pretext::predict_labels::{PredictLabels, PredictLabelsConfig};
