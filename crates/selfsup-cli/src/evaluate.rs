@@ -10,7 +10,7 @@ use crate::recipe::{EvalConfig, Recipe};
 use crate::text::{self, Texts};
 use anyhow::{Context, Result, bail};
 use selfsup::core::state::write_whole;
-use selfsup::core::{Dataset, Device};
+use selfsup::core::{Batches, Dataset, Device, ImageViews, Key, TensorExt, tch};
 use selfsup::data::augment::PlainView;
 use selfsup::train::checkpoint::{Checkpoints, Pointer, verify};
 use selfsup::train::loggers::{Metrics, read_metrics};
@@ -55,6 +55,11 @@ pub fn run(run: &Path, print_json: bool, device: Device) -> Result<()> {
                 perplexity["model"].as_f64().unwrap_or(f64::NAN),
                 perplexity["unigram"].as_f64().unwrap_or(f64::NAN)
             );
+        }
+        if let Some(task) = report.get("task").and_then(Value::as_object) {
+            let number =
+                |(name, x): (&String, &Value)| format!("{name} {:.4}", x.as_f64().unwrap_or(f64::NAN));
+            println!("on the test images: {}", task.iter().map(number).collect::<Vec<_>>().join(", "));
         }
         eprintln!(
             "{} written in {:.0} s",
@@ -164,6 +169,7 @@ fn on_images(recipe: &Recipe, weights: &Path, device: Device) -> Result<Judged> 
         images::plain(set, view, recipe.eval.batch_size, recipe.train.loader_threads)
     };
     let (train, test) = (plain(&images.train)?, plain(&images.test)?);
+    let seed = recipe.train.seed;
     let pairs = |kind| images::pairs(&images.test, kind, recipe.eval.batch_size, recipe.train.loader_threads);
     let views = pairs(recipe.pair())?;
     let model = ImageModel::on_images(recipe, device)?;
@@ -179,6 +185,7 @@ fn on_images(recipe: &Recipe, weights: &Path, device: Device) -> Result<Judged> 
     judging.judge(UNTRAINED, encode)?;
     model.load(weights)?;
     judging.judge(TRAINED, encode)?;
+    let task = task(&model, &test, seed, device).context("the pretext task on the test images")?;
     judging.judge("pixels", || {
         let raw = |set| -> Result<_> {
             let view = PlainView::new(recipe.raw_view(), images.train.channels())?;
@@ -192,8 +199,44 @@ fn on_images(recipe: &Recipe, weights: &Path, device: Device) -> Result<Judged> 
         "name": images.name, "train": images.train.len(), "test": images.test.len(), "classes": images.classes(),
         "split": if images.held_out { "the test part was set aside here, by a fixed key" } else { "the set's own" },
     });
-    Ok(judging.finish(data, ModelFacts::new(model.encoder.dim(), model.parameters())))
+    let mut judged = judging.finish(data, ModelFacts::new(model.encoder.dim(), model.parameters()));
+    if !task.is_empty() {
+        judged.report.insert("task".to_owned(), Value::Object(task));
+    }
+    Ok(judged)
 }
+
+/// How well the objective's own task is solved on images that were not learned from; nothing for a method without such
+/// a number.
+fn task(
+    model: &ImageModel,
+    test: &dyn Batches<Batch = ImageViews>,
+    seed: u64,
+    device: Device,
+) -> Result<Map<String, Value>> {
+    Key::new(seed).with(TASK_DRAWS).seed_torch();
+    let (mut sums, mut samples) = (Vec::<(String, f64)>::new(), 0.0);
+    for batch in test.epoch(0, 0)? {
+        let batch = batch?.to_device(device);
+        let numbers = tch::no_grad(|| model.objective.judge(model.encoder.as_ref(), &batch))?;
+        if numbers.is_empty() {
+            break;
+        }
+        let n = batch.indices.size()[0] as f64;
+        samples += n;
+        for (name, x) in numbers {
+            let value = x.scalar()? * n;
+            match sums.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, sum)) => *sum += value,
+                None => sums.push((name.into_owned(), value)),
+            }
+        }
+    }
+    Ok(sums.into_iter().map(|(name, sum)| (name, json!(sum / samples))).collect())
+}
+
+/// Tells the draws of the pretext task in evaluation from other draws of the same seed.
+const TASK_DRAWS: u64 = 0x7461_736b;
 
 fn on_text(recipe: &Recipe, run: &Path, weights: &Path, device: Device) -> Result<Judged> {
     let settings = recipe.text.clone().unwrap_or_default();
@@ -277,6 +320,7 @@ fn definitions(eval: &EvalConfig, labels: Option<&Labels>) -> Value {
         "uniformity": "logarithm of the mean Gaussian potential of all pairs of test features at unit length, the lower the more even (Wang and Isola 2020)",
         "alignment": "mean squared distance of the features, at unit length, of two training views of a test image, the lower the nearer (Wang and Isola 2020)",
         "checkpoint": "the last one, after run.step optimizer steps",
+        "task": "how well the trained networks solve the pretext task itself on the test images; pretext_chance is what guessing reaches",
     });
     let Some(labels) = labels else { return all };
     all["linear"] = json!(

@@ -1,6 +1,7 @@
 //! The `selfsup` program: recipes, pretraining, evaluation and reports.
 
 mod allocator;
+mod combined;
 mod data;
 mod digest;
 mod doctor;
@@ -17,6 +18,7 @@ mod nearest;
 mod network;
 mod objective;
 mod panics;
+mod pretext;
 mod pretrain;
 mod recipe;
 mod report;

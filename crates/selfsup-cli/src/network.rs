@@ -2,8 +2,8 @@
 
 use anyhow::{Context, Result, bail};
 use selfsup::core::{
-    Encoder, ImageViews, Loss, MapEncoder, Objective, PatchEncoder, PixelEncoder, Result as CoreResult, Site,
-    Step, nn,
+    Encoder, ImageViews, Loss, MapEncoder, Named, Objective, PatchEncoder, PixelEncoder, Result as CoreResult,
+    Site, Step, nn,
 };
 use selfsup::encoders::{
     ConvNet, ConvNetConfig, PixelTransformer, PixelTransformerConfig, ResNet, ResNetConfig, TextTransformer,
@@ -125,7 +125,8 @@ impl NetworkConfig {
                     return Err(selfsup::core::Error::Other(NO_MAP.to_owned()));
                 }
             })
-        }))
+        })
+        .at_the_place_of(site))
     }
 
     /// The same site for an objective that needs patches.
@@ -143,7 +144,8 @@ impl NetworkConfig {
         Ok(Site::new(site.store, encoder, site.samples, move |path| match self {
             NetworkConfig::Vit(config) => Ok(Box::new(Vit::new(path, config)?)),
             _ => Err(selfsup::core::Error::Other(no_patches())),
-        }))
+        })
+        .at_the_place_of(site))
     }
 
     /// The same site for an objective that predicts pixels one by one.
@@ -161,7 +163,8 @@ impl NetworkConfig {
         Ok(Site::new(site.store, encoder, site.samples, move |path| match self {
             NetworkConfig::PixelTransformer(config) => Ok(Box::new(PixelTransformer::new(path, config)?)),
             _ => Err(selfsup::core::Error::Other(no_pixels())),
-        }))
+        })
+        .at_the_place_of(site))
     }
 
     /// Makes the network's parameters under `path`.
@@ -248,6 +251,16 @@ macro_rules! on {
 
             fn after_step(&mut self, store: &nn::VarStore, step: &Step) -> CoreResult<()> {
                 self.0.after_step(store, step)
+            }
+
+            fn judge(
+                &self,
+                encoder: &(dyn ImageNetwork + 'static),
+                batch: &ImageViews,
+            ) -> CoreResult<Vec<Named>> {
+                let encoder =
+                    encoder.$cast().ok_or_else(|| selfsup::core::Error::Other($missing.to_owned()))?;
+                self.0.judge(encoder, batch)
             }
         }
     };

@@ -5,6 +5,7 @@
 use crate::network::{ImageNetwork, NetworkConfig, OnMaps, OnPatches, OnPixels};
 use anyhow::{Result, bail};
 use selfsup::core::{ImageViews, Objective, Site, Tensor, TokenBatch, TokenEncoder, nn};
+use selfsup::labels;
 use selfsup::objectives::{self, Vocabulary};
 use serde::{Deserialize, Serialize};
 
@@ -12,12 +13,16 @@ use serde::{Deserialize, Serialize};
 /// build them. The groups tell what the encoder must be: any network for images, one with a map, one with patches, one
 /// that reads pixels, or one for text. In a row stand the variant (in kebab case the `kind` of the recipe), the
 /// config, the objective, the kind, the family, its name, what it does, and its paper.
+/// build them. The groups tell what the encoder must be: any network for images, one with a map, one with patches, what
+/// the parts of a combination ask, or one for text. In a row stand the variant (in kebab case the `kind` of the recipe), the config, the objective, the
+/// kind, the family, its name, what it does, and its paper.
 macro_rules! methods {
     (
         images { $($image:ident($image_config:ty) => $image_objective:ty, $($image_text:literal),+;)* }
         maps { $($map:ident($map_config:ty) => $map_objective:ty, $($map_text:literal),+;)* }
         patches { $($patch:ident($patch_config:ty) => $patch_objective:ty, $($patch_text:literal),+;)* }
         pixels { $($pixel:ident($pixel_config:ty) => $pixel_objective:ty, $($pixel_text:literal),+;)* }
+        combinations { $($combination:ident($combination_config:ty), $($combination_text:literal),+;)* }
         text { $($text:ident($text_config:ty) => $text_objective:ty, $($text_text:literal),+;)* }
     ) => {
         /// `[objective]`: the field `kind` tells which, the others are the method's own.
@@ -28,6 +33,7 @@ macro_rules! methods {
             $(#[allow(missing_docs)] $map($map_config),)*
             $(#[allow(missing_docs)] $patch($patch_config),)*
             $(#[allow(missing_docs)] $pixel($pixel_config),)*
+            $(#[allow(missing_docs)] $combination($combination_config),)*
             $(#[allow(missing_docs)] $text($text_config),)*
         }
 
@@ -37,6 +43,7 @@ macro_rules! methods {
             $(Method::new(Needs::Maps, [$($map_text),+]),)*
             $(Method::new(Needs::Patches, [$($patch_text),+]),)*
             $(Method::new(Needs::Pixels, [$($pixel_text),+]),)*
+            $(Method::new(Needs::Images, [$($combination_text),+]),)*
             $(Method::new(Needs::Text, [$($text_text),+]),)*
         ];
 
@@ -48,6 +55,9 @@ macro_rules! methods {
                     $(ObjectiveConfig::$map(_) => &const { Method::new(Needs::Maps, [$($map_text),+]) },)*
                     $(ObjectiveConfig::$patch(_) => &const { Method::new(Needs::Patches, [$($patch_text),+]) },)*
                     $(ObjectiveConfig::$pixel(_) => &const { Method::new(Needs::Pixels, [$($pixel_text),+]) },)*
+                    $(ObjectiveConfig::$combination(_) => {
+                        &const { Method::new(Needs::Images, [$($combination_text),+]) }
+                    })*
                     $(ObjectiveConfig::$text(_) => &const { Method::new(Needs::Text, [$($text_text),+]) },)*
                 }
             }
@@ -62,6 +72,20 @@ macro_rules! methods {
                 site: &Site<dyn ImageNetwork>,
                 config: &NetworkConfig,
             ) -> Result<ImageObjective> {
+                self.on_images_in(site, config, "objective")
+            }
+
+            /// The same for the section of a recipe that holds this.
+            ///
+            /// # Errors
+            /// As [`on_images`](ObjectiveConfig::on_images).
+            pub fn on_images_in(
+                &self,
+                site: &Site<dyn ImageNetwork>,
+                config: &NetworkConfig,
+                section: &str,
+            ) -> Result<ImageObjective> {
+                let inside = |e| crate::recipe::inside(e, section);
                 Ok(match self {
                     $(ObjectiveConfig::$image(own) => {
                         Box::new(<$image_objective>::new(site, own).map_err(inside)?)
@@ -79,6 +103,8 @@ macro_rules! methods {
                         Box::new(OnPixels(<$pixel_objective>::new(&site, own).map_err(inside)?))
                     })*
                     _ => bail!("objective.kind: one that learns from images"),
+                    $(ObjectiveConfig::$combination(own) => Box::new(own.on_images(site, config, section)?),)*
+                    _ => bail!("{section}.kind: one that learns from images"),
                 })
             }
 
@@ -142,6 +168,16 @@ methods! {
         WMse(objectives::WMseConfig) => objectives::WMse,
             "w-mse", "non-contrastive", "W-MSE", "views agree after the embeddings of a batch are whitened",
             "Ermolov et al., \"Whitening for self-supervised representation learning\", 2021";
+        Rotation(crate::pretext::PretextConfig<labels::RotationConfig>) => crate::pretext::Pretext<labels::Rotation>,
+            "rotation", "pretext", "Rotation", "tell by how many quarter turns an image was turned",
+            "Gidaris et al., \"Unsupervised representation learning by predicting image rotations\", 2018";
+        Jigsaw(crate::pretext::PretextConfig<labels::JigsawConfig>) => crate::pretext::Pretext<labels::Jigsaw>,
+            "jigsaw", "pretext", "Jigsaw", "tell in which order the tiles of an image were shuffled",
+            "Noroozi and Favaro, \"Unsupervised learning of visual representations by solving jigsaw puzzles\", 2016";
+        ContextPrediction(crate::pretext::PretextConfig<labels::RelativePositionConfig>)
+            => crate::pretext::Pretext<labels::RelativePosition>,
+            "context-prediction", "pretext", "Context prediction", "tell where a tile lies from its neighbour",
+            "Doersch et al., \"Unsupervised visual representation learning by context prediction\", 2015";
     }
     maps {
         Denoising(objectives::DenoisingConfig) => objectives::Denoising,
@@ -169,6 +205,11 @@ methods! {
         ImageGpt(objectives::ImageGptConfig) => objectives::ImageGpt,
             "image-gpt", "generative", "image GPT", "predict every pixel from those before it",
             "Chen, Radford et al., \"Generative pretraining from pixels\", 2020";
+    }
+    combinations {
+        Combined(crate::combined::CombinedConfig),
+            "combined", "combination", "Combined", "a weighted sum of several objectives on one encoder",
+            "Doersch and Zisserman, \"Multi-task self-supervised visual learning\", 2017";
     }
     text {
         MaskedLanguageModelling(objectives::MaskedLanguageModellingConfig) => objectives::MaskedLanguageModelling,

@@ -25,6 +25,31 @@ impl ImageViews {
     }
 }
 
+/// Tiles of images with a label that is known from how they were cut: what a pretext task is learned from.
+#[derive(Debug)]
+pub struct LabelledTiles {
+    /// `K` tiles for each of `M` questions, `[M, K, C, h, w]` Float.
+    pub tiles: Tensor,
+    /// The answers, `[M]` Int64 in `0..classes` of the [`LabelSpace`].
+    pub labels: Tensor,
+}
+
+/// What the labels of [`LabelledTiles`] stand for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LabelSpace {
+    /// The tiles of a question, `K`.
+    pub tiles: i64,
+    /// What each class is, in words.
+    pub classes: Vec<String>,
+}
+
+impl LabelSpace {
+    /// The accuracy of guessing, where all classes are equally frequent.
+    pub fn chance(&self) -> f64 {
+        1.0 / self.classes.len().max(1) as f64
+    }
+}
+
 /// A batch of tokenized text, padded to one length.
 #[derive(Debug)]
 pub struct TokenBatch {

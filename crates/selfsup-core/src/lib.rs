@@ -7,6 +7,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`traits`] | [`Dataset`], [`Augment`], [`Batches`], [`Encoder`] and what more it may be ([`TokenEncoder`], [`MapEncoder`], [`PatchEncoder`], [`PixelEncoder`]), [`Objective`], [`PseudoLabeler`], [`Evaluator`] |
+//! | [`traits`] | [`Dataset`], [`Augment`], [`Batches`], [`Encoder`] and what more it may be ([`TokenEncoder`], [`MapEncoder`], [`PatchEncoder`]), [`Objective`], [`PretextLabeler`], [`PseudoLabeler`], [`Evaluator`] |
 //! | [`site`] | [`Site`]: what an objective is built from |
 //! | [`batch`] | the batches that data crates make and objectives take |
 //! | [`tensor`] | [`check_shape`], [`TensorExt`], bridges to and from native memory |
@@ -53,7 +54,7 @@ pub mod transformer;
 
 pub use tch::{self, Device, Kind, Tensor, nn};
 
-pub use batch::{ImageViews, TokenBatch};
+pub use batch::{ImageViews, LabelSpace, LabelledTiles, TokenBatch};
 pub use comm::{Communicator, SingleProcess};
 pub use ema::Ema;
 pub use error::{Error, Result};
@@ -64,4 +65,6 @@ pub use tensor::{TensorExt, check_kind, check_shape};
 pub use traits::{
     Augment, Batches, Dataset, Encoder, Evaluator, Features, Loss, MapEncoder, Mode, Objective, PatchEncoder,
     PixelEncoder, PseudoLabeler, PseudoLabels, Report, Score, Step, TokenEncoder,
+    Augment, Batches, Dataset, Encoder, Evaluator, Features, Loss, MapEncoder, Mode, Named, Objective,
+    PatchEncoder, PretextLabeler, PseudoLabeler, PseudoLabels, Report, Score, Step, TokenEncoder,
 };

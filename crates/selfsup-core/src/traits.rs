@@ -1,7 +1,8 @@
 //! The traits that make up a pipeline, in the order in which data passes through them.
 
-use crate::{Communicator, Error, Result, SingleProcess, Tensor, nn};
+use crate::{Communicator, Error, LabelSpace, LabelledTiles, Result, SingleProcess, Tensor, nn};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::fmt::Debug;
 
 /// A collection of samples that can be read by index, from any thread.
@@ -199,8 +200,11 @@ pub struct Loss {
     /// What is minimised: a scalar with gradient.
     pub total: Tensor,
     /// Named scalars for the log, detached.
-    pub parts: Vec<(&'static str, Tensor)>,
+    pub parts: Vec<Named>,
 }
+
+/// A scalar and what it is called in the log.
+pub type Named = (Cow<'static, str>, Tensor);
 
 impl Loss {
     /// A loss without parts.
@@ -210,8 +214,8 @@ impl Loss {
 
     /// Adds a scalar to the log; it is detached.
     #[must_use]
-    pub fn with(mut self, name: &'static str, value: &Tensor) -> Self {
-        self.parts.push((name, value.detach()));
+    pub fn with(mut self, name: impl Into<Cow<'static, str>>, value: &Tensor) -> Self {
+        self.parts.push((name.into(), value.detach()));
         self
     }
 }
@@ -264,6 +268,30 @@ pub trait Objective<E: ?Sized> {
     fn after_step(&mut self, _store: &nn::VarStore, _step: &Step) -> Result<()> {
         Ok(())
     }
+
+    /// Named scalars of a batch that was not learned from, with the networks applied and not trained: how well the
+    /// pretext task itself is solved. A method whose task has no such number has none.
+    ///
+    /// # Errors
+    /// When the batch does not fit.
+    fn judge(&self, _encoder: &E, _batch: &Self::Batch) -> Result<Vec<Named>> {
+        Ok(Vec::new())
+    }
+}
+
+/// Makes of images a task whose answer is known, because the images were changed here.
+pub trait PretextLabeler: Debug + Send {
+    /// What there is to tell apart.
+    fn space(&self) -> &LabelSpace;
+
+    /// Cuts tiles out of images and labels them; random draws are from libtorch's generator.
+    ///
+    /// # Shapes
+    /// `[N, C, H, W]` to tiles `[M, K, C, h, w]` and labels `[M]`; K is the space's.
+    ///
+    /// # Errors
+    /// When the images do not fit, or are too small for the tiles.
+    fn label(&self, images: &Tensor) -> Result<LabelledTiles>;
 }
 
 /// Labels that a machine gave, and how far to trust them.

@@ -1,5 +1,25 @@
 //! Labels that a machine gives, and how far to trust them.
 //!
+//! A [`PretextLabeler`] makes questions whose answers are known out of images that nobody labelled:
+//!
+//! | labeler | tiles | classes |
+//! |---|---|---|
+//! | [`Rotation`] | the image, turned | 4 quarter turns |
+//! | [`Jigsaw`] | the cells of a grid, shuffled | permutations that are far apart |
+//! | [`RelativePosition`] | two neighbours | 8 directions |
+//!
+//! ```
+//! use selfsup_core::{Device, Kind, PretextLabeler, Tensor};
+//! use selfsup_labels::{Jigsaw, JigsawConfig};
+//!
+//! let jigsaw = Jigsaw::new(&JigsawConfig { permutations: 24, ..Default::default() })?;
+//! let images = Tensor::rand([2, 3, 36, 36], (Kind::Float, Device::Cpu));
+//! let puzzles = jigsaw.label(&images)?;
+//! assert_eq!(puzzles.tiles.size(), [2, 9, 3, 10, 10]); // 10 of the 12 pixels of a cell
+//! assert_eq!(jigsaw.space().classes[0], "012 345 678"); // in the right order
+//! # Ok::<(), selfsup_core::Error>(())
+//! ```
+//!
 //! A [`PseudoLabeler`] turns scores into a label and a weight for each sample; a
 //! weight of 0 rejects the label. What the scores are, its type says:
 //!
@@ -8,7 +28,6 @@
 //! | [`Threshold`] | class probabilities | the most probable class | 1 from a probability of `tau` on, else 0 |
 //! | [`ClusterLabels`] | features | the k-means cluster | the margin to the second nearest centre |
 //!
-//! # Example
 //! ```
 //! use selfsup_core::{PseudoLabeler, Tensor};
 //! use selfsup_labels::{ClusterConfig, ClusterLabels, Threshold, ThresholdConfig};
@@ -26,10 +45,19 @@
 //! # Ok::<(), selfsup_core::Error>(())
 //! ```
 //!
+//! [`PretextLabeler`]: selfsup_core::PretextLabeler
 //! [`PseudoLabeler`]: selfsup_core::PseudoLabeler
 
 mod cluster;
+mod jigsaw;
+mod permutations;
+mod relative_position;
+mod rotation;
 mod threshold;
+mod tiles;
 
 pub use cluster::{ClusterConfig, ClusterLabels};
+pub use jigsaw::{Jigsaw, JigsawConfig};
+pub use relative_position::{Colour, RelativePosition, RelativePositionConfig};
+pub use rotation::{Rotation, RotationConfig};
 pub use threshold::{Threshold, ThresholdConfig};

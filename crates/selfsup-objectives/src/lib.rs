@@ -27,6 +27,8 @@
 //! | colorization | rebalanced cross-entropy, or squared error | [`Colorization`] | one view, any [`MapEncoder`](selfsup_core::MapEncoder) for colour images |
 //! | context encoder | squared error on the hidden region | [`Inpainting`] | one view, any [`MapEncoder`](selfsup_core::MapEncoder) |
 //! | image GPT | cross-entropy on the next pixel | [`ImageGpt`] | one view, any [`PixelEncoder`](selfsup_core::PixelEncoder) |
+//! | rotation, jigsaw, relative position | cross-entropy of labels made from the images | [`PredictLabels`] | tiles that a labeler made, any [`Encoder`](selfsup_core::Encoder) |
+//! | several at once | weighted sum | [`Combined`] | what its parts take |
 //! | BERT | cross-entropy on masked tokens | [`MaskedLanguageModelling`] | text, any [`TokenEncoder`](selfsup_core::TokenEncoder) |
 //!
 //! # Example
@@ -43,6 +45,7 @@
 //! ```
 
 pub mod clustering;
+pub mod combined;
 pub mod contrastive;
 pub mod generative;
 pub mod language;
@@ -56,6 +59,9 @@ pub use contrastive::moco_v3::{MocoV3, MocoV3Config, PatchProjection};
 pub use contrastive::nnclr::{Nnclr, NnclrConfig};
 pub use clustering::swav::{Swav, SwavConfig};
 pub use clustering::swav_loss::{SwavLoss, SwavLossConfig, SwavOutput};
+pub mod pretext;
+
+pub use combined::{Combined, Part};
 pub use contrastive::nt_xent::{NtXent, NtXentConfig, NtXentOutput};
 pub use contrastive::queue::Queue;
 pub use contrastive::simclr::{SimClr, SimClrConfig};
@@ -87,3 +93,4 @@ pub use non_contrastive::simsiam::{NegativeCosine, SimSiam, SimSiamConfig};
 pub use non_contrastive::tico::{TiCo, TiCoConfig, TiCoLoss, TiCoLossConfig, TiCoOutput};
 pub use non_contrastive::vicreg::{VicReg, VicRegConfig, VicRegLoss, VicRegLossConfig, VicRegOutput};
 pub use non_contrastive::w_mse::{WMse, WMseConfig, WMseLoss, WMseLossConfig};
+pub use pretext::predict_labels::{PredictLabels, PredictLabelsConfig};

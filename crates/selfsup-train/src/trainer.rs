@@ -10,11 +10,12 @@ use crate::schedule::Schedule;
 use crate::signals::Signals;
 use selfsup_core::state::named_variables;
 use selfsup_core::{
-    Batches, Communicator, Error, Key, Loss, Objective, Result, SingleProcess, Step, Tensor, TensorExt, nn,
-    tch,
+    Batches, Communicator, Error, Key, Loss, Named, Objective, Result, SingleProcess, Step, Tensor,
+    TensorExt, nn, tch,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::borrow::Cow;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
@@ -251,7 +252,7 @@ impl<'a> Trainer<'a> {
             place.with(micro).seed_torch();
             let Loss { total, parts } = objective.loss(encoder, &batch, step)?;
             (&total / self.config.accumulate as f64).backward();
-            sums.push(("loss", total.detach()));
+            sums.push((Cow::from("loss"), total.detach()));
             sums.extend(parts);
             last = Some(batch);
         }
@@ -287,10 +288,10 @@ impl<'a> Trainer<'a> {
     }
 
     /// The name of what is not finite, if anything is.
-    fn not_finite(&self, sums: &[(&str, Tensor)], norm: &Tensor) -> Result<Option<String>> {
+    fn not_finite(&self, sums: &[Named], norm: &Tensor) -> Result<Option<String>> {
         for (name, value) in sums.iter().filter(|(name, _)| *name == "loss") {
             if !value.scalar()?.is_finite() {
-                return Ok(Some((*name).to_owned()));
+                return Ok(Some(name.clone().into_owned()));
             }
         }
         if norm.scalar()?.is_finite() {
@@ -328,16 +329,16 @@ impl<'a> Trainer<'a> {
         step.step % per_epoch.max(1) * self.config.accumulate
     }
 
-    fn add_to_log(&mut self, sums: Vec<(&str, Tensor)>, norm: &Tensor) -> Result<()> {
+    fn add_to_log(&mut self, sums: Vec<Named>, norm: &Tensor) -> Result<()> {
         let share = 1.0 / self.config.accumulate as f64;
-        let mut values = vec![("gradient_norm", norm.scalar()?)];
+        let mut values = vec![(Cow::from("gradient_norm"), norm.scalar()?)];
         for (name, value) in sums {
             values.push((name, value.scalar()? * share));
         }
         for (name, value) in values {
-            match self.state.log_sums.iter_mut().find(|(known, _)| known == name) {
+            match self.state.log_sums.iter_mut().find(|(known, _)| *known == name) {
                 Some((_, bits)) => *bits = (f64::from_bits(*bits) + value).to_bits(),
-                None => self.state.log_sums.push((name.to_owned(), value.to_bits())),
+                None => self.state.log_sums.push((name.into_owned(), value.to_bits())),
             }
         }
         self.state.log_steps += 1;

@@ -57,6 +57,10 @@ pub const SHIPPED: &[(&str, &str)] = shipped! {
     "colorization"
     "inpainting"
     "image-gpt"
+    "rotation"
+    "jigsaw"
+    "context-prediction"
+    "combined"
 };
 
 /// A recipe.
