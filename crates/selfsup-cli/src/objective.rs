@@ -101,6 +101,9 @@ methods! {
         MocoV2(objectives::MocoV2Config) => objectives::MocoV2<dyn ImageNetwork>,
             "moco-v2", "contrastive", "MoCo v2", "a view against a queue of keys that a slow teacher made",
             "Chen et al., \"Improved baselines with momentum contrastive learning\", 2020";
+        SimclrV2(objectives::SimClrV2Config) => objectives::SimClrV2,
+            "simclr-v2", "contrastive", "SimCLRv2", "SimCLR with a projector whose first layer is kept for fine-tuning",
+            "Chen et al., \"Big self-supervised models are strong semi-supervised learners\", 2020";
     }
     maps {
     }

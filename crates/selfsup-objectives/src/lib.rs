@@ -8,6 +8,7 @@
 //! |---|---|---|---|
 //! | SimCLR | [`NtXent`] | [`SimClr`] | two views, any [`Encoder`](selfsup_core::Encoder) |
 //! | SupCon | [`SupConLoss`] | [`SupCon`] | two or more views with labels, any [`Encoder`](selfsup_core::Encoder) |
+//! | SimCLRv2 | [`NtXent`], then [`Distillation`] | [`SimClrV2`], then [`SimClrV2Classifier`] | two views, any [`Encoder`](selfsup_core::Encoder) |
 //! | MoCo v2 | [`InfoNce`] against a [`Queue`] | [`MocoV2`] | two views, any [`Encoder`](selfsup_core::Encoder) |
 //! | BERT | cross-entropy on masked tokens | [`MaskedLanguageModelling`] | text, any [`TokenEncoder`](selfsup_core::TokenEncoder) |
 //!
@@ -27,11 +28,13 @@
 pub mod contrastive;
 pub mod language;
 
+pub use contrastive::distillation::{Distillation, DistillationConfig};
 pub use contrastive::info_nce::{InfoNce, InfoNceOutput};
 pub use contrastive::moco_v2::{MocoV2, MocoV2Config};
 pub use contrastive::nt_xent::{NtXent, NtXentConfig, NtXentOutput};
 pub use contrastive::queue::Queue;
 pub use contrastive::simclr::{SimClr, SimClrConfig};
+pub use contrastive::simclr_v2::{SimClrV2, SimClrV2Classifier, SimClrV2Config};
 pub use contrastive::supcon::{SupCon, SupConConfig, SupConLoss, SupConOutput};
 pub use language::masked_language_modelling::{
     MaskedLanguageModelling, MaskedLanguageModellingConfig, MaskedTokens, Vocabulary,

@@ -32,8 +32,15 @@ macro_rules! shipped {
 }
 
 /// The shipped recipes by name.
-pub const SHIPPED: &[(&str, &str)] =
-    shipped!["simclr-fashion-mnist", "simclr-cifar10", "simclr-images", "mlm-brown", "moco-v2", "supcon",];
+pub const SHIPPED: &[(&str, &str)] = shipped![
+    "simclr-fashion-mnist",
+    "simclr-cifar10",
+    "simclr-images",
+    "mlm-brown",
+    "moco-v2",
+    "supcon",
+    "simclr-v2",
+];
 
 /// A recipe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,5 +1,6 @@
 //! Methods that tell views of one sample from views of others.
 
+pub mod distillation;
 pub mod info_nce;
 pub mod moco_v2;
 pub mod nt_xent;
@@ -7,5 +8,6 @@ pub mod nt_xent;
 mod pixels;
 pub mod queue;
 pub mod simclr;
+pub mod simclr_v2;
 pub mod supcon;
 pub(crate) mod views;
