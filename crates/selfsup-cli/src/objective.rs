@@ -106,6 +106,9 @@ methods! {
             "Chen et al., \"Big self-supervised models are strong semi-supervised learners\", 2020";
     }
     maps {
+        Densecl(objectives::DenseClConfig) => objectives::DenseCl<dyn selfsup::core::MapEncoder>,
+            "densecl", "contrastive", "DenseCL", "every place of an image against places of others, beside whole images",
+            "Wang et al., \"Dense contrastive learning for self-supervised visual pre-training\", 2021";
     }
     patches {
     }

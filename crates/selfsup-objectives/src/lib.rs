@@ -10,6 +10,7 @@
 //! | SupCon | [`SupConLoss`] | [`SupCon`] | two or more views with labels, any [`Encoder`](selfsup_core::Encoder) |
 //! | SimCLRv2 | [`NtXent`], then [`Distillation`] | [`SimClrV2`], then [`SimClrV2Classifier`] | two views, any [`Encoder`](selfsup_core::Encoder) |
 //! | MoCo v2 | [`InfoNce`] against a [`Queue`] | [`MocoV2`] | two views, any [`Encoder`](selfsup_core::Encoder) |
+//! | DenseCL | [`InfoNce`] of images and of places | [`DenseCl`] | two views, any [`MapEncoder`](selfsup_core::MapEncoder) |
 //! | BERT | cross-entropy on masked tokens | [`MaskedLanguageModelling`] | text, any [`TokenEncoder`](selfsup_core::TokenEncoder) |
 //!
 //! # Example
@@ -28,6 +29,7 @@
 pub mod contrastive;
 pub mod language;
 
+pub use contrastive::densecl::{DenseCl, DenseClConfig};
 pub use contrastive::distillation::{Distillation, DistillationConfig};
 pub use contrastive::info_nce::{InfoNce, InfoNceOutput};
 pub use contrastive::moco_v2::{MocoV2, MocoV2Config};

@@ -39,6 +39,7 @@ pub const SHIPPED: &[(&str, &str)] = shipped![
     "mlm-brown",
     "moco-v2",
     "supcon",
+    "densecl",
     "simclr-v2",
 ];
 

@@ -1,5 +1,6 @@
 //! Methods that tell views of one sample from views of others.
 
+pub mod densecl;
 pub mod distillation;
 pub mod info_nce;
 pub mod moco_v2;
