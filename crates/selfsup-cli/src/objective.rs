@@ -104,6 +104,9 @@ methods! {
         SimclrV2(objectives::SimClrV2Config) => objectives::SimClrV2,
             "simclr-v2", "contrastive", "SimCLRv2", "SimCLR with a projector whose first layer is kept for fine-tuning",
             "Chen et al., \"Big self-supervised models are strong semi-supervised learners\", 2020";
+        Pirl(objectives::PirlConfig) => objectives::Pirl,
+            "pirl", "contrastive", "PIRL", "an image and its jigsaw puzzle against a memory of all images",
+            "Misra and van der Maaten, \"Self-supervised learning of pretext-invariant representations\", 2020";
     }
     maps {
         Densecl(objectives::DenseClConfig) => objectives::DenseCl<dyn selfsup::core::MapEncoder>,

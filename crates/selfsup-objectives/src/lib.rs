@@ -11,6 +11,7 @@
 //! | SimCLRv2 | [`NtXent`], then [`Distillation`] | [`SimClrV2`], then [`SimClrV2Classifier`] | two views, any [`Encoder`](selfsup_core::Encoder) |
 //! | MoCo v2 | [`InfoNce`] against a [`Queue`] | [`MocoV2`] | two views, any [`Encoder`](selfsup_core::Encoder) |
 //! | DenseCL | [`InfoNce`] of images and of places | [`DenseCl`] | two views, any [`MapEncoder`](selfsup_core::MapEncoder) |
+//! | PIRL | [`MemoryNce`] | [`Pirl`] | an image and a view to cut up, any [`Encoder`](selfsup_core::Encoder) |
 //! | BERT | cross-entropy on masked tokens | [`MaskedLanguageModelling`] | text, any [`TokenEncoder`](selfsup_core::TokenEncoder) |
 //!
 //! # Example
@@ -32,8 +33,10 @@ pub mod language;
 pub use contrastive::densecl::{DenseCl, DenseClConfig};
 pub use contrastive::distillation::{Distillation, DistillationConfig};
 pub use contrastive::info_nce::{InfoNce, InfoNceOutput};
+pub use contrastive::memory_nce::{Compared, MemoryNce, MemoryNceOutput, Probability};
 pub use contrastive::moco_v2::{MocoV2, MocoV2Config};
 pub use contrastive::nt_xent::{NtXent, NtXentConfig, NtXentOutput};
+pub use contrastive::pirl::{Pirl, PirlConfig};
 pub use contrastive::queue::Queue;
 pub use contrastive::simclr::{SimClr, SimClrConfig};
 pub use contrastive::simclr_v2::{SimClrV2, SimClrV2Classifier, SimClrV2Config};

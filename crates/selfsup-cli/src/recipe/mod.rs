@@ -41,6 +41,7 @@ pub const SHIPPED: &[(&str, &str)] = shipped![
     "supcon",
     "densecl",
     "simclr-v2",
+    "pirl",
 ];
 
 /// A recipe.

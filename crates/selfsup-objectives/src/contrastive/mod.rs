@@ -3,8 +3,10 @@
 pub mod densecl;
 pub mod distillation;
 pub mod info_nce;
+pub mod memory_nce;
 pub mod moco_v2;
 pub mod nt_xent;
+pub mod pirl;
 #[cfg(test)]
 mod pixels;
 pub mod queue;
