@@ -189,6 +189,17 @@ methods! {
         Inpainting(objectives::InpaintingConfig) => objectives::Inpainting,
             "inpainting", "generative", "context encoder", "make a hidden region of an image from what is around it",
             "Pathak et al., \"Context encoders: feature learning by inpainting\", 2016";
+        SimclrV2(objectives::SimClrV2Config) => objectives::SimClrV2,
+            "simclr-v2", "contrastive", "SimCLRv2", "SimCLR with a projector whose first layer is kept for fine-tuning",
+            "Chen et al., \"Big self-supervised models are strong semi-supervised learners\", 2020";
+        Pirl(objectives::PirlConfig) => objectives::Pirl,
+            "pirl", "contrastive", "PIRL", "an image and its jigsaw puzzle against a memory of all images",
+            "Misra and van der Maaten, \"Self-supervised learning of pretext-invariant representations\", 2020";
+    }
+    maps {
+        Densecl(objectives::DenseClConfig) => objectives::DenseCl<dyn selfsup::core::MapEncoder>,
+            "densecl", "contrastive", "DenseCL", "every place of an image against places of others, beside whole images",
+            "Wang et al., \"Dense contrastive learning for self-supervised visual pre-training\", 2021";
     }
     patches {
         Mae(objectives::MaeConfig) => objectives::Mae,

@@ -92,8 +92,28 @@ impl MlpHead {
     /// # Errors
     /// [`Error::Shape`] when the features are of another size, or when BatchNorm would train on a single sample.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        self.run(x, self.layers.len(), mode)
+    }
+
+    /// What comes out of the first `layers` hidden layers, each with its norm and ReLU: `x` itself after 0.
+    ///
+    /// # Shapes
+    /// `[N, inputs]` to `[N, hidden]`.
+    ///
+    /// # Errors
+    /// As [`forward`](MlpHead::forward), and [`Error::Config`] when there are fewer hidden layers.
+    pub fn hidden(&self, x: &Tensor, layers: usize, mode: Mode) -> Result<Tensor> {
+        if layers >= self.layers.len() {
+            let expected = format!("at most {}, the hidden layers of the head", self.layers.len() - 1);
+            return Err(Error::config("layers", layers, expected));
+        }
+        self.run(x, layers, mode)
+    }
+
+    fn run(&self, x: &Tensor, layers: usize, mode: Mode) -> Result<Tensor> {
         let [n, _] = check_shape("features", x, [-1, self.inputs])?;
-        if n < 2 && mode.is_train() && self.layers.iter().any(|(_, norm)| norm.is_some()) {
+        let used = &self.layers[..layers];
+        if n < 2 && mode.is_train() && used.iter().any(|(_, norm)| norm.is_some()) {
             return Err(Error::Shape {
                 name: "features".to_owned(),
                 expected: "at least 2 samples for BatchNorm".to_owned(),
@@ -101,7 +121,7 @@ impl MlpHead {
             });
         }
         let mut x = x.shallow_clone();
-        for (i, (linear, norm)) in self.layers.iter().enumerate() {
+        for (i, (linear, norm)) in used.iter().enumerate() {
             x = linear.forward(&x);
             if let Some(norm) = norm {
                 x = norm.forward(&x, mode);
@@ -143,6 +163,23 @@ mod tests {
         let expected = h.relu().matmul(&v["3.weight"].transpose(0, 1)) + &v["3.bias"];
         let found = head.forward(&x, Mode::Train).unwrap();
         assert!((found - expected).abs().max().scalar().unwrap() < 1e-5);
+    }
+
+    #[test]
+    fn hidden_layers_and_the_rest_make_the_whole() {
+        let store = nn::VarStore::new(Device::Cpu);
+        let config = MlpHeadConfig { hidden: vec![4, 5], ..MlpHeadConfig::projector(1, 2) };
+        let head = MlpHead::new(store.root(), 3, &config).unwrap();
+        let x = Tensor::arange(15, (Kind::Float, Device::Cpu)).reshape([5, 3]).sin();
+        let difference = |a: &Tensor, b: &Tensor| (a - b).abs().max().scalar().unwrap();
+        assert!(difference(&head.hidden(&x, 0, Mode::Eval).unwrap(), &x) < 1e-7);
+        let h = head.hidden(&x, 2, Mode::Eval).unwrap();
+        assert_eq!((h.size(), h.min().scalar().unwrap()), (vec![5, 5], 0.0));
+        let weight = &store.variables()["6.weight"];
+        let expected = h.matmul(&weight.tr()) / (1.0_f64 + 1e-5).sqrt();
+        assert!(difference(&head.forward(&x, Mode::Eval).unwrap(), &expected) < 1e-6);
+        let error = head.hidden(&x, 3, Mode::Eval).unwrap_err().to_string();
+        assert_eq!(error, "layers = 3: at most 2, the hidden layers of the head");
     }
 
     #[test]

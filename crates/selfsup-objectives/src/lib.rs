@@ -29,6 +29,11 @@
 //! | image GPT | cross-entropy on the next pixel | [`ImageGpt`] | one view, any [`PixelEncoder`](selfsup_core::PixelEncoder) |
 //! | rotation, jigsaw, relative position | cross-entropy of labels made from the images | [`PredictLabels`] | tiles that a labeler made, any [`Encoder`](selfsup_core::Encoder) |
 //! | several at once | weighted sum | [`Combined`] | what its parts take |
+//! | SupCon | [`SupConLoss`] | [`SupCon`] | two or more views with labels, any [`Encoder`](selfsup_core::Encoder) |
+//! | SimCLRv2 | [`NtXent`], then [`Distillation`] | [`SimClrV2`], then [`SimClrV2Classifier`] | two views, any [`Encoder`](selfsup_core::Encoder) |
+//! | MoCo v2 | [`InfoNce`] against a [`Queue`] | [`MocoV2`] | two views, any [`Encoder`](selfsup_core::Encoder) |
+//! | DenseCL | [`InfoNce`] of images and of places | [`DenseCl`] | two views, any [`MapEncoder`](selfsup_core::MapEncoder) |
+//! | PIRL | [`MemoryNce`] | [`Pirl`] | an image and a view to cut up, any [`Encoder`](selfsup_core::Encoder) |
 //! | BERT | cross-entropy on masked tokens | [`MaskedLanguageModelling`] | text, any [`TokenEncoder`](selfsup_core::TokenEncoder) |
 //!
 //! # Example
@@ -53,7 +58,10 @@ pub mod masked;
 pub mod non_contrastive;
 
 pub use contrastive::dcl::{Dcl, DclConfig, DecoupledContrastive, DecoupledContrastiveOutput, PairWeights};
+pub use contrastive::densecl::{DenseCl, DenseClConfig};
+pub use contrastive::distillation::{Distillation, DistillationConfig};
 pub use contrastive::info_nce::{InfoNce, InfoNceOutput};
+pub use contrastive::memory_nce::{Compared, MemoryNce, MemoryNceOutput, Probability};
 pub use contrastive::moco_v2::{MocoV2, MocoV2Config};
 pub use contrastive::moco_v3::{MocoV3, MocoV3Config, PatchProjection};
 pub use contrastive::nnclr::{Nnclr, NnclrConfig};
@@ -63,8 +71,10 @@ pub mod pretext;
 
 pub use combined::{Combined, Part};
 pub use contrastive::nt_xent::{NtXent, NtXentConfig, NtXentOutput};
+pub use contrastive::pirl::{Pirl, PirlConfig};
 pub use contrastive::queue::Queue;
 pub use contrastive::simclr::{SimClr, SimClrConfig};
+pub use contrastive::simclr_v2::{SimClrV2, SimClrV2Classifier, SimClrV2Config};
 pub use contrastive::supcon::{SupCon, SupConConfig, SupConLoss, SupConOutput};
 pub use generative::colorization::{Colorization, ColorizationConfig, ColourPrior, ColourTarget};
 pub use generative::decoder::{ConvDecoder, ConvDecoderConfig};

@@ -62,6 +62,17 @@ pub const SHIPPED: &[(&str, &str)] = shipped! {
     "context-prediction"
     "combined"
 };
+pub const SHIPPED: &[(&str, &str)] = shipped![
+    "simclr-fashion-mnist",
+    "simclr-cifar10",
+    "simclr-images",
+    "mlm-brown",
+    "moco-v2",
+    "supcon",
+    "densecl",
+    "simclr-v2",
+    "pirl",
+];
 
 /// A recipe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,14 +1,19 @@
 //! Methods that tell views of one sample from views of others.
 
 pub mod dcl;
+pub mod densecl;
+pub mod distillation;
 pub mod info_nce;
+pub mod memory_nce;
 pub mod moco_v2;
 pub mod moco_v3;
 pub mod nnclr;
 pub mod nt_xent;
+pub mod pirl;
 #[cfg(test)]
 mod pixels;
 pub mod queue;
 pub mod simclr;
+pub mod simclr_v2;
 pub mod supcon;
 pub(crate) mod views;

@@ -175,9 +175,9 @@ impl<E: Encoder + ?Sized> Objective<E> for SupCon {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::contrastive::pixels::{Pixels, assert_gradients};
     use crate::{NtXent, NtXentConfig};
-    use selfsup_core::layers::{Bias, Linear};
-    use selfsup_core::{Device, SingleProcess, nn};
+    use selfsup_core::{Device, Key, SingleProcess, nn};
 
     fn waves(shape: [i64; 3]) -> Tensor {
         let count = shape.iter().product::<i64>();
@@ -308,32 +308,12 @@ mod tests {
         assert!((whole.scalar().unwrap() - f64::midpoint(first, second)).abs() < 1e-5);
     }
 
-    #[derive(Debug)]
-    struct Pixels(Linear);
-
-    impl Pixels {
-        fn new(path: nn::Path) -> Self {
-            Pixels(Linear::new(path, 4, 4, Bias::Yes))
-        }
-    }
-
-    impl Encoder for Pixels {
-        fn dim(&self) -> i64 {
-            4
-        }
-        fn encode(&self, x: &Tensor, _mode: Mode) -> Result<Tensor> {
-            Ok(self.0.forward(&x.flatten(1, -1)))
-        }
-    }
-
     fn setup() -> (nn::VarStore, Pixels, SupCon) {
-        selfsup_core::Key::new(1).seed_torch();
-        let store = nn::VarStore::new(Device::Cpu);
-        let encoder = Pixels::new(store.root() / Site::<Pixels>::ENCODER);
+        Key::new(1).seed_torch();
+        let (store, encoder) = Pixels::stored();
         let mut config = SupConConfig::default();
         (config.projector.hidden, config.projector.output) = (vec![8], 3);
-        let twin = |path: nn::Path| Ok(Box::new(Pixels::new(path)));
-        let objective = SupCon::new(&Site::new(&store, &encoder, 6, twin), &config).unwrap();
+        let objective = SupCon::new(&Pixels::site(&store, &encoder), &config).unwrap();
         (store, encoder, objective)
     }
 
@@ -360,11 +340,7 @@ mod tests {
         let expected = SupConLoss::new(0.1, None).unwrap().forward(&z, labels, &SingleProcess).unwrap();
         assert!((&loss.total - expected.loss).abs().scalar().unwrap() < 1e-5);
         loss.total.backward();
-        for (name, parameter) in store.variables() {
-            let gradient = parameter.grad();
-            assert!(gradient.defined() && gradient.isfinite().all().scalar().unwrap() == 1.0, "{name}");
-            assert!(gradient.abs().max().scalar().unwrap() > 1e-7, "{name}");
-        }
+        assert_gradients(&store, &[]);
     }
 
     #[test]
