@@ -29,9 +29,7 @@
 //! | image GPT | cross-entropy on the next pixel | [`ImageGpt`] | one view, any [`PixelEncoder`](selfsup_core::PixelEncoder) |
 //! | rotation, jigsaw, relative position | cross-entropy of labels made from the images | [`PredictLabels`] | tiles that a labeler made, any [`Encoder`](selfsup_core::Encoder) |
 //! | several at once | weighted sum | [`Combined`] | what its parts take |
-//! | SupCon | [`SupConLoss`] | [`SupCon`] | two or more views with labels, any [`Encoder`](selfsup_core::Encoder) |
 //! | SimCLRv2 | [`NtXent`], then [`Distillation`] | [`SimClrV2`], then [`SimClrV2Classifier`] | two views, any [`Encoder`](selfsup_core::Encoder) |
-//! | MoCo v2 | [`InfoNce`] against a [`Queue`] | [`MocoV2`] | two views, any [`Encoder`](selfsup_core::Encoder) |
 //! | DenseCL | [`InfoNce`] of images and of places | [`DenseCl`] | two views, any [`MapEncoder`](selfsup_core::MapEncoder) |
 //! | PIRL | [`MemoryNce`] | [`Pirl`] | an image and a view to cut up, any [`Encoder`](selfsup_core::Encoder) |
 //! | BERT | cross-entropy on masked tokens | [`MaskedLanguageModelling`] | text, any [`TokenEncoder`](selfsup_core::TokenEncoder) |

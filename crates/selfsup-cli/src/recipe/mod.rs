@@ -61,18 +61,10 @@ pub const SHIPPED: &[(&str, &str)] = shipped! {
     "jigsaw"
     "context-prediction"
     "combined"
+    "densecl"
+    "simclr-v2"
+    "pirl"
 };
-pub const SHIPPED: &[(&str, &str)] = shipped![
-    "simclr-fashion-mnist",
-    "simclr-cifar10",
-    "simclr-images",
-    "mlm-brown",
-    "moco-v2",
-    "supcon",
-    "densecl",
-    "simclr-v2",
-    "pirl",
-];
 
 /// A recipe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
