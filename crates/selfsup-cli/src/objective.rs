@@ -98,6 +98,9 @@ methods! {
         Swav(objectives::SwavConfig) => objectives::Swav,
             "swav", "clustering", "SwAV", "from a view predict the balanced cluster of another view",
             "Caron et al., \"Unsupervised learning of visual features by contrasting cluster assignments\", 2020";
+        Dino(objectives::DinoConfig) => objectives::Dino<dyn ImageNetwork>,
+            "dino", "self-distillation", "DINO", "say of every view what a moving average says of another large view",
+            "Caron et al., \"Emerging properties in self-supervised vision transformers\", 2021";
     }
     maps {
     }

@@ -8,6 +8,7 @@
 //! |---|---|---|---|
 //! | SimCLR | [`NtXent`] | [`SimClr`] | two views, any [`Encoder`](selfsup_core::Encoder) |
 //! | SwAV | [`SwavLoss`] | [`Swav`] | two or more views of any size, any [`Encoder`](selfsup_core::Encoder) |
+//! | DINO | [`DinoLoss`] | [`Dino`] | two or more views of any size, any [`Encoder`](selfsup_core::Encoder) |
 //! | BERT | cross-entropy on masked tokens | [`MaskedLanguageModelling`] | text, any [`TokenEncoder`](selfsup_core::TokenEncoder) |
 //!
 //! # Example
@@ -26,6 +27,7 @@
 pub mod clustering;
 pub mod contrastive;
 pub mod language;
+pub mod self_distillation;
 
 pub use clustering::swav::{Swav, SwavConfig};
 pub use clustering::swav_loss::{SwavLoss, SwavLossConfig, SwavOutput};
@@ -34,3 +36,7 @@ pub use contrastive::simclr::{SimClr, SimClrConfig};
 pub use language::masked_language_modelling::{
     MaskedLanguageModelling, MaskedLanguageModellingConfig, MaskedTokens, Vocabulary,
 };
+pub use self_distillation::dino::{Dino, DinoConfig};
+pub use self_distillation::dino_head::{DinoHead, DinoHeadConfig, LastLayer};
+pub use self_distillation::dino_loss::DinoLoss;
+pub use self_distillation::targets::{Centring, DinoLossConfig, TeacherTemperature};

@@ -32,8 +32,14 @@ macro_rules! shipped {
 }
 
 /// The shipped recipes by name.
-pub const SHIPPED: &[(&str, &str)] =
-    shipped!["simclr-fashion-mnist", "simclr-cifar10", "simclr-images", "swav", "mlm-brown",];
+pub const SHIPPED: &[(&str, &str)] = shipped![
+    "simclr-fashion-mnist",
+    "simclr-cifar10",
+    "simclr-images",
+    "swav",
+    "dino",
+    "mlm-brown",
+];
 
 /// A recipe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
