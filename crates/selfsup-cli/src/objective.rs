@@ -178,6 +178,9 @@ methods! {
             => crate::pretext::Pretext<labels::RelativePosition>,
             "context-prediction", "pretext", "Context prediction", "tell where a tile lies from its neighbour",
             "Doersch et al., \"Unsupervised visual representation learning by context prediction\", 2015";
+        Dino(objectives::DinoConfig) => objectives::Dino<dyn ImageNetwork>,
+            "dino", "self-distillation", "DINO", "say of every view what a moving average says of another large view",
+            "Caron et al., \"Emerging properties in self-supervised vision transformers\", 2021";
     }
     maps {
         Denoising(objectives::DenoisingConfig) => objectives::Denoising,

@@ -32,6 +32,7 @@
 //! | SimCLRv2 | [`NtXent`], then [`Distillation`] | [`SimClrV2`], then [`SimClrV2Classifier`] | two views, any [`Encoder`](selfsup_core::Encoder) |
 //! | DenseCL | [`InfoNce`] of images and of places | [`DenseCl`] | two views, any [`MapEncoder`](selfsup_core::MapEncoder) |
 //! | PIRL | [`MemoryNce`] | [`Pirl`] | an image and a view to cut up, any [`Encoder`](selfsup_core::Encoder) |
+//! | DINO | [`DinoLoss`] | [`Dino`] | two or more views of any size, any [`Encoder`](selfsup_core::Encoder) |
 //! | BERT | cross-entropy on masked tokens | [`MaskedLanguageModelling`] | text, any [`TokenEncoder`](selfsup_core::TokenEncoder) |
 //!
 //! # Example
@@ -54,6 +55,7 @@ pub mod generative;
 pub mod language;
 pub mod masked;
 pub mod non_contrastive;
+pub mod self_distillation;
 
 pub use contrastive::dcl::{Dcl, DclConfig, DecoupledContrastive, DecoupledContrastiveOutput, PairWeights};
 pub use contrastive::densecl::{DenseCl, DenseClConfig};
@@ -102,3 +104,7 @@ pub use non_contrastive::tico::{TiCo, TiCoConfig, TiCoLoss, TiCoLossConfig, TiCo
 pub use non_contrastive::vicreg::{VicReg, VicRegConfig, VicRegLoss, VicRegLossConfig, VicRegOutput};
 pub use non_contrastive::w_mse::{WMse, WMseConfig, WMseLoss, WMseLossConfig};
 pub use pretext::predict_labels::{PredictLabels, PredictLabelsConfig};
+pub use self_distillation::dino::{Dino, DinoConfig};
+pub use self_distillation::dino_head::{DinoHead, DinoHeadConfig, LastLayer};
+pub use self_distillation::dino_loss::DinoLoss;
+pub use self_distillation::targets::{Centring, DinoLossConfig, TeacherTemperature};

@@ -65,6 +65,14 @@ pub const SHIPPED: &[(&str, &str)] = shipped! {
     "simclr-v2"
     "pirl"
 };
+pub const SHIPPED: &[(&str, &str)] = shipped![
+    "simclr-fashion-mnist",
+    "simclr-cifar10",
+    "simclr-images",
+    "swav",
+    "dino",
+    "mlm-brown",
+];
 
 /// A recipe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
