@@ -64,15 +64,8 @@ pub const SHIPPED: &[(&str, &str)] = shipped! {
     "densecl"
     "simclr-v2"
     "pirl"
+    "dino"
 };
-pub const SHIPPED: &[(&str, &str)] = shipped![
-    "simclr-fashion-mnist",
-    "simclr-cifar10",
-    "simclr-images",
-    "swav",
-    "dino",
-    "mlm-brown",
-];
 
 /// A recipe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
