@@ -11,11 +11,8 @@ use serde::{Deserialize, Serialize};
 
 /// Makes of a table of methods: the config that a recipe holds, what a reader is told of each, and the functions that
 /// build them. The groups tell what the encoder must be: any network for images, one with a map, one with patches, one
-/// that reads pixels, or one for text. In a row stand the variant (in kebab case the `kind` of the recipe), the
-/// config, the objective, the kind, the family, its name, what it does, and its paper.
-/// build them. The groups tell what the encoder must be: any network for images, one with a map, one with patches, what
-/// the parts of a combination ask, or one for text. In a row stand the variant (in kebab case the `kind` of the recipe), the config, the objective, the
-/// kind, the family, its name, what it does, and its paper.
+/// that reads pixels, what the parts of a combination ask, or one for text. In a row stand the variant (in kebab case the
+/// `kind` of the recipe), the config, the objective, the kind, the family, its name, what it does, and its paper.
 macro_rules! methods {
     (
         images { $($image:ident($image_config:ty) => $image_objective:ty, $($image_text:literal),+;)* }
@@ -102,7 +99,6 @@ macro_rules! methods {
                         let site = config.pixel_site(site)?;
                         Box::new(OnPixels(<$pixel_objective>::new(&site, own).map_err(inside)?))
                     })*
-                    _ => bail!("objective.kind: one that learns from images"),
                     $(ObjectiveConfig::$combination(own) => Box::new(own.on_images(site, config, section)?),)*
                     _ => bail!("{section}.kind: one that learns from images"),
                 })
@@ -141,12 +137,15 @@ methods! {
         MocoV3(objectives::MocoV3Config) => objectives::MocoV3<dyn ImageNetwork>,
             "moco-v3", "contrastive", "MoCo v3", "a view against the keys that a slow teacher made of the batch",
             "Chen et al., \"An empirical study of training self-supervised vision transformers\", 2021";
-        Swav(objectives::SwavConfig) => objectives::Swav,
-            "swav", "clustering", "SwAV", "from a view predict the balanced cluster of another view",
-            "Caron et al., \"Unsupervised learning of visual features by contrasting cluster assignments\", 2020";
         Supcon(objectives::SupConConfig) => objectives::SupCon,
             "supcon", "contrastive", "SupCon", "the views of a class against the views of all others, from labels",
             "Khosla et al., \"Supervised contrastive learning\", 2020";
+        SimclrV2(objectives::SimClrV2Config) => objectives::SimClrV2,
+            "simclr-v2", "contrastive", "SimCLRv2", "SimCLR with a projector whose first layer is kept for fine-tuning",
+            "Chen et al., \"Big self-supervised models are strong semi-supervised learners\", 2020";
+        Pirl(objectives::PirlConfig) => objectives::Pirl,
+            "pirl", "contrastive", "PIRL", "an image and its jigsaw puzzle against a memory of all images",
+            "Misra and van der Maaten, \"Self-supervised learning of pretext-invariant representations\", 2020";
         Byol(objectives::ByolConfig) => objectives::Byol<dyn ImageNetwork>,
             "byol", "non-contrastive", "BYOL", "predict what a slowly moving teacher makes of the other view",
             "Grill et al., \"Bootstrap your own latent: a new approach to self-supervised learning\", 2020";
@@ -168,6 +167,12 @@ methods! {
         WMse(objectives::WMseConfig) => objectives::WMse,
             "w-mse", "non-contrastive", "W-MSE", "views agree after the embeddings of a batch are whitened",
             "Ermolov et al., \"Whitening for self-supervised representation learning\", 2021";
+        Swav(objectives::SwavConfig) => objectives::Swav,
+            "swav", "clustering", "SwAV", "from a view predict the balanced cluster of another view",
+            "Caron et al., \"Unsupervised learning of visual features by contrasting cluster assignments\", 2020";
+        Dino(objectives::DinoConfig) => objectives::Dino<dyn ImageNetwork>,
+            "dino", "self-distillation", "DINO", "say of every view what a moving average says of another large view",
+            "Caron et al., \"Emerging properties in self-supervised vision transformers\", 2021";
         Rotation(crate::pretext::PretextConfig<labels::RotationConfig>) => crate::pretext::Pretext<labels::Rotation>,
             "rotation", "pretext", "Rotation", "tell by how many quarter turns an image was turned",
             "Gidaris et al., \"Unsupervised representation learning by predicting image rotations\", 2018";
@@ -178,9 +183,6 @@ methods! {
             => crate::pretext::Pretext<labels::RelativePosition>,
             "context-prediction", "pretext", "Context prediction", "tell where a tile lies from its neighbour",
             "Doersch et al., \"Unsupervised visual representation learning by context prediction\", 2015";
-        Dino(objectives::DinoConfig) => objectives::Dino<dyn ImageNetwork>,
-            "dino", "self-distillation", "DINO", "say of every view what a moving average says of another large view",
-            "Caron et al., \"Emerging properties in self-supervised vision transformers\", 2021";
     }
     maps {
         Denoising(objectives::DenoisingConfig) => objectives::Denoising,
@@ -192,14 +194,6 @@ methods! {
         Inpainting(objectives::InpaintingConfig) => objectives::Inpainting,
             "inpainting", "generative", "context encoder", "make a hidden region of an image from what is around it",
             "Pathak et al., \"Context encoders: feature learning by inpainting\", 2016";
-        SimclrV2(objectives::SimClrV2Config) => objectives::SimClrV2,
-            "simclr-v2", "contrastive", "SimCLRv2", "SimCLR with a projector whose first layer is kept for fine-tuning",
-            "Chen et al., \"Big self-supervised models are strong semi-supervised learners\", 2020";
-        Pirl(objectives::PirlConfig) => objectives::Pirl,
-            "pirl", "contrastive", "PIRL", "an image and its jigsaw puzzle against a memory of all images",
-            "Misra and van der Maaten, \"Self-supervised learning of pretext-invariant representations\", 2020";
-    }
-    maps {
         Densecl(objectives::DenseClConfig) => objectives::DenseCl<dyn selfsup::core::MapEncoder>,
             "densecl", "contrastive", "DenseCL", "every place of an image against places of others, beside whole images",
             "Wang et al., \"Dense contrastive learning for self-supervised visual pre-training\", 2021";

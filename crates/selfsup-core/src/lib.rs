@@ -6,8 +6,7 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`traits`] | [`Dataset`], [`Augment`], [`Batches`], [`Encoder`] and what more it may be ([`TokenEncoder`], [`MapEncoder`], [`PatchEncoder`], [`PixelEncoder`]), [`Objective`], [`PseudoLabeler`], [`Evaluator`] |
-//! | [`traits`] | [`Dataset`], [`Augment`], [`Batches`], [`Encoder`] and what more it may be ([`TokenEncoder`], [`MapEncoder`], [`PatchEncoder`]), [`Objective`], [`PretextLabeler`], [`PseudoLabeler`], [`Evaluator`] |
+//! | [`traits`] | [`Dataset`], [`Augment`], [`Batches`], [`Encoder`] and what more it may be ([`TokenEncoder`], [`MapEncoder`], [`PatchEncoder`], [`PixelEncoder`]), [`Objective`], [`PretextLabeler`], [`PseudoLabeler`], [`Evaluator`] |
 //! | [`site`] | [`Site`]: what an objective is built from |
 //! | [`batch`] | the batches that data crates make and objectives take |
 //! | [`tensor`] | [`check_shape`], [`TensorExt`], bridges to and from native memory |
@@ -63,8 +62,7 @@ pub use random::{Key, Rng};
 pub use site::Site;
 pub use tensor::{TensorExt, check_kind, check_shape};
 pub use traits::{
-    Augment, Batches, Dataset, Encoder, Evaluator, Features, Loss, MapEncoder, Mode, Objective, PatchEncoder,
-    PixelEncoder, PseudoLabeler, PseudoLabels, Report, Score, Step, TokenEncoder,
     Augment, Batches, Dataset, Encoder, Evaluator, Features, Loss, MapEncoder, Mode, Named, Objective,
-    PatchEncoder, PretextLabeler, PseudoLabeler, PseudoLabels, Report, Score, Step, TokenEncoder,
+    PatchEncoder, PixelEncoder, PretextLabeler, PseudoLabeler, PseudoLabels, Report, Score, Step,
+    TokenEncoder,
 };

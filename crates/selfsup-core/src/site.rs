@@ -1,5 +1,6 @@
 //! Where an objective is built: the variables of the run, the encoder that will learn, and a way to make another like it.
 
+use crate::ema::{Buffers, Ema};
 use crate::{Encoder, Error, Result, nn};
 use std::fmt;
 
@@ -76,6 +77,18 @@ impl<'a, E: ?Sized> Site<'a, E> {
     /// [`Ema::of`](crate::Ema::of), for instance.
     pub fn name(&self, below: &str) -> String {
         format!("{}.{below}", self.place.join("."))
+    }
+
+    /// Makes the teacher the moving average of the student: its encoder, which stands below [`path`](Site::path) as
+    /// `teacher.encoder`, of the encoder, and each of its heads `teacher.HEAD` of the objective's head of that name.
+    ///
+    /// # Errors
+    /// As [`Ema::of`].
+    pub fn tie_teacher(&self, heads: &[&str], policy: Buffers) -> Result<Ema> {
+        let mut names = vec![(Self::ENCODER.to_owned(), self.name("teacher.encoder"))];
+        names.extend(heads.iter().map(|head| (self.name(head), self.name(&format!("teacher.{head}")))));
+        let pairs: Vec<_> = names.iter().map(|(of, to)| (of.as_str(), to.as_str())).collect();
+        Ema::of(self.store, &pairs, policy)
     }
 
     /// The site of one objective among several: the same encoder, and a path of its own below this one's.

@@ -145,16 +145,11 @@ impl<E: MapEncoder + ?Sized> DenseCl<E> {
         let heads = Heads::new(&path, site, config)?;
         let teacher = (site.twin)(&path / "teacher" / "encoder")?;
         let teacher_heads = Heads::new(&(&path / "teacher"), site, config)?;
-        let pairs = [
-            ("encoder", "objective.teacher.encoder"),
-            ("objective.projector", "objective.teacher.projector"),
-            ("objective.dense_projector", "objective.teacher.dense_projector"),
-        ];
         Ok(DenseCl {
             heads,
             teacher,
             teacher_heads,
-            ema: Ema::of(site.store, &pairs, Buffers::Keep)?,
+            ema: site.tie_teacher(&["projector", "dense_projector"], Buffers::Keep)?,
             momentum: config.momentum,
             queue: Queue::new(&path / "queue", config.queue, config.projector.output)?,
             dense_queue: Queue::new(&path / "dense_queue", config.queue, config.dense_projector.output)?,

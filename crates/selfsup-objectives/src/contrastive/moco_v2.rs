@@ -93,15 +93,11 @@ impl<E: Encoder + ?Sized> MocoV2<E> {
         let student_head = head(site.path())?;
         let teacher = (site.twin)(site.path() / "teacher" / "encoder")?;
         let teacher_head = head(site.path() / "teacher")?;
-        let pairs = [
-            ("encoder", "objective.teacher.encoder"),
-            ("objective.projector", "objective.teacher.projector"),
-        ];
         Ok(MocoV2 {
             projector: student_head,
             teacher,
             teacher_projector: teacher_head,
-            ema: Ema::of(site.store, &pairs, Buffers::Keep)?,
+            ema: site.tie_teacher(&["projector"], Buffers::Keep)?,
             momentum,
             queue: Queue::new(site.path() / "queue", queue, projector.output)?,
             groups,

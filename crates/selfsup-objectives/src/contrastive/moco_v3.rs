@@ -108,16 +108,12 @@ impl<E: Encoder + ?Sized> MocoV3<E> {
         if *patch_projection == PatchProjection::Frozen {
             freeze(site.store, "objective.teacher.encoder.patch_embed.");
         }
-        let pairs = [
-            ("encoder", "objective.teacher.encoder"),
-            ("objective.projector", "objective.teacher.projector"),
-        ];
         Ok(MocoV3 {
             projector: student_head,
             predictor,
             teacher,
             teacher_projector: teacher_head,
-            ema: Ema::of(site.store, &pairs, Buffers::Keep)?,
+            ema: site.tie_teacher(&["projector"], Buffers::Keep)?,
             momentum: *momentum,
             temperature: *temperature,
             loss,

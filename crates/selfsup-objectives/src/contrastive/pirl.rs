@@ -21,7 +21,7 @@ use crate::contrastive::memory_nce::{Compared, MemoryNce, MemoryNceOutput, Proba
 use selfsup_core::layers::{Bias, Linear};
 use selfsup_core::{
     Encoder, Error, ImageViews, Kind, Loss, Mode, Objective, Result, Site, Step, Tensor, TensorExt,
-    check_shape, nn, tch,
+    check_shape, tch,
 };
 use serde::{Deserialize, Serialize};
 

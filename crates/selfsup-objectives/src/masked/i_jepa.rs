@@ -89,8 +89,7 @@ impl<E: PatchEncoder + ?Sized> IJepa<E> {
             }
         }
         let teacher = (site.twin)(site.path() / "teacher" / "encoder")?;
-        let pairs = [(Site::<E>::ENCODER, "objective.teacher.encoder")];
-        let ema = Ema::of(site.store, &pairs, Buffers::Copy)?;
+        let ema = site.tie_teacher(&[], Buffers::Copy)?;
         Ok(IJepa { teacher, ema, predictor, masks: masks.clone(), momentum: *momentum })
     }
 

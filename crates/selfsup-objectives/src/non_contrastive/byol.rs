@@ -100,11 +100,7 @@ impl<E: Encoder + ?Sized> Byol<E> {
         let predictor = MlpHead::new(&path / "predictor", output, &config.predictor)?;
         let teacher = (site.twin)(&path / "teacher" / "encoder")?;
         let teacher_projector = MlpHead::new(&path / "teacher" / "projector", site.dim(), &config.projector)?;
-        let pairs = [
-            ("encoder", "objective.teacher.encoder"),
-            ("objective.projector", "objective.teacher.projector"),
-        ];
-        let ema = Ema::of(site.store, &pairs, Buffers::Keep)?;
+        let ema = site.tie_teacher(&["projector"], Buffers::Keep)?;
         Ok(Byol { projector, predictor, teacher, teacher_projector, ema, momentum: config.momentum })
     }
 

@@ -154,11 +154,7 @@ impl<E: Encoder + ?Sized> TiCo<E> {
         let projector = MlpHead::new(&path / "projector", site.dim(), &config.projector)?;
         let teacher = (site.twin)(&path / "teacher" / "encoder")?;
         let teacher_projector = MlpHead::new(&path / "teacher" / "projector", site.dim(), &config.projector)?;
-        let pairs = [
-            ("encoder", "objective.teacher.encoder"),
-            ("objective.projector", "objective.teacher.projector"),
-        ];
-        let ema = Ema::of(site.store, &pairs, Buffers::Keep)?;
+        let ema = site.tie_teacher(&["projector"], Buffers::Keep)?;
         let loss = TiCoLoss::new(&path / "memory", config.projector.output, config.loss.clone())?;
         Ok(TiCo { projector, teacher, teacher_projector, ema, momentum: config.momentum, loss })
     }

@@ -76,11 +76,7 @@ impl<E: Encoder + ?Sized> Dino<E> {
             head: DinoHead::new(&path / "head", dim, &config.head)?,
             teacher: (site.twin)(&teacher_path / "encoder")?,
             teacher_head: DinoHead::new(&teacher_path / "head", dim, &config.head)?,
-            ema: Ema::of(
-                site.store,
-                &[("encoder", "objective.teacher.encoder"), ("objective.head", "objective.teacher.head")],
-                Buffers::Keep,
-            )?,
+            ema: site.tie_teacher(&["head"], Buffers::Keep)?,
             loss: DinoLoss::new(&path / "loss", config.head.output, &config.loss)?,
             config: config.clone(),
         })
