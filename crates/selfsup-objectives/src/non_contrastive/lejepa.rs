@@ -173,7 +173,7 @@ mod tests {
             for i in 0..6 {
                 for k in 0..2 {
                     let at = |z: &Tensor| z.double_value(&[i, k]);
-                    invariance += ((at(&z[0]) + at(&z[1])) / 2.0 - at(view)).powi(2) / (5.0 * 6.0 * 2.0);
+                    invariance += (f64::midpoint(at(&z[0]), at(&z[1])) - at(view)).powi(2) / 60.0;
                 }
             }
         }
