@@ -98,6 +98,9 @@ methods! {
         Swav(objectives::SwavConfig) => objectives::Swav,
             "swav", "clustering", "SwAV", "from a view predict the balanced cluster of another view",
             "Caron et al., \"Unsupervised learning of visual features by contrasting cluster assignments\", 2020";
+        DeepclusterV2(objectives::DeepClusterV2Config) => objectives::DeepClusterV2,
+            "deepcluster-v2", "clustering", "DeepCluster v2", "classify views by the clusters of the epoch before",
+            "Caron et al., \"Unsupervised learning of visual features by contrasting cluster assignments\", 2020";
     }
     maps {
     }

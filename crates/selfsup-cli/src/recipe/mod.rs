@@ -33,7 +33,7 @@ macro_rules! shipped {
 
 /// The shipped recipes by name.
 pub const SHIPPED: &[(&str, &str)] =
-    shipped!["simclr-fashion-mnist", "simclr-cifar10", "simclr-images", "swav", "mlm-brown",];
+    shipped!["simclr-fashion-mnist", "simclr-cifar10", "simclr-images", "swav", "deepcluster-v2", "mlm-brown",];
 
 /// A recipe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,6 +1,7 @@
 //! Methods that assign images to prototypes and predict the assignments of other views.
 
 pub(crate) mod crops;
+pub mod deepcluster_v2;
 pub mod swav;
 pub mod swav_loss;
 
