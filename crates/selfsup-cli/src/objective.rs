@@ -105,6 +105,9 @@ methods! {
     maps {
     }
     patches {
+        Msn(objectives::MsnConfig) => objectives::Msn<dyn selfsup::core::PatchEncoder>,
+            "msn", "clustering", "MSN", "from an image with patches left out predict the prototypes of the whole",
+            "Assran et al., \"Masked siamese networks for label-efficient learning\", 2022";
     }
     text {
         MaskedLanguageModelling(objectives::MaskedLanguageModellingConfig) => objectives::MaskedLanguageModelling,

@@ -9,6 +9,7 @@
 //! | SimCLR | [`NtXent`] | [`SimClr`] | two views, any [`Encoder`](selfsup_core::Encoder) |
 //! | SwAV | [`SwavLoss`] | [`Swav`] | two or more views of any size, any [`Encoder`](selfsup_core::Encoder) |
 //! | DeepCluster v2 | cross-entropy on clusters | [`DeepClusterV2`] | two or more views of any size, any [`Encoder`](selfsup_core::Encoder) |
+//! | MSN | [`MsnLoss`] | [`Msn`] | two or more views of any size, any [`PatchEncoder`](selfsup_core::PatchEncoder) |
 //! | BERT | cross-entropy on masked tokens | [`MaskedLanguageModelling`] | text, any [`TokenEncoder`](selfsup_core::TokenEncoder) |
 //!
 //! # Example
@@ -29,6 +30,8 @@ pub mod contrastive;
 pub mod language;
 
 pub use clustering::deepcluster_v2::{DeepClusterV2, DeepClusterV2Config};
+pub use clustering::msn::{Msn, MsnConfig};
+pub use clustering::msn_loss::{MsnLoss, MsnLossConfig, MsnOutput};
 pub use clustering::swav::{Swav, SwavConfig};
 pub use clustering::swav_loss::{SwavLoss, SwavLossConfig, SwavOutput};
 pub use contrastive::nt_xent::{NtXent, NtXentConfig, NtXentOutput};

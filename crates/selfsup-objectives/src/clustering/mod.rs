@@ -2,6 +2,8 @@
 
 pub(crate) mod crops;
 pub mod deepcluster_v2;
+pub mod msn;
+pub mod msn_loss;
 pub mod swav;
 pub mod swav_loss;
 
