@@ -183,6 +183,9 @@ methods! {
             => crate::pretext::Pretext<labels::RelativePosition>,
             "context-prediction", "pretext", "Context prediction", "tell where a tile lies from its neighbour",
             "Doersch et al., \"Unsupervised visual representation learning by context prediction\", 2015";
+        DeepclusterV2(objectives::DeepClusterV2Config) => objectives::DeepClusterV2,
+            "deepcluster-v2", "clustering", "DeepCluster v2", "classify views by the clusters of the epoch before",
+            "Caron et al., \"Unsupervised learning of visual features by contrasting cluster assignments\", 2020";
     }
     maps {
         Denoising(objectives::DenoisingConfig) => objectives::Denoising,
@@ -218,6 +221,9 @@ methods! {
         Combined(crate::combined::CombinedConfig),
             "combined", "combination", "Combined", "a weighted sum of several objectives on one encoder",
             "Doersch and Zisserman, \"Multi-task self-supervised visual learning\", 2017";
+        Msn(objectives::MsnConfig) => objectives::Msn<dyn selfsup::core::PatchEncoder>,
+            "msn", "clustering", "MSN", "from an image with patches left out predict the prototypes of the whole",
+            "Assran et al., \"Masked siamese networks for label-efficient learning\", 2022";
     }
     text {
         MaskedLanguageModelling(objectives::MaskedLanguageModellingConfig) => objectives::MaskedLanguageModelling,

@@ -33,6 +33,8 @@
 //! | DenseCL | [`InfoNce`] of images and of places | [`DenseCl`] | two views, any [`MapEncoder`](selfsup_core::MapEncoder) |
 //! | PIRL | [`MemoryNce`] | [`Pirl`] | an image and a view to cut up, any [`Encoder`](selfsup_core::Encoder) |
 //! | DINO | [`DinoLoss`] | [`Dino`] | two or more views of any size, any [`Encoder`](selfsup_core::Encoder) |
+//! | DeepCluster v2 | cross-entropy on clusters | [`DeepClusterV2`] | two or more views of any size, any [`Encoder`](selfsup_core::Encoder) |
+//! | MSN | [`MsnLoss`] | [`Msn`] | two or more views of any size, any [`PatchEncoder`](selfsup_core::PatchEncoder) |
 //! | BERT | cross-entropy on masked tokens | [`MaskedLanguageModelling`] | text, any [`TokenEncoder`](selfsup_core::TokenEncoder) |
 //!
 //! # Example
@@ -65,6 +67,9 @@ pub use contrastive::memory_nce::{Compared, MemoryNce, MemoryNceOutput, Probabil
 pub use contrastive::moco_v2::{MocoV2, MocoV2Config};
 pub use contrastive::moco_v3::{MocoV3, MocoV3Config, PatchProjection};
 pub use contrastive::nnclr::{Nnclr, NnclrConfig};
+pub use clustering::deepcluster_v2::{DeepClusterV2, DeepClusterV2Config};
+pub use clustering::msn::{Msn, MsnConfig};
+pub use clustering::msn_loss::{MsnLoss, MsnLossConfig, MsnOutput};
 pub use clustering::swav::{Swav, SwavConfig};
 pub use clustering::swav_loss::{SwavLoss, SwavLossConfig, SwavOutput};
 pub mod pretext;

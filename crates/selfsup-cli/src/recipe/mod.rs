@@ -66,6 +66,15 @@ pub const SHIPPED: &[(&str, &str)] = shipped! {
     "pirl"
     "dino"
 };
+pub const SHIPPED: &[(&str, &str)] = shipped![
+    "simclr-fashion-mnist",
+    "simclr-cifar10",
+    "simclr-images",
+    "swav",
+    "deepcluster-v2",
+    "msn",
+    "mlm-brown",
+];
 
 /// A recipe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

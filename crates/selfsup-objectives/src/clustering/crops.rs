@@ -1,5 +1,5 @@
 //! Multi-crop (Caron et al. 2020, *Unsupervised Learning of Visual Features by Contrasting Cluster Assignments*,
-//! section 3.3): views of several sizes of the same images, through one encoder.
+//! section 3.2): views of several sizes of the same images, through one encoder.
 
 use selfsup_core::{Encoder, Error, Mode, Result, Tensor, check_shape};
 

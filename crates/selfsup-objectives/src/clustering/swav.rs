@@ -3,8 +3,8 @@
 //! Caron, Misra, Mairal, Goyal, Bojanowski and Joulin 2020, *Unsupervised Learning of Visual Features by Contrasting
 //! Cluster Assignments*, algorithm 1: z = g(f(view)) of length 1, scores z^T C with the prototypes C, and [`SwavLoss`]
 //! on the scores of all views. The first two views are those that assign; any number may follow, usually smaller
-//! (multi-crop, section 3.3). A queue of former embeddings joins the assignment where a batch has fewer images than
-//! there are prototypes (section 3.2).
+//! (multi-crop, section 3.2). A queue of former embeddings joins the assignment where a batch has fewer images than
+//! there are prototypes (section 3.1).
 //!
 //! As in the authors' code, prototypes have length 1 at every step, do not move in the first steps, and the queue takes
 //! part once it is full. Departures: the queue is one for all ranks instead of a share for each, and its length need be
@@ -34,9 +34,9 @@ pub struct SwavConfig {
     /// 313, the first epoch with batches of 4096.
     pub frozen_steps: u64,
     /// The embeddings of either assigning view that the queue keeps, 0 for none. 3840, the last 15 batches of 256
-    /// (section 4.1); batches of 4096 need none.
+    /// (section 3.1); batches of 4096 need none.
     pub queue_length: i64,
-    /// The epochs that are done before the queue is filled. 15 (section 4.1).
+    /// The epochs that are done before the queue is filled. 15 (the authors' code).
     pub queue_from_epoch: u64,
     /// The projector; 2048 hidden units and 128 outputs for a ResNet-50 (appendix A.1), without a last norm.
     pub projector: MlpHeadConfig,

@@ -191,11 +191,15 @@ mod tests {
             for _ in 0..3 {
                 for j in 0..k {
                     let sum: f64 = q.iter().map(|row| row[j]).sum();
-                    q.iter_mut().for_each(|row| row[j] /= sum * k as f64);
+                    for row in &mut q {
+                        row[j] /= sum * k as f64;
+                    }
                 }
                 for row in &mut q {
                     let sum: f64 = row.iter().sum();
-                    row.iter_mut().for_each(|q| *q /= sum * n as f64);
+                    for q in row {
+                        *q /= sum * n as f64;
+                    }
                 }
             }
             for view in (0..views).filter(|&v| v != assigning) {
