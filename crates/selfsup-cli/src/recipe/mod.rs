@@ -65,16 +65,9 @@ pub const SHIPPED: &[(&str, &str)] = shipped! {
     "simclr-v2"
     "pirl"
     "dino"
+    "deepcluster-v2"
+    "msn"
 };
-pub const SHIPPED: &[(&str, &str)] = shipped![
-    "simclr-fashion-mnist",
-    "simclr-cifar10",
-    "simclr-images",
-    "swav",
-    "deepcluster-v2",
-    "msn",
-    "mlm-brown",
-];
 
 /// A recipe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
