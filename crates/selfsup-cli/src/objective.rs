@@ -4,7 +4,7 @@
 
 use crate::network::{ImageNetwork, NetworkConfig, OnMaps, OnPatches};
 use anyhow::{Result, bail};
-use selfsup::core::{ImageViews, Objective, Site, Tensor, TokenBatch, TokenEncoder, nn};
+use selfsup::core::{ImageViews, Objective, PatchEncoder, Site, Tensor, TokenBatch, TokenEncoder, nn};
 use selfsup::objectives::{self, Vocabulary};
 use serde::{Deserialize, Serialize};
 
@@ -105,6 +105,12 @@ methods! {
     maps {
     }
     patches {
+        Ibot(objectives::IbotConfig) => objectives::Ibot<dyn PatchEncoder>,
+            "ibot", "self-distillation", "iBOT", "DINO, and of hidden patches what a moving average says that sees them",
+            "Zhou et al., \"iBOT: image BERT pre-training with online tokenizer\", 2022";
+        Dinov2(objectives::DinoV2Config) => objectives::DinoV2<dyn PatchEncoder>,
+            "dinov2", "self-distillation", "DINOv2", "iBOT with balanced targets, two heads, and features spread apart",
+            "Oquab et al., \"DINOv2: learning robust visual features without supervision\", 2023";
     }
     text {
         MaskedLanguageModelling(objectives::MaskedLanguageModellingConfig) => objectives::MaskedLanguageModelling,

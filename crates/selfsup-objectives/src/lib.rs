@@ -9,6 +9,8 @@
 //! | SimCLR | [`NtXent`] | [`SimClr`] | two views, any [`Encoder`](selfsup_core::Encoder) |
 //! | SwAV | [`SwavLoss`] | [`Swav`] | two or more views of any size, any [`Encoder`](selfsup_core::Encoder) |
 //! | DINO | [`DinoLoss`] | [`Dino`] | two or more views of any size, any [`Encoder`](selfsup_core::Encoder) |
+//! | iBOT | [`DinoLoss`], [`IbotPatchLoss`] | [`Ibot`] | two or more views of any size, any [`PatchEncoder`](selfsup_core::PatchEncoder) |
+//! | DINOv2 | [`DinoLoss`], [`IbotPatchLoss`], [`KoLeoLoss`] | [`DinoV2`] | two or more views of any size, any [`PatchEncoder`](selfsup_core::PatchEncoder) |
 //! | BERT | cross-entropy on masked tokens | [`MaskedLanguageModelling`] | text, any [`TokenEncoder`](selfsup_core::TokenEncoder) |
 //!
 //! # Example
@@ -36,7 +38,12 @@ pub use contrastive::simclr::{SimClr, SimClrConfig};
 pub use language::masked_language_modelling::{
     MaskedLanguageModelling, MaskedLanguageModellingConfig, MaskedTokens, Vocabulary,
 };
+pub use self_distillation::block_masks::BlockMasking;
 pub use self_distillation::dino::{Dino, DinoConfig};
 pub use self_distillation::dino_head::{DinoHead, DinoHeadConfig, LastLayer};
 pub use self_distillation::dino_loss::DinoLoss;
+pub use self_distillation::dinov2::{DinoV2, DinoV2Config};
+pub use self_distillation::ibot::{Ibot, IbotConfig};
+pub use self_distillation::ibot_patch_loss::IbotPatchLoss;
+pub use self_distillation::koleo_loss::KoLeoLoss;
 pub use self_distillation::targets::{Centring, DinoLossConfig, TeacherTemperature};

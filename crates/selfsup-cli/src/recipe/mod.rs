@@ -38,6 +38,8 @@ pub const SHIPPED: &[(&str, &str)] = shipped![
     "simclr-images",
     "swav",
     "dino",
+    "ibot",
+    "dinov2",
     "mlm-brown",
 ];
 
