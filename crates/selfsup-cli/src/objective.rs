@@ -6,6 +6,7 @@ use crate::network::{ImageNetwork, NetworkConfig, OnMaps, OnPatches, OnPixels};
 use anyhow::{Result, bail};
 use selfsup::core::{ImageViews, Objective, Site, Tensor, TokenBatch, TokenEncoder, nn};
 use selfsup::labels;
+use selfsup::core::{ImageViews, Objective, PatchEncoder, Site, Tensor, TokenBatch, TokenEncoder, nn};
 use selfsup::objectives::{self, Vocabulary};
 use serde::{Deserialize, Serialize};
 
@@ -224,6 +225,12 @@ methods! {
         Msn(objectives::MsnConfig) => objectives::Msn<dyn selfsup::core::PatchEncoder>,
             "msn", "clustering", "MSN", "from an image with patches left out predict the prototypes of the whole",
             "Assran et al., \"Masked siamese networks for label-efficient learning\", 2022";
+        Ibot(objectives::IbotConfig) => objectives::Ibot<dyn PatchEncoder>,
+            "ibot", "self-distillation", "iBOT", "DINO, and of hidden patches what a moving average says that sees them",
+            "Zhou et al., \"iBOT: image BERT pre-training with online tokenizer\", 2022";
+        Dinov2(objectives::DinoV2Config) => objectives::DinoV2<dyn PatchEncoder>,
+            "dinov2", "self-distillation", "DINOv2", "iBOT with balanced targets, two heads, and features spread apart",
+            "Oquab et al., \"DINOv2: learning robust visual features without supervision\", 2023";
     }
     text {
         MaskedLanguageModelling(objectives::MaskedLanguageModellingConfig) => objectives::MaskedLanguageModelling,

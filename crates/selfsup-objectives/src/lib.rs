@@ -35,6 +35,8 @@
 //! | DINO | [`DinoLoss`] | [`Dino`] | two or more views of any size, any [`Encoder`](selfsup_core::Encoder) |
 //! | DeepCluster v2 | cross-entropy on clusters | [`DeepClusterV2`] | two or more views of any size, any [`Encoder`](selfsup_core::Encoder) |
 //! | MSN | [`MsnLoss`] | [`Msn`] | two or more views of any size, any [`PatchEncoder`](selfsup_core::PatchEncoder) |
+//! | iBOT | [`DinoLoss`], [`IbotPatchLoss`] | [`Ibot`] | two or more views of any size, any [`PatchEncoder`](selfsup_core::PatchEncoder) |
+//! | DINOv2 | [`DinoLoss`], [`IbotPatchLoss`], [`KoLeoLoss`] | [`DinoV2`] | two or more views of any size, any [`PatchEncoder`](selfsup_core::PatchEncoder) |
 //! | BERT | cross-entropy on masked tokens | [`MaskedLanguageModelling`] | text, any [`TokenEncoder`](selfsup_core::TokenEncoder) |
 //!
 //! # Example
@@ -109,7 +111,12 @@ pub use non_contrastive::tico::{TiCo, TiCoConfig, TiCoLoss, TiCoLossConfig, TiCo
 pub use non_contrastive::vicreg::{VicReg, VicRegConfig, VicRegLoss, VicRegLossConfig, VicRegOutput};
 pub use non_contrastive::w_mse::{WMse, WMseConfig, WMseLoss, WMseLossConfig};
 pub use pretext::predict_labels::{PredictLabels, PredictLabelsConfig};
+pub use self_distillation::block_masks::BlockMasking;
 pub use self_distillation::dino::{Dino, DinoConfig};
 pub use self_distillation::dino_head::{DinoHead, DinoHeadConfig, LastLayer};
 pub use self_distillation::dino_loss::DinoLoss;
+pub use self_distillation::dinov2::{DinoV2, DinoV2Config};
+pub use self_distillation::ibot::{Ibot, IbotConfig};
+pub use self_distillation::ibot_patch_loss::IbotPatchLoss;
+pub use self_distillation::koleo_loss::KoLeoLoss;
 pub use self_distillation::targets::{Centring, DinoLossConfig, TeacherTemperature};

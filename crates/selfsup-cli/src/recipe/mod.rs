@@ -68,6 +68,16 @@ pub const SHIPPED: &[(&str, &str)] = shipped! {
     "deepcluster-v2"
     "msn"
 };
+pub const SHIPPED: &[(&str, &str)] = shipped![
+    "simclr-fashion-mnist",
+    "simclr-cifar10",
+    "simclr-images",
+    "swav",
+    "dino",
+    "ibot",
+    "dinov2",
+    "mlm-brown",
+];
 
 /// A recipe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -26,7 +26,7 @@ pub struct DinoHeadConfig {
     pub hidden: i64,
     /// The size of what is normalised. 256 (appendix C).
     pub bottleneck: i64,
-    /// The number of outputs, K. 65,536 (appendix C); 1,024 gives a network for small data enough to tell apart.
+    /// The number of outputs, K. 65,536 (appendix C); small data need fewer.
     pub output: i64,
     /// Whether BatchNorm follows a hidden layer. No: a Vision Transformer then has none at all (section 3.1).
     pub batch_norm: bool,
