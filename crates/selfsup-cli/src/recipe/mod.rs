@@ -67,17 +67,9 @@ pub const SHIPPED: &[(&str, &str)] = shipped! {
     "dino"
     "deepcluster-v2"
     "msn"
+    "ibot"
+    "dinov2"
 };
-pub const SHIPPED: &[(&str, &str)] = shipped![
-    "simclr-fashion-mnist",
-    "simclr-cifar10",
-    "simclr-images",
-    "swav",
-    "dino",
-    "ibot",
-    "dinov2",
-    "mlm-brown",
-];
 
 /// A recipe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
