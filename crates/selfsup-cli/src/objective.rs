@@ -171,6 +171,9 @@ methods! {
         Swav(objectives::SwavConfig) => objectives::Swav,
             "swav", "clustering", "SwAV", "from a view predict the balanced cluster of another view",
             "Caron et al., \"Unsupervised learning of visual features by contrasting cluster assignments\", 2020";
+        DeepclusterV2(objectives::DeepClusterV2Config) => objectives::DeepClusterV2,
+            "deepcluster-v2", "clustering", "DeepCluster v2", "classify views by the clusters of the epoch before",
+            "Caron et al., \"Unsupervised learning of visual features by contrasting cluster assignments\", 2020";
         Dino(objectives::DinoConfig) => objectives::Dino<dyn ImageNetwork>,
             "dino", "self-distillation", "DINO", "say of every view what a moving average says of another large view",
             "Caron et al., \"Emerging properties in self-supervised vision transformers\", 2021";
@@ -184,9 +187,6 @@ methods! {
             => crate::pretext::Pretext<labels::RelativePosition>,
             "context-prediction", "pretext", "Context prediction", "tell where a tile lies from its neighbour",
             "Doersch et al., \"Unsupervised visual representation learning by context prediction\", 2015";
-        DeepclusterV2(objectives::DeepClusterV2Config) => objectives::DeepClusterV2,
-            "deepcluster-v2", "clustering", "DeepCluster v2", "classify views by the clusters of the epoch before",
-            "Caron et al., \"Unsupervised learning of visual features by contrasting cluster assignments\", 2020";
     }
     maps {
         Denoising(objectives::DenoisingConfig) => objectives::Denoising,

@@ -147,11 +147,7 @@ impl<E: PatchEncoder + ?Sized> Msn<E> {
         let prototypes = Linear::new(&path / "prototypes", config.output, config.prototypes, Bias::No);
         let teacher = (site.twin)(&path / "teacher" / "encoder")?;
         let teacher_projector = Projector::new(&(&path / "teacher" / "projector"), site.dim(), config);
-        let pairs = [
-            (Site::<E>::ENCODER, "objective.teacher.encoder"),
-            ("objective.projector", "objective.teacher.projector"),
-        ];
-        let ema = Ema::of(site.store, &pairs, Buffers::Keep)?;
+        let ema = site.tie_teacher(&["projector"], Buffers::Keep)?;
         Ok(Msn {
             projector,
             prototypes,

@@ -99,13 +99,16 @@ impl Colorization {
     /// Makes the decoder for the site's encoder.
     ///
     /// # Errors
-    /// [`Error::Config`] when the encoder is one for grey images, or a setting cannot work.
+    /// [`Error::Shape`] when the encoder is one for grey images, [`Error::Config`] when a setting cannot work.
     pub fn new<E: MapEncoder + ?Sized>(site: &Site<E>, config: &ColorizationConfig) -> Result<Self> {
         let ColorizationConfig { target, lambda, stride, temperature, decoder, normalization, .. } = config;
         let channels = site.encoder.channels();
         if channels != 3 {
-            let expected = "3, as colours are what is learned; grey images have none";
-            return Err(Error::config("channels of the images", channels, expected));
+            return Err(Error::Shape {
+                name: "images".to_owned(),
+                expected: "3 channels: colours are what is learned, and grey images have none".to_owned(),
+                found: format!("{channels}"),
+            });
         }
         normalization.check(channels)?;
         if !(*lambda > 0.0 && *lambda <= 1.0) {
@@ -402,7 +405,7 @@ mod tests {
         let error = built(1, |site| Colorization::new(site, &fine)).unwrap_err().to_string();
         assert_eq!(
             error,
-            "channels of the images = 1: 3, as colours are what is learned; grey images have none"
+            "images: expected 3 channels: colours are what is learned, and grey images have none, found 1"
         );
         for (config, message) in [
             (ColorizationConfig { lambda: 0.0, ..fine.clone() }, "lambda = 0: a share above 0, up to 1"),

@@ -82,18 +82,15 @@ impl<E: PatchEncoder + ?Sized> MaskedDistillation<E> {
         }
         let (path, dim) = (site.path(), site.dim());
         let teacher_path = &path / "teacher";
-        let mut pairs =
-            vec![("encoder", "objective.teacher.encoder"), ("objective.head", "objective.teacher.head")];
-        if settings.patch_head.is_some() {
-            pairs.push(("objective.patch_head", "objective.teacher.patch_head"));
-        }
+        let with_patch_head = ["head", "patch_head"];
+        let heads = if settings.patch_head.is_some() { &with_patch_head[..] } else { &with_patch_head[..1] };
         let patch_outputs = settings.patch_head.as_ref().unwrap_or(&settings.head).output;
         Ok(MaskedDistillation {
             heads: Heads::new(&path, dim, &settings)?,
             mask_token: path.zeros("mask_token", &[dim]),
             teacher: (site.twin)(&teacher_path / "encoder")?,
             teacher_heads: Heads::new(&teacher_path, dim, &settings)?,
-            ema: Ema::of(site.store, &pairs, Buffers::Keep)?,
+            ema: site.tie_teacher(heads, Buffers::Keep)?,
             loss: DinoLoss::new(&path / "loss", settings.head.output, &settings.loss)?,
             patch_loss: IbotPatchLoss::new(&path / "patch_loss", patch_outputs, &settings.patch_loss)?,
             settings,
