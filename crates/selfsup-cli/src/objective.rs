@@ -4,9 +4,8 @@
 
 use crate::network::{ImageNetwork, NetworkConfig, OnMaps, OnPatches, OnPixels};
 use anyhow::{Result, bail};
-use selfsup::core::{ImageViews, Objective, Site, Tensor, TokenBatch, TokenEncoder, nn};
-use selfsup::labels;
 use selfsup::core::{ImageViews, Objective, PatchEncoder, Site, Tensor, TokenBatch, TokenEncoder, nn};
+use selfsup::labels;
 use selfsup::objectives::{self, Vocabulary};
 use serde::{Deserialize, Serialize};
 
@@ -189,6 +188,9 @@ methods! {
             "Doersch et al., \"Unsupervised visual representation learning by context prediction\", 2015";
     }
     maps {
+        Densecl(objectives::DenseClConfig) => objectives::DenseCl<dyn selfsup::core::MapEncoder>,
+            "densecl", "contrastive", "DenseCL", "every place of an image against places of others, beside whole images",
+            "Wang et al., \"Dense contrastive learning for self-supervised visual pre-training\", 2021";
         Denoising(objectives::DenoisingConfig) => objectives::Denoising,
             "denoising", "generative", "denoising autoencoder", "make the clean image of a corrupted one",
             "Vincent et al., \"Extracting and composing robust features with denoising autoencoders\", 2008";
@@ -198,18 +200,24 @@ methods! {
         Inpainting(objectives::InpaintingConfig) => objectives::Inpainting,
             "inpainting", "generative", "context encoder", "make a hidden region of an image from what is around it",
             "Pathak et al., \"Context encoders: feature learning by inpainting\", 2016";
-        Densecl(objectives::DenseClConfig) => objectives::DenseCl<dyn selfsup::core::MapEncoder>,
-            "densecl", "contrastive", "DenseCL", "every place of an image against places of others, beside whole images",
-            "Wang et al., \"Dense contrastive learning for self-supervised visual pre-training\", 2021";
     }
     patches {
+        Msn(objectives::MsnConfig) => objectives::Msn<dyn PatchEncoder>,
+            "msn", "clustering", "MSN", "from an image with patches left out predict the prototypes of the whole",
+            "Assran et al., \"Masked siamese networks for label-efficient learning\", 2022";
+        Ibot(objectives::IbotConfig) => objectives::Ibot<dyn PatchEncoder>,
+            "ibot", "self-distillation", "iBOT", "DINO, and of hidden patches what a moving average says that sees them",
+            "Zhou et al., \"iBOT: image BERT pre-training with online tokenizer\", 2022";
+        Dinov2(objectives::DinoV2Config) => objectives::DinoV2<dyn PatchEncoder>,
+            "dinov2", "self-distillation", "DINOv2", "iBOT with balanced targets, two heads, and features spread apart",
+            "Oquab et al., \"DINOv2: learning robust visual features without supervision\", 2023";
         Mae(objectives::MaeConfig) => objectives::Mae,
             "mae", "masked", "MAE", "paint the patches of an image that the encoder does not see",
             "He et al., \"Masked autoencoders are scalable vision learners\", 2022";
         Simmim(objectives::SimMimConfig) => objectives::SimMim,
             "simmim", "masked", "SimMIM", "paint masked blocks of an image with one linear layer",
             "Xie et al., \"SimMIM: a simple framework for masked image modeling\", 2022";
-        IJepa(objectives::IJepaConfig) => objectives::IJepa<dyn selfsup::core::PatchEncoder>,
+        IJepa(objectives::IJepaConfig) => objectives::IJepa<dyn PatchEncoder>,
             "i-jepa", "masked", "I-JEPA", "predict what a moving average of the encoder sees in blocks of an image",
             "Assran et al., \"Self-supervised learning from images with a joint-embedding predictive architecture\", 2023";
     }
@@ -222,15 +230,6 @@ methods! {
         Combined(crate::combined::CombinedConfig),
             "combined", "combination", "Combined", "a weighted sum of several objectives on one encoder",
             "Doersch and Zisserman, \"Multi-task self-supervised visual learning\", 2017";
-        Msn(objectives::MsnConfig) => objectives::Msn<dyn selfsup::core::PatchEncoder>,
-            "msn", "clustering", "MSN", "from an image with patches left out predict the prototypes of the whole",
-            "Assran et al., \"Masked siamese networks for label-efficient learning\", 2022";
-        Ibot(objectives::IbotConfig) => objectives::Ibot<dyn PatchEncoder>,
-            "ibot", "self-distillation", "iBOT", "DINO, and of hidden patches what a moving average says that sees them",
-            "Zhou et al., \"iBOT: image BERT pre-training with online tokenizer\", 2022";
-        Dinov2(objectives::DinoV2Config) => objectives::DinoV2<dyn PatchEncoder>,
-            "dinov2", "self-distillation", "DINOv2", "iBOT with balanced targets, two heads, and features spread apart",
-            "Oquab et al., \"DINOv2: learning robust visual features without supervision\", 2023";
     }
     text {
         MaskedLanguageModelling(objectives::MaskedLanguageModellingConfig) => objectives::MaskedLanguageModelling,
