@@ -257,7 +257,7 @@ mod tests {
         let targets = msn.projector.forward(&h[0], Mode::Train); // the teacher starts as a copy
         let output = msn.loss.forward(&z, &targets, &msn.prototypes.weight, step(0).comm).unwrap();
         assert!((&loss.total - output.loss).abs().scalar().unwrap() < 1e-5);
-        let names: Vec<_> = loss.parts.iter().map(|(name, _)| *name).collect();
+        let names: Vec<_> = loss.parts.iter().map(|(name, _)| name.as_ref()).collect();
         assert_eq!(names, ["cross_entropy", "mean_entropy"]);
     }
 

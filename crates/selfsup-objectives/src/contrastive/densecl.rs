@@ -239,6 +239,10 @@ mod tests {
     }
 
     impl MapEncoder for Squares {
+        fn channels(&self) -> i64 {
+            1
+        }
+
         fn map_dim(&self) -> i64 {
             4
         }

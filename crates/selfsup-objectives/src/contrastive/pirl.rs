@@ -220,7 +220,7 @@ impl<E: Encoder + ?Sized> Objective<E> for Pirl {
 mod tests {
     use super::*;
     use crate::contrastive::pixels::{Pixels, assert_gradients, assert_near, fill, waves};
-    use selfsup_core::{Device, Key};
+    use selfsup_core::{Device, Key, nn};
 
     const LEARNED: [&str; 8] = [
         "encoder.weight",

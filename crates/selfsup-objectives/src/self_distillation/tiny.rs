@@ -45,6 +45,10 @@ impl TokenEncoder for Patches {
 }
 
 impl MapEncoder for Patches {
+    fn channels(&self) -> i64 {
+        1
+    }
+
     fn map_dim(&self) -> i64 {
         4
     }
@@ -59,10 +63,6 @@ impl MapEncoder for Patches {
 impl PatchEncoder for Patches {
     fn patch_size(&self) -> i64 {
         2
-    }
-
-    fn channels(&self) -> i64 {
-        1
     }
 
     fn tokens_masked(&self, x: &Tensor, mask: &Tensor, token: &Tensor, _mode: Mode) -> Result<Tensor> {
