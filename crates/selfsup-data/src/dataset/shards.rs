@@ -302,7 +302,7 @@ mod tests {
         let path = folder.path().join("x.tar");
         let image = png(1);
         tar(&path, &[("0.png", &image), ("1.png", &image[..20])]);
-        let error = TarShards::open(&[path.clone()]).unwrap().get(1).unwrap_err().to_string();
+        let error = TarShards::open(std::slice::from_ref(&path)).unwrap().get(1).unwrap_err().to_string();
         assert!(error.contains("x.tar") && error.contains("x.tar#1"), "{error}");
         let bytes = std::fs::read(&path).unwrap();
         std::fs::write(&path, &bytes[..530]).unwrap();

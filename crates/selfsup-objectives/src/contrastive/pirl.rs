@@ -437,7 +437,8 @@ mod tests {
             refusal(PirlConfig { temperature: 0.0, ..good.clone() }),
             "temperature = 0: a positive number"
         );
-        let alone = Site { samples: 1, ..Pixels::site(&store, &encoder) };
+        let mut alone = Pixels::site(&store, &encoder);
+        alone.samples = 1;
         let error = Pirl::new(&alone, &good).unwrap_err().to_string();
         assert_eq!(error, "samples = 1: at least 2, so that there are negatives");
     }
