@@ -108,7 +108,7 @@ mod tests {
             let (t, s) = (softmax(&teacher, row, 0.07), softmax(&student, row, 0.1));
             -t.iter().zip(s).map(|(t, s)| t * s.ln()).sum::<f64>()
         };
-        let expected = ((entropy(0) + entropy(1)) / 2.0 + 0.0 + entropy(2)) / 3.0;
+        let expected = (f64::midpoint(entropy(0), entropy(1)) + entropy(2)) / 3.0;
         let found = loss.forward(&student, &teacher, &mask(), 0).unwrap().scalar().unwrap();
         assert!((found - expected).abs() < 1e-4, "{found} where {expected} is right");
     }
