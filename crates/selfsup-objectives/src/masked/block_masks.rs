@@ -1,13 +1,15 @@
-//! The masks of I-JEPA: blocks of patches that are to be predicted, and a large block, without them, that is seen.
+//! The masks of I-JEPA: blocks of patches that are to be predicted, and a large block, without them, that is
+//! seen.
 //!
-//! Assran et al. 2023, *Self-Supervised Learning from Images with a Joint-Embedding Predictive Architecture*, section 3 and
-//! appendix A.1: sizes are drawn once for a batch, places for every image. Blocks of the targets may overlap each other;
-//! what they cover leaves the context.
+//! Assran et al. 2023, *Self-Supervised Learning from Images with a Joint-Embedding Predictive Architecture*,
+//! section 3 and appendix A.1: sizes are drawn once for a batch, places for every image. Blocks of the
+//! targets may overlap each other; what they cover leaves the context.
 //!
-//! A context is cut to the smallest of the batch, so that all fit one tensor: which patches it loses is drawn, where the
-//! authors drop the last in reading order, which leaves the lower part of an image unseen. Scale and aspect are drawn
-//! apart, where their code draws one number for both, and a block may reach the last row and column. Where blocks leave too
-//! small a context, all blocks of the image are drawn anew, where theirs lets the context see a target.
+//! A context is cut to the smallest of the batch, so that all fit one tensor: which patches it loses is
+//! drawn, where the authors drop the last in reading order, which leaves the lower part of an image unseen.
+//! Scale and aspect are drawn apart, where their code draws one number for both, and a block may reach the
+//! last row and column. Where blocks leave too small a context, all blocks of the image are drawn anew, where
+//! theirs lets the context see a target.
 
 use selfsup_core::{Device, Error, Kind, Result, Tensor};
 use serde::{Deserialize, Serialize};
@@ -16,13 +18,14 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct BlockMasksConfig {
-    /// The least and greatest area of the context's square block, as a share of the image's; 0.85 to 1 (section 4).
+    /// The least and greatest area of the context's square block, as a share of the image's; 0.85 to 1
+    /// (section 3).
     pub context_scale: [f64; 2],
-    /// The least and greatest area of a target's block; 0.15 to 0.2 (section 4).
+    /// The least and greatest area of a target's block; 0.15 to 0.2 (section 3).
     pub target_scale: [f64; 2],
-    /// The least and greatest height of a target's block over its width; 0.75 to 1.5 (section 4).
+    /// The least and greatest height of a target's block over its width; 0.75 to 1.5 (section 3).
     pub target_aspect: [f64; 2],
-    /// The blocks to predict; 4 (section 4).
+    /// The blocks to predict; 4 (section 3).
     pub targets: i64,
     /// The fewest patches that a context may have; 10 in the authors' recipes.
     pub min_context: i64,

@@ -1,27 +1,28 @@
-//! I-JEPA: from a block of an image's patches, the features of other blocks are predicted, as a moving average of the
-//! encoder sees them.
+//! I-JEPA: from a block of an image's patches, the features of other blocks are predicted, as a moving
+//! average of the encoder sees them.
 //!
-//! Assran, Duval, Misra, Bojanowski, Vincent, Rabbat, LeCun and Ballas 2023, *Self-Supervised Learning from Images with a
-//! Joint-Embedding Predictive Architecture*, section 3:
+//! Assran, Duval, Misra, Bojanowski, Vincent, Rabbat, LeCun and Ballas 2023, *Self-Supervised Learning from
+//! Images with a Joint-Embedding Predictive Architecture*, section 3:
 //!
 //! ```text
 //! s_y = layer norm of teacher(all patches)          s_x = encoder(patches of the context)
 //! s^_i = predictor(s_x, a mask token with its position for every patch of target block i)       i = 1 .. M
-//! L = mean over blocks, patches and features of smooth-L1(s^, s_y)       teacher <- m teacher + (1 - m) encoder
+//! L = mean over blocks, patches and features of smooth-L1(s^, s_y)
+//! teacher <- m teacher + (1 - m) encoder
 //! ```
 //!
-//! The momentum `m` rises linearly to 1. The distance is the authors' code's (the paper writes squares), as is the norm on
-//! the teacher's tokens. The predictor starts from N(0, 0.02^2) with the outputs of the branches of block l divided by
-//! sqrt(2 l); its positions are fixed sines and cosines of the grid at hand, so that images may be oblong and of any size
-//! that the encoder takes. How masks are drawn, and where that departs from the authors' code, stands at
-//! [`block_masks`](crate::masked::block_masks).
+//! The momentum `m` rises linearly to 1. The distance is the authors' code's (the paper writes squares), as
+//! is the norm on the teacher's tokens. The predictor starts from N(0, 0.02^2) with the outputs of the
+//! branches of block l divided by sqrt(2 l); its positions are fixed sines and cosines of the grid at hand,
+//! so that images may be oblong and of any size that the encoder takes. How masks are drawn, and where that
+//! departs from the authors' code, stands at [`block_masks`](crate::masked::block_masks).
 //!
-//! The paper's ViT has no class token. Here it has one, which attends with the patches and is neither given to the predictor
-//! nor predicted: average pooling is what makes features of this method. Their weight decay rises from 0.04 to 0.4, ours
-//! stays; their schedules are made for a run 1.25 times as long as the one that is done.
+//! The paper's ViT has no class token. Here it has one, which attends with the patches and is neither given
+//! to the predictor nor predicted: average pooling is what makes features of this method. Their weight decay
+//! rises from 0.04 to 0.4, ours stays.
 //!
-//! The paper trains with AdamW (rate 1e-3 for a batch of 2048 after a warm-up of 15 epochs) on crops of 0.3 to 1 of the
-//! area, without mirrors and changes of colour (appendix A.1).
+//! The paper trains with AdamW (rate 1e-3 for a batch of 2048 after a warm-up of 15 epochs) on crops of 0.3
+//! to 1 of the area, without mirrors and changes of colour (appendix A.1).
 
 use crate::masked::block_masks::{BlockMasksConfig, Blocks};
 use crate::masked::patches::{grid, only_view};
@@ -42,8 +43,8 @@ pub struct IJepaConfig {
     pub masks: BlockMasksConfig,
     /// The teacher's momentum at the start; 0.996 (appendix A.1). It rises to 1.
     pub momentum: f64,
-    /// The predictor; 384 wide, with the encoder's number of heads, 6 blocks for a ViT-B/16 and 12 for larger ones
-    /// (appendix A.1).
+    /// The predictor; 384 wide, with the encoder's number of heads, 6 blocks for a ViT-B/16 and 12 for larger
+    /// ones (appendix A.1).
     pub predictor: TokenDecoderConfig,
 }
 
@@ -178,11 +179,15 @@ mod tests {
     // from lightly.models.modules import MaskedVisionTransformerTIMM
     // from lightly.models.modules.ijepa_timm import IJEPAPredictorTIMM
     // v, t = vit(), vit()
-    // m, mt = MaskedVisionTransformerTIMM(vit=v), MaskedVisionTransformerTIMM(vit=t); v.pos_embed.requires_grad_()
+    // m, mt = MaskedVisionTransformerTIMM(vit=v), MaskedVisionTransformerTIMM(vit=t)
+    // v.pos_embed.requires_grad_()
     // p = IJEPAPredictorTIMM(num_patches=9, depth=2, mlp_dim=12, predictor_embed_dim=8, num_heads=2)
-    // rename = lambda n: n.replace("predictor_embed", "embed").replace("predictor_proj", "output").replace("decoder.", "")
+    // def rename(n):
+    //     n = n.replace("predictor_embed", "embed").replace("predictor_proj", "output")
+    //     return n.replace("decoder.", "")
     // named = {f"encoder.{n}": x for n, x in v.named_parameters()}
-    // named |= {f"objective.predictor.{rename(n)}": x for n, x in p.named_parameters() if "pos_embed" not in n}
+    // named |= {f"objective.predictor.{rename(n)}": x for n, x in p.named_parameters()
+    //     if "pos_embed" not in n}
     // fill(named); fill({f"objective.teacher.encoder.{n}": x for n, x in t.named_parameters()})
     // images = wave(0., [2, 2, 12, 12])
     // context = torch.tensor([[0, 3, 6, 7], [2, 5, 7, 8]])
@@ -284,7 +289,8 @@ mod tests {
         let images = wave(0.0, &[2, 2, 12, 12]);
         let before = jepa.predict(&encoder, &images, &blocks(), Mode::Eval).unwrap();
         let changed = images.copy();
-        let _ = changed.narrow(0, 0, 1).narrow(2, 4, 4).narrow(3, 4, 4).fill_(9.0); // patch 4, a target of image 0
+        // Patch 4 of image 0, one of its targets.
+        let _ = changed.narrow(0, 0, 1).narrow(2, 4, 4).narrow(3, 4, 4).fill_(9.0);
         assert_eq!(jepa.predict(&encoder, &changed, &blocks(), Mode::Eval).unwrap(), before);
         let Blocks { context, targets } = blocks();
         let swapped = Blocks { context: context.flip([1]), targets: targets.flip([1]) };

@@ -1,20 +1,22 @@
 //! MAE: the encoder sees a quarter of an image's patches, and a small decoder paints the others.
 //!
-//! He, Chen, Xie, Li, Dollár and Girshick 2022, *Masked Autoencoders Are Scalable Vision Learners*, section 3:
+//! He, Chen, Xie, Li, Dollár and Girshick 2022, *Masked Autoencoders Are Scalable Vision Learners*, section
+//! 3:
 //!
 //! ```text
 //! keep = a random (1 - r) of the T patches        z = encoder(x_keep)        no mask tokens in the encoder
 //! y = decoder(z and a mask token for every hidden patch, each with its position)
-//! L = mean over hidden patches of |y_t - x_t|^2,  x_t of mean 0 and variance 1     (section 3, "Reconstruction target")
+//! L = mean over hidden patches of |y_t - x_t|^2,  x_t of mean 0 and variance 1
 //! ```
 //!
-//! The decoder is thrown away after training. It starts from Xavier's uniform distribution, and its positions are fixed,
-//! as in the authors' code; these are computed for the grid at hand, so that images may be oblong and of any size that the
-//! encoder takes. The encoder keeps its own start and its own positions, which are learned here and fixed sines in the
-//! authors'. The class token goes through encoder and decoder, as there, and is not predicted from.
+//! The decoder is thrown away after training. It starts from Xavier's uniform distribution, and its positions
+//! are fixed, as in the authors' code; these are computed for the grid at hand, so that images may be oblong
+//! and of any size that the encoder takes. The encoder keeps its own start and its own positions, which are
+//! learned here and fixed sines in the authors'. The class token goes through encoder and decoder, as there,
+//! and is not predicted from.
 //!
-//! The paper trains with AdamW (betas 0.9 and 0.95, weight decay 0.05, base rate 1.5e-4 for a batch of 256, warm-up of 40
-//! epochs; appendix A.1) on crops of 0.2 to 1 of the area, mirrored, without changes of colour.
+//! The paper trains with AdamW (betas 0.9 and 0.95, weight decay 0.05, base rate 1.5e-4 for a batch of 256,
+//! warm-up of 40 epochs; appendix A.1) on crops of 0.2 to 1 of the area, mirrored, without changes of colour.
 
 use crate::masked::patches::{MaskedReconstruction, grid, only_view, patchify};
 use crate::masked::pixel_loss::{MaskedPixelLoss, PixelDistance, PixelTarget};
@@ -60,8 +62,8 @@ impl Mae {
     /// Makes the decoder for the site's encoder.
     ///
     /// # Errors
-    /// [`Error::Config`] when the share is not between 0 and 1, a size of the decoder cannot work, or patches of one value
-    /// are to be normalised.
+    /// [`Error::Config`] when the share is not between 0 and 1, a size of the decoder cannot work, or patches
+    /// of one value are to be normalised.
     pub fn new<E: PatchEncoder + ?Sized>(site: &Site<E>, config: &MaeConfig) -> Result<Self> {
         let MaeConfig { mask_ratio, target, ref decoder } = *config;
         if !(mask_ratio > 0.0 && mask_ratio < 1.0) {
@@ -191,13 +193,14 @@ mod tests {
     }
 
     // from lightly.models.modules import MaskedVisionTransformerTIMM
-    // from lightly.models.modules.masked_vision_transformer_decoder_timm import MaskedVisionTransformerDecoderTIMM
+    // from lightly.models.modules import masked_vision_transformer_decoder_timm as decoder
     // v = vit(); m = MaskedVisionTransformerTIMM(vit=v); v.pos_embed.requires_grad_()
-    // d = MaskedVisionTransformerDecoderTIMM(num_patches=9, embed_dim=8, depth=1, num_heads=2)
+    // d = decoder.MaskedVisionTransformerDecoderTIMM(num_patches=9, embed_dim=8, depth=1, num_heads=2)
     // embed, output = torch.nn.Linear(12, 8), torch.nn.Linear(8, 32)
     // named = {f"encoder.{n}": p for n, p in v.named_parameters()}
     // for prefix, part in [("", d), ("embed.", embed), ("output.", output)]:
-    //     named |= {f"objective.decoder.{prefix}{n}": p for n, p in part.named_parameters() if n != "pos_embed"}
+    //     named |= {f"objective.decoder.{prefix}{n}": p for n, p in part.named_parameters()
+    //         if n != "pos_embed"}
     // fill(named)
     // images = wave(0., [2, 2, 12, 12])
     // order = torch.tensor([[4, 0, 7, 8, 2, 1, 6, 5, 3], [5, 8, 1, 0, 2, 3, 4, 6, 7]])

@@ -1,7 +1,7 @@
 //! Images as patches, row by row, and patches as images: what the methods that predict pixels share.
 //!
-//! A patch is the vector of its pixels, row by row, the channels of a pixel together (He et al. 2022, the authors'
-//! `patchify`): value `(r * p + c) * C + k` is channel `k` of the pixel in row `r` and column `c`.
+//! A patch is the vector of its pixels, row by row, the channels of a pixel together (He et al. 2022, the
+//! authors' `patchify`): value `(r * p + c) * C + k` is channel `k` of the pixel in row `r` and column `c`.
 
 use selfsup_core::{Error, ImageViews, Kind, Result, Tensor, check_kind, check_shape};
 
@@ -73,8 +73,9 @@ pub(crate) fn only_view<'a>(batch: &'a ImageViews, channels: i64, method: &str) 
     Ok(view)
 }
 
-/// What a network makes of images of which it saw a part, to be looked at. Values are on the scale of the views, that
-/// is, after the recipe's mean and standard deviation; everything else that the loss did to them is undone.
+/// What a network makes of images of which it saw a part, to be looked at. Values are on the scale of the
+/// views, that is, after the recipe's mean and standard deviation; everything else that the loss did to them
+/// is undone.
 #[derive(Debug)]
 pub struct MaskedReconstruction {
     /// The images, `[N, C, H, W]`.

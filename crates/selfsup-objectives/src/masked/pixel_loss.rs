@@ -6,8 +6,8 @@
 //! L = 1 / (|M| P) sum_{(n, t) in M} sum_p d(y_ntp, x_ntp)
 //! ```
 //!
-//! MAE (He et al. 2022, section 3) takes the squared distance to patches of mean 0 and variance 1, each by its own
-//! statistics; SimMIM (Xie et al. 2022, section 3.4) the absolute distance to the pixels as they are.
+//! MAE (He et al. 2022, section 3) takes the squared distance to patches of mean 0 and variance 1, each by
+//! its own statistics; SimMIM (Xie et al. 2022, section 3.4) the absolute distance to the pixels as they are.
 
 use selfsup_core::{Kind, Result, Tensor, check_kind, check_shape};
 use serde::{Deserialize, Serialize};
@@ -93,8 +93,8 @@ impl MaskedPixelLoss {
     }
 }
 
-/// The mean and the standard deviation of each patch, `[N, T, 1]`. The variance is that of a sample, and 1e-6 keeps a
-/// patch of one colour finite, as in the authors' code.
+/// The mean and the standard deviation of each patch, `[N, T, 1]`. The variance is that of a sample, and 1e-6
+/// keeps a patch of one colour finite, as in the authors' code.
 fn statistics(patches: &Tensor) -> (Tensor, Tensor) {
     let mean = patches.mean_dim([-1_i64].as_slice(), true, None);
     let variance = patches.var_dim([-1_i64].as_slice(), true, true);
@@ -131,7 +131,9 @@ mod tests {
                     if is_mae {
                         let mean = target.iter().sum::<f64>() / 6.0;
                         let variance = target.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / 5.0;
-                        target.iter_mut().for_each(|v| *v = (*v - mean) / (variance + 1e-6).sqrt());
+                        for v in &mut target {
+                            *v = (*v - mean) / (variance + 1e-6).sqrt();
+                        }
                     }
                     for (a, b) in prediction.iter().zip(target) {
                         sum += if is_mae { (a - b).powi(2) } else { (a - b).abs() };

@@ -1,18 +1,19 @@
-//! How the tests of this family compare with the original in Python: both sides fill all parameters by one formula of
-//! the parameter's name here, so that a few stored numbers suffice. The formula there, before which a test's snippet
-//! gives the parameters of the reference these names:
+//! How the tests of this family compare with the original in Python: both sides fill all parameters by one
+//! formula of the parameter's name here, so that a few stored numbers suffice. The formula there, before
+//! which a test's snippet gives the parameters of the reference these names:
 //!
 //! ```python
 //! import torch, timm
 //! from lightly.models import utils
-//! def wave(shift, shape): return (torch.arange(torch.Size(shape).numel()) * 0.7 + shift).sin().reshape(shape)
+//! def wave(shift, shape):
+//!     return (torch.arange(torch.Size(shape).numel()) * 0.7 + shift).sin().reshape(shape)
 //! @torch.no_grad()
 //! def fill(named):  # {name: parameter}
 //!     for name, x in named.items():
 //!         x.copy_(wave(float(sum(name.encode()) % 97), x.shape) * 0.3)
 //!         if name.endswith(("norm.weight", "norm1.weight", "norm2.weight")): x.add_(1)
-//! def vit(**kw): return timm.models.vision_transformer.VisionTransformer(img_size=12, patch_size=4, in_chans=2,
-//!     embed_dim=12, depth=2, num_heads=3, num_classes=0, dynamic_img_size=True, **kw)
+//! def vit(): return timm.models.vision_transformer.VisionTransformer(img_size=12, patch_size=4,
+//!     in_chans=2, embed_dim=12, depth=2, num_heads=3, num_classes=0)
 //! def sums(x): return [x.sum().item(), (x * wave(0., x.shape)).sum().item()]
 //! ```
 

@@ -1,19 +1,21 @@
 //! SimMIM: blocks of patches give way to a learned token, and a single linear layer paints them.
 //!
-//! Xie, Zhang, Cao, Lin, Bao, Yao, Dai and Hu 2022, *SimMIM: A Simple Framework for Masked Image Modeling*, section 3:
+//! Xie, Zhang, Cao, Lin, Bao, Yao, Dai and Hu 2022, *SimMIM: A Simple Framework for Masked Image Modeling*,
+//! section 3:
 //!
 //! ```text
 //! M = a random r of the blocks of m x m pixels       z = encoder(x with the mask token for the patches of M)
-//! y = W z + b for every patch                        L = mean over the pixels of M of |y - x|_1      (equation 1)
+//! y = W z + b for every patch      L = mean over the pixels of M of |y - x|      (equation 1)
 //! ```
 //!
-//! Pixels are predicted as they are, not normalised by patch. The head is the authors' 1 x 1 convolution and pixel shuffle,
-//! written as one linear layer on tokens, with the same start. Where a side of the image is no multiple of a block, the
-//! blocks at the right and lower edge are cut; the authors refuse such images. The ViT keeps its absolute positions, where
-//! theirs has relative ones in addition.
+//! Pixels are predicted as they are, not normalised by patch. The head is the authors' 1 x 1 convolution and
+//! pixel shuffle, written as one linear layer on tokens, with the same start. Where a side of the image is no
+//! multiple of a block, the blocks at the right and lower edge are cut; the authors refuse such images. The
+//! ViT keeps its absolute positions, where theirs has relative ones.
 //!
-//! The paper trains ViT-B with AdamW (betas 0.9 and 0.999, weight decay 0.05, base rate 1e-4 for a batch of 512, warm-up of
-//! 20 epochs; section 4.1 and the authors' recipe) on crops of 0.67 to 1 of the area, mirrored, without changes of colour.
+//! The paper trains ViT-B with AdamW (betas 0.9 and 0.999, weight decay 0.05, base rate 1e-4 for a batch of
+//! 512, warm-up of 10 epochs; section 4.1 and the authors' recipe) on crops of 0.67 to 1 of the area,
+//! mirrored, without changes of colour.
 
 use crate::masked::patches::{MaskedReconstruction, grid, only_view, patchify};
 use crate::masked::pixel_loss::{MaskedPixelLoss, PixelDistance, PixelTarget};
@@ -178,8 +180,8 @@ mod tests {
     // mask = torch.tensor([[1, 0, 1, 1, 0, 0, 1, 1, 0], [0, 1, 0, 0, 0, 1, 1, 1, 1]]).bool()
     // y = head(m.encode(images, mask=torch.cat([torch.zeros(2, 1).bool(), mask], 1))[:, 1:])
     // # the authors' loss, on images
-    // r, w = utils.unpatchify(y, 4, 2), mask.reshape(2, 3, 3).repeat_interleave(4, 1).repeat_interleave(4, 2)[:, None]
-    // l = ((images - r).abs() * w).sum() / (w.sum() + 1e-5) / 2; l.backward()
+    // w = mask.reshape(2, 3, 3).repeat_interleave(4, 1).repeat_interleave(4, 2)[:, None]
+    // l = ((images - utils.unpatchify(y, 4, 2)).abs() * w).sum() / (w.sum() + 1e-5) / 2; l.backward()
     // print(l.item(), sums(y), {n: sums(p.grad) for n, p in named.items()})
     #[test]
     fn equals_the_authors_loss_on_lightlys_encoder_with_gradients() {
@@ -251,7 +253,8 @@ mod tests {
         built(|site| {
             let simmim = SimMim::new(site, &SimMimConfig { mask_patch_size: 8, ..config() }).unwrap();
             let images = Tensor::zeros([500, 2, 12, 20], (Kind::Float, Device::Cpu));
-            let mask = simmim.mask(&images, 4).unwrap().reshape([500, 3, 5]).to_kind(Kind::Int64); // blocks: 2 x 3
+            // 2 x 3 blocks of 2 x 2 patches
+            let mask = simmim.mask(&images, 4).unwrap().reshape([500, 3, 5]).to_kind(Kind::Int64);
             let corners = |rows: [i64; 2], columns: [i64; 3]| {
                 let rows = mask.index_select(1, &Tensor::from_slice(&rows));
                 rows.index_select(2, &Tensor::from_slice(&columns))

@@ -1,6 +1,6 @@
-//! A Transformer that is narrower than the encoder, between the encoder's tokens and what is predicted of the hidden
-//! ones: MAE's decoder (He et al. 2022, section 3) and I-JEPA's predictor (Assran et al. 2023, section 3) are of the same
-//! parts, with fixed two-dimensional sine-cosine positions.
+//! A Transformer that is narrower than the encoder, between the encoder's tokens and what is predicted of the
+//! hidden ones: MAE's decoder (He et al. 2022, section 3) and I-JEPA's predictor (Assran et al. 2023, section
+//! 3) are of the same parts, with fixed two-dimensional sine-cosine positions.
 
 use selfsup_core::layers::{LayerNorm, Linear, normal};
 use selfsup_core::transformer::{Block, BlockShape, linear};
@@ -21,7 +21,8 @@ pub struct TokenDecoderConfig {
     pub mlp_ratio: f64,
 }
 
-/// A linear layer to narrower tokens, a token for what is hidden, blocks, a norm, and a linear layer to the prediction.
+/// A linear layer to narrower tokens, a token for what is hidden, blocks, a norm, and a linear layer to the
+/// prediction.
 #[derive(Debug)]
 pub(crate) struct TokenDecoder {
     embed: Linear,
@@ -33,8 +34,9 @@ pub(crate) struct TokenDecoder {
 }
 
 impl TokenDecoder {
-    /// Makes the parameters under `path`: linear layers and the mask token from N(0, 0.02^2), which the methods change
-    /// where their papers start otherwise. `field` is what the decoder is called in the objective's config.
+    /// Makes the parameters under `path`: linear layers and the mask token from N(0, 0.02^2), which the
+    /// methods change where their papers start otherwise. `field` is what the decoder is called in the
+    /// objective's config.
     pub(crate) fn new(
         path: &nn::Path,
         inputs: i64,
@@ -100,9 +102,9 @@ impl TokenDecoder {
     }
 }
 
-/// Fixed positions of a grid of patches (Vaswani et al. 2017, section 3.5, for two dimensions as in Chen et al. 2021, MoCo
-/// v3): a quarter of the values are sines of the column, a quarter cosines of it, then the same of the row, with the
-/// frequencies `10000^(-4 k / dim)`. `dim` is a multiple of 4.
+/// Fixed positions of a grid of patches (Vaswani et al. 2017, section 3.5, for two dimensions as in Chen et
+/// al. 2021, MoCo v3): a quarter of the values are sines of the column, a quarter cosines of it, then the
+/// same of the row, with the frequencies `10000^(-4 k / dim)`. `dim` is a multiple of 4.
 ///
 /// # Shapes
 /// `[rows * columns, dim]` Float, row by row.
@@ -120,7 +122,8 @@ pub(crate) fn sine_cosine_positions([rows, columns]: [i64; 2], dim: i64, device:
     Tensor::cat(&[waves(across), waves(down)], 1).to_kind(Kind::Float).to_device(device)
 }
 
-/// The parameters under `prefix` with more than one dimension, in the order of their names: the weights of linear layers.
+/// The parameters under `prefix` with more than one dimension, in the order of their names: the weights of
+/// linear layers.
 pub(crate) fn weights(store: &nn::VarStore, prefix: &str) -> Vec<(String, Tensor)> {
     let mut all: Vec<_> = store.variables().into_iter().collect();
     all.retain(|(name, x)| name.starts_with(prefix) && x.dim() > 1);
@@ -134,7 +137,8 @@ mod tests {
     use crate::masked::reference::assert_sums;
     use selfsup_core::TensorExt;
 
-    // p = torch.tensor(utils.get_2d_sine_cosine_positional_embedding(8, 3, cls_token=False)); print(p[5], sums(p))
+    // p = torch.tensor(utils.get_2d_sine_cosine_positional_embedding(8, 3, cls_token=False))
+    // print(p[5], sums(p))
     #[test]
     fn positions_are_those_of_the_reference() {
         let positions = sine_cosine_positions([3, 3], 8, Device::Cpu);
