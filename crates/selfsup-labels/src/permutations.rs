@@ -14,7 +14,7 @@ pub(crate) fn far_apart(n: usize, count: usize) -> Vec<Vec<u8>> {
     let mut next = 0;
     while chosen.len() < count {
         let last = all[next];
-        chosen.push((0..n).map(|place| (last >> (4 * place) & 15) as u8).collect());
+        chosen.push((0..n).map(|place| ((last >> (4 * place)) & 15) as u8).collect());
         // It is not chosen again: whatever is added to it stays below every other sum, which is at least 0.
         sums[next] = i32::MIN / 2;
         let mut best = (i32::MIN, 0);
@@ -34,7 +34,7 @@ pub(crate) fn far_apart(n: usize, count: usize) -> Vec<Vec<u8>> {
 /// The places at which two permutations differ.
 fn hamming(a: u64, b: u64) -> u8 {
     let differ = a ^ b;
-    let one_bit_each = (differ | differ >> 1 | differ >> 2 | differ >> 3) & 0x1111_1111_1111_1111;
+    let one_bit_each = (differ | (differ >> 1) | (differ >> 2) | (differ >> 3)) & 0x1111_1111_1111_1111;
     one_bit_each.count_ones() as u8
 }
 
@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn chooses_as_a_loop_over_the_definition() {
         let all: Vec<Vec<u8>> =
-            every(4).into_iter().map(|p| (0..4).map(|i| (p >> (4 * i) & 15) as u8).collect()).collect();
+            every(4).into_iter().map(|p| (0..4).map(|i| ((p >> (4 * i)) & 15) as u8).collect()).collect();
         let mut chosen = vec![all[0].clone()];
         while chosen.len() < 24 {
             let rank = |p: &Vec<u8>| {

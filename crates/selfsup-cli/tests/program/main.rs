@@ -5,6 +5,7 @@
 
 mod interruption;
 mod journey;
+mod recipes;
 mod refusals;
 
 use assert_cmd::Command;

@@ -233,7 +233,7 @@ mod tests {
         // h = torch.tanh(x @ we.T + be).reshape(5, 6)
         // l = F.cross_entropy(torch.relu(h @ w0.T + b0) @ w2.T + b2, y); l.backward()
         // print(l, we.grad[1], be.grad, w0.grad[0], w2.grad[3], b2.grad)
-        let expected: [&[f64]; 5] = [
+        let gradients: [&[f64]; 5] = [
             &[0.0222625, 0.0438613, 0.0448315, 0.0247167],
             &[0.0330589, 0.0403574, 0.04803],
             &[0.0080066, -0.0175354, 0.0115393, -0.0177764, 0.0092974, -0.0151493],
@@ -252,11 +252,11 @@ mod tests {
                 "{x:?}"
             );
         };
-        near(v["encoder.weight"].grad().get(1), expected[0]);
-        near(v["encoder.bias"].grad(), expected[1]);
-        near(v["objective.head.0.weight"].grad().get(0), expected[2]);
-        near(v["objective.head.2.weight"].grad().get(3), expected[3]);
-        near(v["objective.head.2.bias"].grad(), expected[4]);
+        near(v["encoder.weight"].grad().get(1), gradients[0]);
+        near(v["encoder.bias"].grad(), gradients[1]);
+        near(v["objective.head.0.weight"].grad().get(0), gradients[2]);
+        near(v["objective.head.2.weight"].grad().get(3), gradients[3]);
+        near(v["objective.head.2.bias"].grad(), gradients[4]);
     }
 
     #[test]
