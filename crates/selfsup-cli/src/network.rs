@@ -2,8 +2,8 @@
 
 use anyhow::{Context, Result, bail};
 use selfsup::core::{
-    Encoder, ImageViews, Loss, MapEncoder, Named, Objective, PatchEncoder, PixelEncoder, Result as CoreResult,
-    Site, Step, nn,
+    Encoder, ImageViews, Loss, MapEncoder, Named, Objective, PatchEncoder, PixelEncoder,
+    Result as CoreResult, Site, Step, nn,
 };
 use selfsup::encoders::{
     ConvNet, ConvNetConfig, PixelTransformer, PixelTransformerConfig, ResNet, ResNetConfig, TextTransformer,

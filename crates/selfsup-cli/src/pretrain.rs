@@ -97,7 +97,8 @@ impl Job {
         let train = &self.recipe.train;
         let (mut stretches, buffer) = (Vec::new(), self.recipe.data.shuffle_buffer);
         for (end, kinds) in self.recipe.views().stretches(train.epochs)? {
-            stretches.push((end, images::training(&images.train, &kinds, train.loader(), buffer, train.seed)?));
+            stretches
+                .push((end, images::training(&images.train, &kinds, train.loader(), buffer, train.seed)?));
         }
         let mut model = ImageModel::on_images(&self.recipe, self.device)?;
         let data = json!({

@@ -216,7 +216,8 @@ mod tests {
         fs::write(file("pixels"), &pixels[1..]).unwrap();
         assert_eq!(opened(images.path(), cache.path()).1, 2);
         assert_eq!(fs::read(file("pixels")).unwrap(), pixels);
-        image::save_buffer(images.path().join("0.png"), &[7; 27], 3, 3, image::ExtendedColorType::Rgb8).unwrap();
+        image::save_buffer(images.path().join("0.png"), &[7; 27], 3, 3, image::ExtendedColorType::Rgb8)
+            .unwrap();
         let (set, decoded) = opened(images.path(), cache.path());
         assert_eq!((decoded, set.get(0).unwrap().pixels()[0]), (2, 7));
     }

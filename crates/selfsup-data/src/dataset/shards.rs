@@ -193,9 +193,8 @@ impl Dataset for TarShards {
 
     fn get(&self, index: usize) -> Result<Image> {
         let (path, bytes) = self.read(index)?;
-        let image = decode_bytes(path, &bytes, self.limits).map_err(|e| {
-            Error::data(path, format!("image {}: {e}", self.name(index)))
-        })?;
+        let image = decode_bytes(path, &bytes, self.limits)
+            .map_err(|e| Error::data(path, format!("image {}: {e}", self.name(index))))?;
         Ok(if self.channels == 1 { image.to_grey() } else { image.to_colour() })
     }
 }
@@ -243,8 +242,15 @@ mod tests {
     /// A PNG of 2x2 grey pixels of one value.
     fn png(value: u8) -> Vec<u8> {
         let mut bytes = Cursor::new(Vec::new());
-        image::write_buffer_with_format(&mut bytes, &[value; 4], 2, 2, ExtendedColorType::L8, ImageFormat::Png)
-            .unwrap();
+        image::write_buffer_with_format(
+            &mut bytes,
+            &[value; 4],
+            2,
+            2,
+            ExtendedColorType::L8,
+            ImageFormat::Png,
+        )
+        .unwrap();
         bytes.into_inner()
     }
 
@@ -272,7 +278,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let paths = ["a.tar", "b.tar"].map(|name| folder.path().join(name));
         let (one, two, three) = (png(10), png(20), png(30));
-        tar(&paths[0], &[("d/0.png", &one), ("d/0.cls", b"1\n"), ("d/0.json", b"{}"), ("d/1.cls", b"0"), ("d/1.PNG", &two)]);
+        tar(
+            &paths[0],
+            &[
+                ("d/0.png", &one),
+                ("d/0.cls", b"1\n"),
+                ("d/0.json", b"{}"),
+                ("d/1.cls", b"0"),
+                ("d/1.PNG", &two),
+            ],
+        );
         tar(&paths[1], &[("0.meta.txt", b"x"), ("2.png", &three), ("2.cls", b"2")]);
         let set = TarShards::open(&paths).unwrap();
         assert_eq!((set.len(), set.channels(), set.shards()), (3, 1, vec![2, 1]));
