@@ -29,18 +29,18 @@ impl Images {
     /// # Errors
     /// When the set cannot be opened, or a part would be empty.
     pub fn open(config: &DataConfig) -> Result<Self> {
-        let mut splits = crate::data::open_images(config.source()?)?;
-        if config.decoded {
-            splits.train = decoded(splits.train)?;
-            splits.test = splits.test.map(decoded).transpose()?;
-        }
+        let splits = crate::data::open_images(config.source()?)?;
         let held_out = splits.test.is_none();
         let (train, test) = match splits.test {
             Some(test) => (splits.train, test),
             None => hold_out(&splits.train, config.held_out)?,
         };
-        let train = with_channels(limited(train, "limit", config.limit)?, config.channels)?;
-        let test = limited(test, "test_limit", config.test_limit)?;
+        let mut train = limited(train, "limit", config.limit)?;
+        let mut test = limited(test, "test_limit", config.test_limit)?;
+        if config.decoded {
+            (train, test) = (decoded(train)?, decoded(test)?);
+        }
+        let train = with_channels(train, config.channels)?;
         let test = with_channels(test, Some(train.channels()))?;
         Ok(Images { name: splits.name, train, test, held_out })
     }

@@ -40,7 +40,7 @@ macro_rules! methods {
             $(Method::new(Needs::Maps, [$($map_text),+]),)*
             $(Method::new(Needs::Patches, [$($patch_text),+]),)*
             $(Method::new(Needs::Pixels, [$($pixel_text),+]),)*
-            $(Method::new(Needs::Images, [$($combination_text),+]),)*
+            $(Method::new(Needs::Parts, [$($combination_text),+]),)*
             $(Method::new(Needs::Text, [$($text_text),+]),)*
         ];
 
@@ -53,7 +53,7 @@ macro_rules! methods {
                     $(ObjectiveConfig::$patch(_) => &const { Method::new(Needs::Patches, [$($patch_text),+]) },)*
                     $(ObjectiveConfig::$pixel(_) => &const { Method::new(Needs::Pixels, [$($pixel_text),+]) },)*
                     $(ObjectiveConfig::$combination(_) => {
-                        &const { Method::new(Needs::Images, [$($combination_text),+]) }
+                        &const { Method::new(Needs::Parts, [$($combination_text),+]) }
                     })*
                     $(ObjectiveConfig::$text(_) => &const { Method::new(Needs::Text, [$($text_text),+]) },)*
                 }
@@ -271,6 +271,8 @@ pub enum Needs {
     Patches,
     /// A network for images that reads them pixel by pixel.
     Pixels,
+    /// What each of its parts asks.
+    Parts,
     /// A network for text.
     Text,
 }
@@ -283,6 +285,7 @@ impl Needs {
             Needs::Maps => "a network for images with a map of features",
             Needs::Patches => "a network for images that works on patches (vit)",
             Needs::Pixels => "a network for images that reads them pixel by pixel (pixel-transformer)",
+            Needs::Parts => "a network for images that its parts can work with",
             Needs::Text => "a network for text",
         }
     }
@@ -315,7 +318,7 @@ impl ObjectiveConfig {
     /// What it learns from.
     pub fn modality(&self) -> Modality {
         match self.method().needs {
-            Needs::Images | Needs::Maps | Needs::Patches | Needs::Pixels => Modality::Images,
+            Needs::Images | Needs::Maps | Needs::Patches | Needs::Pixels | Needs::Parts => Modality::Images,
             Needs::Text => Modality::Text,
         }
     }

@@ -10,11 +10,12 @@ use std::collections::BTreeMap;
 /// What happens to buffers (BatchNorm's statistics) at an update; integer buffers are always copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Buffers {
-    /// Averaged like the parameters (MoCo v3, DINO's reference keep the teacher's own; averaging follows the student).
+    /// Averaged like the parameters: they follow the student's.
     Average,
     /// Copied from the student.
     Copy,
-    /// Left alone: the teacher normalises its own batches in training mode and keeps its own statistics (BYOL, MoCo).
+    /// Left alone: the teacher normalises its own batches in training mode and keeps its own statistics (BYOL, MoCo v2 and
+    /// v3, DINO).
     Keep,
 }
 

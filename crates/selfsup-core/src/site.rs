@@ -7,7 +7,7 @@ use std::fmt;
 /// Makes a network like the encoder under another path.
 pub type Twin<'a, E> = Box<dyn Fn(nn::Path) -> Result<Box<E>> + 'a>;
 
-/// What an objective is built from. Every objective is made as `X::new(&site, &config)`, takes of the site what it
+/// What an objective is built from. An objective on images is made as `X::new(&site, &config)`, takes of the site what it
 /// needs, and leaves the rest.
 ///
 /// # Example

@@ -272,6 +272,7 @@ impl Best {
     fn finish(&mut self) {
         self.packed.sort_unstable_by(|a, b| b.cmp(a));
         self.packed.truncate(self.k);
+        self.packed.shrink_to_fit();
     }
 }
 

@@ -87,7 +87,7 @@ mod tests {
         let svg = bars(&[bar("a<b", 0.8), bar("c", 0.7)]);
         let widths: Vec<f64> = svg
             .lines()
-            .filter_map(|line| line.split_once("width=\"")?.1.split_once('"')?.0.parse().ok())
+            .filter_map(|line| line.split_once(" width=\"")?.1.split_once('"')?.0.parse().ok())
             .collect();
         assert!(widths.len() == 2 && widths[0] > widths[1], "{widths:?}");
         assert!(svg.contains("a&lt;b") && svg.ends_with("</svg>\n"));

@@ -62,29 +62,42 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         "`cargo xtask doctor` says what this machine lacks",
     )?;
     let methods = listed("methods")?;
-    let recipes = recipes(&methods, &listed("recipes")?, arguments.only.as_deref())?;
+    let mut recipes = recipes(&methods, &listed("recipes")?, arguments.only.as_deref())?;
+    if arguments.data.is_none() {
+        // A recipe without a set of its own is for colour images of the user's.
+        recipes.retain(|(recipe, _)| text_of(recipe).is_ok_and(|text| text.contains("\nsource = ")));
+    }
     let set = arguments.data.as_deref().unwrap_or("fashion-mnist");
     let set = Path::new(set).file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let folder = root().join("runs/quality").join(format!("{set}-{}s", arguments.budget));
-    let mut found: Vec<Value> = Vec::new();
+    let (mut found, mut failed) = (Vec::new(), Vec::new());
     for (recipe, method) in &recipes {
-        let epochs = epochs(recipe, &folder.join(recipe), arguments)?;
-        let mut outcomes = Vec::new();
-        for seed in 0..arguments.seeds {
-            outcomes.push(outcome(
-                recipe,
-                &folder.join(recipe).join(format!("seed-{seed}")),
-                seed,
-                epochs,
-                arguments,
-            )?);
+        match measured(recipe, method, &folder.join(recipe), arguments) {
+            Ok(row) => {
+                println!("{}", line(&row));
+                found.push(row);
+                write(&found, &set, &folder, arguments)?;
+            }
+            Err(error) => {
+                eprintln!("    {recipe} is left out: {error:#}");
+                failed.push(recipe.as_str());
+            }
         }
-        let row = row(recipe, method, epochs, &outcomes);
-        println!("{}", line(&row));
-        found.push(row);
-        write(&found, &set, arguments)?;
+    }
+    if !failed.is_empty() {
+        bail!("not measured, as said above: {}", failed.join(", "));
     }
     Ok(())
+}
+
+/// All seeds of a recipe, as far as they are not done yet.
+fn measured(recipe: &str, method: &Value, folder: &Path, arguments: &Arguments) -> Result<Value> {
+    let epochs = epochs(recipe, folder, arguments)?;
+    let mut outcomes = Vec::new();
+    for seed in 0..arguments.seeds {
+        outcomes.push(outcome(recipe, &folder.join(format!("seed-{seed}")), seed, epochs, arguments)?);
+    }
+    Ok(row(recipe, method, epochs, &outcomes))
 }
 
 /// A list that the program prints.
@@ -112,12 +125,24 @@ fn recipes(methods: &[Value], recipes: &[Value], only: Option<&str>) -> Result<V
     Ok(chosen)
 }
 
-/// The epochs that the budget holds.
+/// A shipped recipe as its file has it.
+fn text_of(recipe: &str) -> Result<String> {
+    let path = root().join("crates/selfsup-cli/recipes").join(format!("{recipe}.toml"));
+    fs::read_to_string(&path).with_context(|| path.display().to_string())
+}
+
+/// The epochs that the budget holds. What was measured with another recipe or other data is thrown away.
 fn epochs(recipe: &str, folder: &Path, arguments: &Arguments) -> Result<u64> {
     let file = folder.join("epochs.json");
+    let data = arguments.data.as_ref().map(|data| fs::canonicalize(data).unwrap_or_else(|_| data.into()));
+    let made_with = json!({ "recipe": text_of(recipe)?, "data": data });
     if let Ok(text) = fs::read_to_string(&file) {
         let value: Value = serde_json::from_str(&text).with_context(|| file.display().to_string())?;
-        return value["epochs"].as_u64().with_context(|| format!("{}: no epochs", file.display()));
+        if value["made_with"] == made_with {
+            return value["epochs"].as_u64().with_context(|| format!("{}: no epochs", file.display()));
+        }
+        eprintln!("    {recipe} or its data changed: measuring it anew");
+        fs::remove_dir_all(folder).with_context(|| folder.display().to_string())?;
     }
     let trial = folder.join("trial");
     let mut command = pretrain(recipe, &trial, 0, TRIAL, arguments);
@@ -125,7 +150,7 @@ fn epochs(recipe: &str, folder: &Path, arguments: &Arguments) -> Result<u64> {
     stage("measuring the speed", &mut command, "the message above says why")?;
     let epochs = epochs_in(arguments.budget, seconds(&trial)?);
     fs::remove_dir_all(&trial).with_context(|| trial.display().to_string())?;
-    let note = json!({ "epochs": epochs, "budget_seconds": arguments.budget });
+    let note = json!({ "epochs": epochs, "budget_seconds": arguments.budget, "made_with": made_with });
     fs::write(&file, format!("{note:#}\n")).with_context(|| file.display().to_string())?;
     Ok(epochs)
 }
@@ -156,14 +181,17 @@ fn pretrain(recipe: &str, run: &Path, seed: u64, epochs: u64, arguments: &Argume
 /// Pretrains and judges a run, or what is left of it.
 fn outcome(recipe: &str, run: &Path, seed: u64, epochs: u64, arguments: &Arguments) -> Result<Outcome> {
     let (report, memory) = (run.join("report.json"), run.join("memory.json"));
-    if !memory.is_file() {
+    let noted: Value = fs::read_to_string(&memory)
+        .ok()
+        .and_then(|text| serde_json::from_str(&text).ok())
+        .unwrap_or_default();
+    if noted["done"] != true {
         let mut command = pretrain(recipe, run, seed, epochs, arguments);
         let begun = fs::read_dir(run.join("checkpoints")).is_ok_and(|mut entries| entries.next().is_some());
         command.arg(if begun { "--resume" } else { "--overwrite" });
         eprintln!("==> pretraining {recipe}, seed {seed}, {epochs} epochs");
-        let peak = watched(&mut command)?;
-        let note = json!({ "peak_megabytes": peak });
-        fs::write(&memory, format!("{note:#}\n")).with_context(|| memory.display().to_string())?;
+        let before = if begun { noted["peak_megabytes"].as_f64().unwrap_or(0.0) } else { 0.0 };
+        watched(&mut command, before, &memory)?;
     }
     if !report.is_file() {
         let mut command = program("release", "selfsup");
@@ -184,24 +212,34 @@ fn outcome(recipe: &str, run: &Path, seed: u64, epochs: u64, arguments: &Argumen
     })
 }
 
-/// Runs a program and returns the peak of its resident memory in megabytes (0 where the system does not tell).
-fn watched(command: &mut Command) -> Result<f64> {
+/// Runs a program and notes the peak of its resident memory in megabytes, as far as the system tells, in `file`: of a run
+/// that was taken up, the peak of all its parts.
+fn watched(command: &mut Command, before: f64, file: &Path) -> Result<()> {
+    let note = |peak: f64, done: bool| {
+        let text = format!("{:#}\n", json!({ "peak_megabytes": peak, "done": done }));
+        fs::write(file, text).with_context(|| file.display().to_string())
+    };
     let began = Instant::now();
     let mut child: Child = command.spawn().context("cannot start selfsup")?;
     let status = PathBuf::from(format!("/proc/{}/status", child.id()));
-    let mut peak = 0.0_f64;
+    let mut peak = before;
     loop {
         if let Some(code) = child.try_wait()? {
             if !code.success() {
                 bail!("pretraining failed ({code}); the same command goes on where it stopped");
             }
             eprintln!("    done in {:.0} s", began.elapsed().as_secs_f64());
-            return Ok(peak);
+            return note(peak, true);
         }
         let text = fs::read_to_string(&status).unwrap_or_default();
         let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let kilobytes = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<f64>().ok());
-        peak = peak.max(kilobytes.unwrap_or(0.0) * 1024.0 / 1e6);
+        let now = kilobytes.unwrap_or(0.0) * 1024.0 / 1e6;
+        // Not into a folder that the program has yet to make or to empty.
+        if now > 1.02 * peak && file.with_file_name("checkpoints").is_dir() {
+            peak = now;
+            note(peak, false)?;
+        }
         thread::sleep(Duration::from_millis(200));
     }
 }
@@ -255,13 +293,22 @@ fn line(row: &Value) -> String {
 }
 
 /// Writes `docs/quality.json`, the plot, and the table of the page. Rows of methods that are not measured now stay.
-fn write(rows: &[Value], set: &str, arguments: &Arguments) -> Result<()> {
+///
+/// A table of another set or budget is not thrown away for this one, which goes to the runs' folder then.
+fn write(rows: &[Value], set: &str, folder: &Path, arguments: &Arguments) -> Result<()> {
     let json_path = root().join("docs/quality.json");
     let before: Value = match fs::read_to_string(&json_path) {
         Ok(text) => serde_json::from_str(&text).with_context(|| json_path.display().to_string())?,
         Err(_) => json!({}),
     };
     let same = before["data"] == set && before["budget_seconds"] == arguments.budget;
+    if !same && before["rows"].as_array().is_some_and(|rows| !rows.is_empty()) {
+        let path = folder.join("quality.json");
+        let value = json!({ "data": set, "budget_seconds": arguments.budget, "rows": rows });
+        fs::write(&path, format!("{value:#}\n")).with_context(|| path.display().to_string())?;
+        println!("docs/quality.json is of another set or budget; these rows are in {}", path.display());
+        return Ok(());
+    }
     let mut all: BTreeMap<String, Value> = BTreeMap::new();
     let old = before["rows"].as_array().filter(|_| same);
     for row in old.into_iter().flatten().chain(rows) {

@@ -88,10 +88,15 @@ fn check_labels(path: &Path, labels: &[i64], samples: usize, classes: Option<usi
             format!("{} labels for {samples} images: there must be one label an image", labels.len());
         return Err(Error::data(path, problem));
     }
-    let most = classes.map_or(i64::MAX, |c| c as i64);
+    let most = classes.map_or(MOST_CLASSES, |c| c as i64);
     match labels.iter().position(|l| !(0..most).contains(l)) {
-        Some(at) if most == i64::MAX => {
+        Some(at) if labels[at] < 0 => {
             Err(Error::data(path, format!("label {} of sample {at} is negative", labels[at])))
+        }
+        Some(at) if classes.is_none() => {
+            let problem =
+                format!("label {} of sample {at}: classes are numbered from 0 without gaps", labels[at]);
+            Err(Error::data(path, problem))
         }
         Some(at) => {
             Err(Error::data(path, format!("label {} of sample {at} is no class in 0..{most}", labels[at])))
@@ -99,6 +104,9 @@ fn check_labels(path: &Path, labels: &[i64], samples: usize, classes: Option<usi
         None => Ok(()),
     }
 }
+
+/// A larger number is no class, but something else that was taken for one; a name is made for each.
+const MOST_CLASSES: i64 = 1 << 20;
 
 /// Names for the classes of labels that come without: their numbers.
 fn numbered_classes(labels: &[i64]) -> Vec<String> {

@@ -3,7 +3,7 @@
 use super::decode::{DecodeLimits, decode_bytes, is_grey_bytes};
 use super::folder::is_image;
 use super::npy::read_at;
-use super::{ImageSet, numbered_classes};
+use super::{ImageSet, MOST_CLASSES, numbered_classes};
 use crate::Image;
 use rayon::prelude::*;
 use selfsup_core::{Dataset, Error, Result};
@@ -146,10 +146,13 @@ impl Shard {
             if ending == "cls" {
                 let text = member.read(&file, path)?;
                 let label = std::str::from_utf8(&text).ok().and_then(|text| text.trim().parse().ok());
-                sample.label = Some(label.filter(|label| *label >= 0).ok_or_else(|| {
-                    let found = String::from_utf8_lossy(&text[..text.len().min(40)]).into_owned();
-                    bad(format!("{name:?} holds {found:?}: a class is a whole number from 0 on"))
-                })?);
+                sample.label =
+                    Some(label.filter(|label| (0..MOST_CLASSES).contains(label)).ok_or_else(|| {
+                        let found = String::from_utf8_lossy(&text[..text.len().min(40)]).into_owned();
+                        bad(format!(
+                            "{name:?} holds {found:?}: classes are whole numbers from 0 on, without gaps"
+                        ))
+                    })?);
             } else if is_image(Path::new(&name)) && sample.image.replace(member).is_some() {
                 return Err(bad(format!("the sample {key:?} has two images; {name:?} is the second")));
             }
@@ -306,7 +309,8 @@ mod tests {
         let error = refused(&[("0.png", &image), ("0.jpg", &image)]);
         assert_eq!(error, "the sample \"0\" has two images; \"0.jpg\" is the second");
         let error = refused(&[("0.png", &image), ("0.cls", b"cat")]);
-        assert_eq!(error, "\"0.cls\" holds \"cat\": a class is a whole number from 0 on");
+        assert_eq!(error, "\"0.cls\" holds \"cat\": classes are whole numbers from 0 on, without gaps");
+        assert!(refused(&[("0.png", &image), ("0.cls", b"4000000000")]).contains("without gaps"));
         let error = refused(&[("0.png", &image), ("0.cls", b"1"), ("1.png", &image)]);
         assert!(error.starts_with("image 1 of the archive has no class"), "{error}");
     }

@@ -3,6 +3,7 @@
 use super::ImageSet;
 use crate::Image;
 use selfsup_core::{Dataset, Error, Result};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 /// Some samples of another set, in any order.
@@ -61,7 +62,15 @@ impl ImageSet for Subset {
     }
 
     fn name(&self, index: usize) -> String {
-        self.set.name(self.indices[index])
+        self.indices.get(index).map_or_else(|| index.to_string(), |&i| self.set.name(i))
+    }
+
+    fn stamp(&self) -> Result<Option<u64>> {
+        Ok(self.set.stamp()?.map(|stamp| {
+            let mut hasher = DefaultHasher::new();
+            (stamp, &self.indices).hash(&mut hasher);
+            hasher.finish()
+        }))
     }
 
     /// What is left of the other set's shards, where the samples stand in its order.
@@ -120,6 +129,7 @@ mod tests {
     #[test]
     fn keeps_the_shards_of_samples_in_order() {
         let shards = |indices| Subset::new(Arc::new(Sharded), indices).unwrap().shards();
+        assert_eq!(Subset::new(Arc::new(Sharded), vec![2]).unwrap().name(7), "7");
         assert_eq!(shards(vec![1, 2, 4]), [1, 2]);
         assert!(shards(vec![2, 1]).is_empty());
     }
