@@ -10,7 +10,7 @@ use selfsup::labels::{
 };
 use selfsup::objectives::{PredictLabels, PredictLabelsConfig};
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// The settings of a labeler.
 pub trait LabelerConfig: Default + DeserializeOwned {
@@ -55,8 +55,27 @@ labelers! {
 pub struct PretextConfig<C> {
     /// The labeler's own settings.
     pub labels: C,
-    /// The head that predicts them.
+    /// The head that predicts them; what a recipe leaves out is as in the labeler's paper.
+    #[serde(deserialize_with = "completed_by_the_papers::<C, _>")]
     pub head: PredictLabelsConfig,
+}
+
+/// A head of which a recipe may give some fields only.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PartOfAHead {
+    hidden: Option<Vec<i64>>,
+    hidden_norm: Option<HeadNorm>,
+}
+
+fn completed_by_the_papers<'de, C: LabelerConfig, D: Deserializer<'de>>(
+    recipe: D,
+) -> Result<PredictLabelsConfig, D::Error> {
+    let (given, papers) = (PartOfAHead::deserialize(recipe)?, C::head());
+    Ok(PredictLabelsConfig {
+        hidden: given.hidden.unwrap_or(papers.hidden),
+        hidden_norm: given.hidden_norm.unwrap_or(papers.hidden_norm),
+    })
 }
 
 impl<C: LabelerConfig> Default for PretextConfig<C> {
@@ -124,5 +143,18 @@ mod tests {
         assert_eq!(rotation.head, PredictLabelsConfig::default());
         let error = toml::from_str::<PretextConfig<RotationConfig>>("labels.turns = 4").unwrap_err();
         assert!(error.to_string().contains("turns"), "{error}");
+    }
+
+    #[test]
+    fn a_field_of_the_head_that_a_recipe_leaves_out_is_the_papers() {
+        let jigsaw: PretextConfig<JigsawConfig> =
+            toml::from_str("head.hidden_norm = \"batch-norm\"").unwrap();
+        let expected = PredictLabelsConfig { hidden: vec![4096], hidden_norm: HeadNorm::BatchNorm };
+        assert_eq!(jigsaw.head, expected);
+        let position: PretextConfig<RelativePositionConfig> = toml::from_str("head.hidden = [64]").unwrap();
+        let expected = PredictLabelsConfig { hidden: vec![64], hidden_norm: HeadNorm::BatchNormPlain };
+        assert_eq!(position.head, expected);
+        let error = toml::from_str::<PretextConfig<JigsawConfig>>("head.norm = \"none\"").unwrap_err();
+        assert!(error.to_string().contains("unknown field `norm`"), "{error}");
     }
 }

@@ -19,13 +19,17 @@ use selfsup_core::{
 };
 use serde::{Deserialize, Serialize};
 
+/// The most permutations that are told apart, ten times the paper's. The greedy choice looks at all there are for each
+/// that it adds: so many take seconds, all of 9 tiles minutes.
+const MOST: i64 = 10_000;
+
 /// Settings of [`Jigsaw`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct JigsawConfig {
     /// The cells along a side: 3 (section 3.1), or 2.
     pub grid: i64,
-    /// The permutations that are told apart, at most all there are; 1000 (section 3.2).
+    /// The permutations that are told apart, at most all there are and 10,000; 1000 (section 3.2).
     pub permutations: i64,
     /// The side of a tile as a share of its cell's; 64 / 75 (section 3.1). What is left is gap and jitter.
     pub tile: f64,
@@ -62,6 +66,10 @@ impl Jigsaw {
         let all = (1..=cells).product::<i64>();
         if !(2..=all).contains(&permutations) {
             let expected = format!("2 to {all}, the permutations of {cells} tiles");
+            return Err(Error::config("permutations", permutations, expected));
+        }
+        if permutations > MOST {
+            let expected = format!("at most {MOST}, as choosing more takes up to minutes");
             return Err(Error::config("permutations", permutations, expected));
         }
         if !(tile > 0.0 && tile <= 1.0) {
@@ -253,6 +261,14 @@ mod tests {
         assert_eq!(
             refused(JigsawConfig { grid: 2, ..Default::default() }),
             "permutations = 1000: 2 to 24, the permutations of 4 tiles"
+        );
+        assert_eq!(
+            refused(JigsawConfig { permutations: 10_001, ..Default::default() }),
+            "permutations = 10001: at most 10000, as choosing more takes up to minutes"
+        );
+        assert_eq!(
+            refused(JigsawConfig { permutations: 362_881, ..Default::default() }),
+            "permutations = 362881: 2 to 362880, the permutations of 9 tiles"
         );
         assert!(refused(JigsawConfig { tile: 1.5, ..Default::default() }).starts_with("tile = 1.5: a share"));
         assert!(refused(JigsawConfig { tile: f64::NAN, ..Default::default() }).starts_with("tile = NaN"));

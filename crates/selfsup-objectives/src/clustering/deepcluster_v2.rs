@@ -106,8 +106,9 @@ impl DeepClusterV2 {
         })
     }
 
-    /// Clusters the banks at an epoch's first step: centroids and assignments are new then.
-    fn cluster(&self, step: &Step) -> Result<()> {
+    /// Clusters the banks at an epoch's first step: centroids and assignments are new then. `draw(h, m)` is an order of
+    /// m samples, Int64 `[M]`, the first of which are head h's centroids to begin with.
+    fn cluster(&self, step: &Step, draw: impl Fn(usize, i64) -> Tensor) -> Result<()> {
         if step.epoch as i64 <= i64::try_from(&self.epoch)? {
             return Ok(());
         }
@@ -125,7 +126,7 @@ impl DeepClusterV2 {
                 }
                 let x = bank.index_select(0, &known); // [M, P]
                 // Every rank draws its own; the first rank's are taken.
-                let first = Tensor::randperm(m, (Kind::Int64, x.device())).narrow(0, 0, k);
+                let first = draw(h, m).narrow(0, 0, k);
                 let first = step.comm.gather(&first)?.narrow(0, 0, k);
                 let config = KMeansConfig {
                     clusters: k,
@@ -151,6 +152,47 @@ impl DeepClusterV2 {
             }
             Ok(())
         })
+    }
+
+    /// The loss of a batch, with what [`cluster`](DeepClusterV2::cluster) draws.
+    fn classify<E: Encoder + ?Sized>(
+        &self,
+        encoder: &E,
+        batch: &ImageViews,
+        draw: impl Fn(usize, i64) -> Tensor,
+        step: &Step,
+    ) -> Result<Loss> {
+        let n = self.check(batch, step)?;
+        self.cluster(step, draw)?;
+        let project = || {
+            let h = encode_crops(encoder, &batch.views, Mode::Train)?; // [V N, D]
+            Ok::<_, Error>(self.projector.forward(&h, Mode::Train)?.l2_normalize()) // [V N, P]
+        };
+        if i64::try_from(&self.epoch)? == 0 {
+            // No image has a cluster yet. A loss that depends on no parameter gives none a gradient, and the optimizer
+            // leaves all alone.
+            self.remember(&tch::no_grad(project)?.split(n, 0), &batch.indices, step)?;
+            let chance = self.prototypes.iter().map(|c| (c.size()[0] as f64).ln());
+            let chance = chance.sum::<f64>() / self.prototypes.len() as f64;
+            let chance = Tensor::full([0_i64; 0], chance, (Kind::Float, self.bank.device()));
+            let accuracy = chance.zeros_like();
+            return Ok(Loss::new(chance.set_requires_grad(true)).with("accuracy", &accuracy));
+        }
+        let z = project()?;
+        let mut loss = Tensor::zeros([0_i64; 0], (Kind::Float, z.device()));
+        let mut accuracy = loss.zeros_like();
+        for (h, prototypes) in (0_i64..).zip(&self.prototypes) {
+            let scores = z.matmul(&prototypes.tr()) / self.temperature; // [V N, K]
+            let clusters = self.assignments.get(h).index_select(0, &batch.indices); // [N]
+            let clusters = clusters.repeat([batch.views.len() as i64]); // [V N]
+            let known = clusters.ne(NONE).sum(Kind::Float).clamp_min(1.0);
+            let entropy = scores.cross_entropy_loss(&clusters, None::<Tensor>, Reduction::Sum, NONE, 0.0);
+            loss += entropy / &known;
+            accuracy += scores.argmax(1, false).eq_tensor(&clusters).sum(Kind::Float) / known;
+        }
+        self.remember(&z.split(n, 0), &batch.indices, step)?;
+        let heads = self.prototypes.len() as f64;
+        Ok(Loss::new(loss / heads).with("accuracy", &(accuracy / heads)))
     }
 
     /// Checks the batch and returns the number of its images.
@@ -182,37 +224,8 @@ impl<E: Encoder + ?Sized> Objective<E> for DeepClusterV2 {
     type Batch = ImageViews;
 
     fn loss(&mut self, encoder: &E, batch: &ImageViews, step: &Step) -> Result<Loss> {
-        let n = self.check(batch, step)?;
-        self.cluster(step)?;
-        let project = || {
-            let h = encode_crops(encoder, &batch.views, Mode::Train)?; // [V N, D]
-            Ok::<_, Error>(self.projector.forward(&h, Mode::Train)?.l2_normalize()) // [V N, P]
-        };
-        if i64::try_from(&self.epoch)? == 0 {
-            // No image has a cluster yet. A loss that depends on no parameter gives none a gradient, and the optimizer
-            // leaves all alone.
-            self.remember(&tch::no_grad(project)?.split(n, 0), &batch.indices, step)?;
-            let chance = self.prototypes.iter().map(|c| (c.size()[0] as f64).ln());
-            let chance = chance.sum::<f64>() / self.prototypes.len() as f64;
-            let chance = Tensor::full([0_i64; 0], chance, (Kind::Float, self.bank.device()));
-            let accuracy = chance.zeros_like();
-            return Ok(Loss::new(chance.set_requires_grad(true)).with("accuracy", &accuracy));
-        }
-        let z = project()?;
-        let mut loss = Tensor::zeros([0_i64; 0], (Kind::Float, z.device()));
-        let mut accuracy = loss.zeros_like();
-        for (h, prototypes) in (0_i64..).zip(&self.prototypes) {
-            let scores = z.matmul(&prototypes.tr()) / self.temperature; // [V N, K]
-            let clusters = self.assignments.get(h).index_select(0, &batch.indices); // [N]
-            let clusters = clusters.repeat([batch.views.len() as i64]); // [V N]
-            let known = clusters.ne(NONE).sum(Kind::Float).clamp_min(1.0);
-            let entropy = scores.cross_entropy_loss(&clusters, None::<Tensor>, Reduction::Sum, NONE, 0.0);
-            loss += entropy / &known;
-            accuracy += scores.argmax(1, false).eq_tensor(&clusters).sum(Kind::Float) / known;
-        }
-        self.remember(&z.split(n, 0), &batch.indices, step)?;
-        let heads = self.prototypes.len() as f64;
-        Ok(Loss::new(loss / heads).with("accuracy", &(accuracy / heads)))
+        let device = self.bank.device();
+        self.classify(encoder, batch, |_, m| Tensor::randperm(m, (Kind::Int64, device)), step)
     }
 }
 
@@ -252,11 +265,18 @@ mod tests {
         batch
     }
 
+    /// `torch.randperm(6)` for each of three heads, after `torch.manual_seed(2)` for the clustering of the second epoch
+    /// and `torch.manual_seed(4)` for that of the third.
+    const DRAWS: [[[i64; 6]; 3]; 2] = [
+        [[0, 3, 1, 2, 4, 5], [3, 0, 5, 2, 1, 4], [0, 2, 5, 4, 1, 3]],
+        [[4, 5, 1, 2, 3, 0], [2, 5, 0, 3, 1, 4], [4, 2, 5, 0, 3, 1]],
+    ];
+
     /// Runs steps of gradient descent, as the test against Python has them.
-    fn run(steps: u64, objective: &mut DeepClusterV2, encoder: &Pixels, store: &nn::VarStore) -> Vec<f64> {
+    fn run(steps: u64, objective: &DeepClusterV2, encoder: &Pixels, store: &nn::VarStore) -> Vec<f64> {
         let step = |i| {
-            tch::manual_seed(i as i64);
-            let loss = objective.loss(encoder, &half(i), &step(i)).unwrap().total;
+            let draw = |head: usize, _: i64| Tensor::from_slice(&DRAWS[i as usize / 2 - 1][head]);
+            let loss = objective.classify(encoder, &half(i), draw, &step(i)).unwrap().total;
             loss.backward();
             descend(store, 0.2);
             loss.scalar().unwrap()
@@ -270,8 +290,8 @@ mod tests {
         // step: enc = w((4, 4), 0), bias = w((3,), 1), weight = w((3, 4), 2); views w((3, 1, side, side), k + 0.3 * step)
         // of sides 4, 4, 2 through F.adaptive_avg_pool2d(view, 2), of images 0..3 and 3..6 in turn; heads of 3, 2 and 3
         // prototypes; gradient descent at 0.2; w as in swav_loss.rs.
-        let (store, encoder, mut objective) = setup(&config(&[3, 2, 3]));
-        let losses = run(5, &mut objective, &encoder, &store);
+        let (store, encoder, objective) = setup(&config(&[3, 2, 3]));
+        let losses = run(5, &objective, &encoder, &store);
         let chance = (2.0 * 3.0_f64.ln() + 2.0_f64.ln()) / 3.0;
         for (loss, expected) in losses.iter().zip([chance, chance, 0.966_690_8, 0.958_786_5, 0.860_700_8]) {
             assert!((loss - expected).abs() < 1e-5, "{losses:?}");
@@ -312,7 +332,7 @@ mod tests {
     #[test]
     fn equals_the_naive_loop() {
         let (store, encoder, mut objective) = setup(&config(&[3, 2]));
-        run(3, &mut objective, &encoder, &store);
+        run(3, &objective, &encoder, &store);
         let batch = half(3);
         let v = store.variables();
         let project = |view: &Tensor| {
@@ -339,9 +359,9 @@ mod tests {
 
     #[test]
     fn the_first_epoch_only_fills_the_bank() {
-        let (store, encoder, mut objective) = setup(&config(&[3, 2]));
+        let (store, encoder, objective) = setup(&config(&[3, 2]));
         let before = store.variables()["encoder.weight"].copy();
-        for loss in run(2, &mut objective, &encoder, &store) {
+        for loss in run(2, &objective, &encoder, &store) {
             assert!((loss - 6.0_f64.ln() / 2.0).abs() < 1e-6, "{loss}");
         }
         assert!(store.trainable_variables().iter().all(|x| !x.grad().defined()));
@@ -386,19 +406,22 @@ mod tests {
             let views = views[0].iter().zip(&views[1]).map(|(a, b)| Tensor::cat(&[a, b], 0)).collect();
             ImageViews { views, ..batch(6, &[4], 0.0) }
         };
-        let (_store, encoder, mut whole) = setup(&config(&[3]));
-        let expected: Vec<f64> = [0, 2]
-            .map(|i| {
-                tch::manual_seed(1);
-                whole.loss(&encoder, &both(i), &step(i)).unwrap().total.scalar().unwrap()
-            })
-            .into();
+        // Ranks draw apart, and from what they know when they are played alone at first.
+        let draw = |rank: i64| {
+            move |_: usize, m: i64| {
+                let order = DRAWS[rank as usize][0].into_iter().filter(|&i| i < m);
+                Tensor::from_slice(&order.collect::<Vec<_>>())
+            }
+        };
+        let (_store, encoder, whole) = setup(&config(&[3]));
+        let expected: [f64; 2] = [0, 2]
+            .map(|i| whole.classify(&encoder, &both(i), draw(0), &step(i)).unwrap().total.scalar().unwrap());
         let ranks = TwoRanks::play(|comm| {
-            let (_store, encoder, mut objective) = setup(&config(&[3]));
+            let (_store, encoder, objective) = setup(&config(&[3]));
             let losses = [0, 2].map(|i| {
-                tch::manual_seed(1 + comm.rank); // ranks draw apart
-                let mine = half(i + comm.rank as u64);
-                objective.loss(&encoder, &mine, &Step { comm, ..step(i) }).unwrap().total.scalar().unwrap()
+                let (mine, step) = (half(i + comm.rank as u64), Step { comm, ..step(i) });
+                let loss = objective.classify(&encoder, &mine, draw(comm.rank), &step).unwrap();
+                loss.total.scalar().unwrap()
             });
             (losses[1], objective.bank.copy(), objective.prototypes[0].copy())
         });

@@ -30,11 +30,13 @@ pub struct SwavConfig {
     pub sinkhorn: SinkhornConfig,
     /// The number of prototypes, K. 3000 for the 1000 classes of ImageNet (appendix A.1 of the paper).
     pub prototypes: i64,
-    /// The optimizer steps at the beginning of a run in which the prototypes stay as they are. The authors' code has
-    /// 313, the first epoch with batches of 4096.
+    /// The optimizer steps at the beginning of a run in which the prototypes stay as they are: the first epoch, in the
+    /// authors' code. That is 313 with the batches of 4096 of the main experiment, which has no queue, and 5005 with
+    /// batches of 256, whose queue keeps 3840: see [`queue_length`](SwavConfig::queue_length).
     pub frozen_steps: u64,
-    /// The embeddings of either assigning view that the queue keeps, 0 for none. 3840, the last 15 batches of 256
-    /// (section 3.1); batches of 4096 need none.
+    /// The embeddings of either assigning view that the queue keeps, 0 for none, as with the batches of 4096 for which
+    /// [`frozen_steps`](SwavConfig::frozen_steps) is 313. Batches of 256 take 3840, the last 15 of them (section 3.1),
+    /// and `frozen_steps` of an epoch of such batches.
     pub queue_length: i64,
     /// The epochs that are done before the queue is filled. 15 (the authors' code).
     pub queue_from_epoch: u64,
@@ -50,7 +52,7 @@ impl Default for SwavConfig {
             sinkhorn,
             prototypes: 3000,
             frozen_steps: 313,
-            queue_length: 3840,
+            queue_length: 0,
             queue_from_epoch: 15,
             projector: MlpHeadConfig {
                 output_norm: selfsup_core::HeadNorm::None,

@@ -16,6 +16,7 @@
 //! this.
 
 use crate::contrastive::info_nce::{InfoNce, InfoNceOutput};
+use crate::contrastive::moco_v2::has_batch_norm;
 use crate::contrastive::queue::Queue;
 use crate::contrastive::views::two_views;
 use selfsup_core::ema::Buffers;
@@ -37,7 +38,8 @@ pub struct DenseClConfig {
     pub queue: i64,
     /// The weight of the dense loss: 0.5 (section 3.2).
     pub lambda: f64,
-    /// The parts of a batch that BatchNorm sees apart: 8, the GPUs of the paper.
+    /// The parts of a batch that BatchNorm sees apart: 8, the GPUs of the paper. A network without BatchNorm takes the
+    /// batch whole.
     pub groups: i64,
     /// The projector of images: 2048 hidden units, ReLU, 128 outputs (section 3.2), without BatchNorm.
     pub projector: MlpHeadConfig,
@@ -122,7 +124,8 @@ pub struct DenseCl<E: ?Sized> {
     queue: Queue,
     dense_queue: Queue,
     lambda: f64,
-    groups: i64,
+    /// The parts of a batch, where there is BatchNorm.
+    groups: Option<i64>,
     loss: InfoNce,
 }
 
@@ -154,7 +157,7 @@ impl<E: MapEncoder + ?Sized> DenseCl<E> {
             queue: Queue::new(&path / "queue", config.queue, config.projector.output)?,
             dense_queue: Queue::new(&path / "dense_queue", config.queue, config.dense_projector.output)?,
             lambda: config.lambda,
-            groups: config.groups,
+            groups: has_batch_norm(site).then_some(config.groups),
             loss,
         })
     }
@@ -165,20 +168,23 @@ impl<E: MapEncoder + ?Sized> Objective<E> for DenseCl<E> {
 
     fn loss(&mut self, encoder: &E, batch: &ImageViews, step: &Step) -> Result<Loss> {
         let (view0, view1, n) = two_views(batch, "DenseCL")?;
-        if n < 2 * self.groups {
-            let (least, groups) = (2 * self.groups, self.groups);
+        if let Some(groups) = self.groups
+            && n < 2 * groups
+        {
+            let least = 2 * groups;
             return Err(Error::Shape {
                 name: "view 0".to_owned(),
                 expected: format!("at least {least} images, two for BatchNorm in each of {groups} groups"),
                 found: format!("{:?}", view0.size()),
             });
         }
-        let student = self.heads.embed(encoder, view0, self.groups)?;
+        let groups = self.groups.unwrap_or(1);
+        let student = self.heads.embed(encoder, view0, groups)?;
         let teacher = tch::no_grad(|| -> Result<Embedded> {
             let shuffled = Tensor::randperm(n, (Kind::Int64, view1.device()));
             let images = view1.index_select(0, &shuffled);
             let Embedded { global, dense, map } =
-                self.teacher_heads.embed(&*self.teacher, &images, self.groups)?;
+                self.teacher_heads.embed(&*self.teacher, &images, groups)?;
             let back = shuffled.argsort(0, false);
             let unshuffle = |x: Tensor| x.index_select(0, &back);
             Ok(Embedded { global: unshuffle(global), dense: unshuffle(dense), map: unshuffle(map) })
@@ -215,7 +221,7 @@ mod tests {
     use super::*;
     use crate::contrastive::pixels::{assert_gradients, assert_near, descend, fill, waves};
     use selfsup_core::layers::{Affine, BatchNorm, Bias, Conv2d, ConvShape};
-    use selfsup_core::{Device, Encoder, Key};
+    use selfsup_core::{Device, Encoder};
 
     /// A convolution over squares of 2 x 2 pixels, with BatchNorm where a test asks for it.
     #[derive(Debug)]
@@ -312,7 +318,6 @@ mod tests {
         .enumerate()
         {
             // Any order of the keys comes to the same: the shuffle is undone.
-            Key::new(s as u64).seed_torch();
             let step = Step::single(s as u64, 5, 0, 0);
             let Loss { total, parts } = objective.loss(&encoder, &batch(6, 2, s as f64), &step).unwrap();
             for (found, expected) in [(&total, expected), (&parts[0].1, global), (&parts[1].1, dense)] {
@@ -503,8 +508,16 @@ mod tests {
     }
 
     #[test]
+    fn takes_the_batch_whole_where_nothing_has_batch_norm() {
+        let (_store, encoder, mut objective) = setup(false);
+        assert_eq!(objective.groups, None);
+        assert!(objective.loss(&encoder, &batch(1, 2, 0.0), &Step::single(0, 1, 0, 0)).is_ok());
+        assert_eq!(setup(true).2.groups, Some(2));
+    }
+
+    #[test]
     fn rejects_what_does_not_fit() {
-        let (store, encoder, mut objective) = setup(false);
+        let (_store, encoder, mut objective) = setup(true);
         let mut refusal = |batch: &ImageViews| {
             objective.loss(&encoder, batch, &Step::single(0, 1, 0, 0)).unwrap_err().to_string()
         };
@@ -513,6 +526,7 @@ mod tests {
             refusal(&batch(3, 2, 0.0)),
             "view 0: expected at least 4 images, two for BatchNorm in each of 2 groups, found [3, 1, 4, 4]"
         );
+        let (store, encoder, _) = setup(false);
         let site =
             |store| Site::new(store, &encoder, 6, |path: nn::Path| Ok(Box::new(Squares::new(&path, false))));
         let refusal = |config: DenseClConfig| DenseCl::new(&site(&store), &config).unwrap_err().to_string();

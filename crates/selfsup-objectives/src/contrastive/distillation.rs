@@ -68,7 +68,8 @@ impl Distillation {
     /// `student`, `teacher`: logits `[N, C]`; `labels` `[N]` Int64. Returns a scalar.
     ///
     /// # Errors
-    /// As [`forward`](Distillation::forward), and [`Error::Config`] when `alpha` is no share.
+    /// As [`forward`](Distillation::forward), and [`Error::Config`] when `alpha` is no share or a label is none of
+    /// the C classes.
     pub fn with_labels(
         &self,
         student: &Tensor,
@@ -80,8 +81,14 @@ impl Distillation {
             return Err(Error::config("alpha", alpha, "a share from 0 to 1"));
         }
         let distilled = self.forward(student, teacher)?;
-        check_shape("labels", labels, [student.size()[0]])?;
+        let [n, classes] = check_shape("student", student, [-1, -1])?;
+        check_shape("labels", labels, [n])?;
         check_kind("labels", labels, Kind::Int64)?;
+        let (least, most) = (i64::try_from(labels.f_min()?)?, i64::try_from(labels.f_max()?)?);
+        if least < 0 || most >= classes {
+            let wrong = if least < 0 { least } else { most };
+            return Err(Error::config("labels", wrong, format!("classes in 0..{classes}")));
+        }
         Ok(student.cross_entropy_for_logits(labels) * (1.0 - alpha) + distilled * alpha)
     }
 }
@@ -191,6 +198,10 @@ mod tests {
         let labels = Tensor::from_slice(&[0_i64, 1, 2]);
         let error = loss.with_labels(&z, &z, &labels, 0.5).unwrap_err().to_string();
         assert_eq!(error, "labels: expected [4], found [3]");
+        for (wrong, error) in [(3, "labels = 3: classes in 0..3"), (-1, "labels = -1: classes in 0..3")] {
+            let labels = Tensor::from_slice(&[0_i64, wrong, 2, 1]);
+            assert_eq!(loss.with_labels(&z, &z, &labels, 0.5).unwrap_err().to_string(), error);
+        }
         let error = loss.with_labels(&z, &z, &labels, 1.5).unwrap_err().to_string();
         assert_eq!(error, "alpha = 1.5: a share from 0 to 1");
         let error = Distillation::new(&DistillationConfig { temperature: 0.0 }).unwrap_err().to_string();

@@ -50,11 +50,17 @@ impl InfoNce {
         let [n, d] = check_shape("queries", queries, [-1, -1])?;
         check_shape("keys", keys, [n, d])?;
         check_shape("negatives", negatives, [-1, d])?;
-        let (q, k) = (queries.l2_normalize(), keys.l2_normalize());
-        let positive = (&q * &k).sum_dim_intlist(1, true, None); // [N, 1]
+        // With a queue, [N, K] is by far the largest of all: it is made once, and not joined with the positives.
+        let q = queries.l2_normalize() / self.temperature; // [N, D]
+        let positive = (&q * keys.l2_normalize()).sum_dim_intlist(1, false, None); // [N]
         let negative = q.matmul(&negatives.tr()); // [N, K]
-        let own = Tensor::zeros([n], (Kind::Int64, queries.device()));
-        Ok(self.classify(&Tensor::cat(&[positive, negative], 1), &own))
+        let all = negative.logsumexp(1, false).logaddexp(&positive); // [N]
+        // A tie goes to the own key.
+        let missed = negative.detach().gt_tensor(&positive.detach().unsqueeze(1)).any_dim(1, false); // [N]
+        Ok(InfoNceOutput {
+            loss: (all - positive).mean(None),
+            accuracy: missed.logical_not().to_kind(Kind::Float).mean(None),
+        })
     }
 
     /// Queries against the keys of all samples of all ranks.
@@ -76,16 +82,12 @@ impl InfoNce {
         }
         let keys = comm.gather(&keys.l2_normalize())?; // [M, D], M samples on all ranks
         let own = Tensor::arange(n, (Kind::Int64, queries.device())) + comm.rank() * n; // [N]
-        Ok(self.classify(&queries.l2_normalize().matmul(&keys.tr()), &own))
-    }
-
-    /// `similarities` `[N, C]` with every query's own key in the column `own` `[N]`.
-    fn classify(&self, similarities: &Tensor, own: &Tensor) -> InfoNceOutput {
-        let nearest = similarities.detach().argmax(1, false).eq_tensor(own); // [N]
-        InfoNceOutput {
-            loss: (similarities / self.temperature).cross_entropy_for_logits(own),
+        let logits = (queries.l2_normalize() / self.temperature).matmul(&keys.tr()); // [N, M]
+        let nearest = logits.detach().argmax(1, false).eq_tensor(&own); // [N]
+        Ok(InfoNceOutput {
+            loss: logits.cross_entropy_for_logits(&own),
             accuracy: nearest.to_kind(Kind::Float).mean(None),
-        }
+        })
     }
 }
 
@@ -226,6 +228,18 @@ mod tests {
         assert!((against.scalar().unwrap() - 31_f64.ln()).abs() < 1e-5);
         let across = loss.across(&z, &z, &SingleProcess).unwrap().loss;
         assert!((across.scalar().unwrap() - 6_f64.ln()).abs() < 1e-5);
+    }
+
+    #[test]
+    fn the_own_key_wins_a_tie() {
+        let (q, loss) = (Tensor::eye(3, (Kind::Float, Device::Cpu)), InfoNce::new(0.2).unwrap());
+        let accuracy = |k: &Tensor, negatives: &Tensor| {
+            loss.against(&q, k, negatives).unwrap().accuracy.scalar().unwrap()
+        };
+        assert_eq!(accuracy(&q, &q), 1.0);
+        // The first and the third query have a negative as near as their key, the second a nearer one.
+        let k = q.index_select(0, &Tensor::from_slice(&[0_i64, 2, 1]));
+        assert!((accuracy(&k, &q.narrow(0, 0, 2)) - 2.0 / 3.0).abs() < 1e-6);
     }
 
     #[test]

@@ -16,7 +16,7 @@
 //! and the keys in as many parts in a random order, which is undone afterwards. Each part is a forward pass of its own,
 //! so that any network with BatchNorm is covered without a BatchNorm of a special kind; its running statistics then
 //! move once a part instead of once a batch. The teacher keeps its own statistics, as in the authors' code. Across
-//! ranks each shuffles its own keys.
+//! ranks each shuffles its own keys. Where neither encoder nor projector has BatchNorm, the batch passes whole.
 
 use crate::contrastive::info_nce::{InfoNce, InfoNceOutput};
 use crate::contrastive::queue::Queue;
@@ -39,7 +39,7 @@ pub struct MocoV2Config {
     /// The keys that are remembered: 65,536 (MoCo, section 4.1). 4,096 for small sets.
     pub queue: i64,
     /// The parts of a batch that BatchNorm sees apart: 8, the GPUs of the paper. With 1, a network with BatchNorm can
-    /// find the key by its statistics.
+    /// find the key by its statistics; one without takes the batch whole.
     pub groups: i64,
     /// The projector: 2048 hidden units, ReLU, 128 outputs (MoCo v2, section 3), without BatchNorm.
     pub projector: MlpHeadConfig,
@@ -71,8 +71,16 @@ pub struct MocoV2<E: ?Sized> {
     ema: Ema,
     momentum: f64,
     queue: Queue,
-    groups: i64,
+    /// The parts of a batch, where there is BatchNorm.
+    groups: Option<i64>,
     loss: InfoNce,
+}
+
+/// Whether the encoder or a head has BatchNorm. The teacher is made by then, a twin of both.
+pub(crate) fn has_batch_norm<E: ?Sized>(site: &Site<E>) -> bool {
+    let teacher = site.name("teacher.");
+    let mut names = site.store.variables().into_keys();
+    names.any(|name| name.starts_with(&teacher) && name.ends_with(".running_mean"))
 }
 
 impl<E: Encoder + ?Sized> MocoV2<E> {
@@ -100,16 +108,29 @@ impl<E: Encoder + ?Sized> MocoV2<E> {
             ema: site.tie_teacher(&["projector"], Buffers::Keep)?,
             momentum,
             queue: Queue::new(site.path() / "queue", queue, projector.output)?,
-            groups,
+            groups: has_batch_norm(site).then_some(groups),
             loss,
         })
     }
 
     /// `[N, C, H, W]` to `[N, P]`, with BatchNorm's statistics taken in each group.
     fn embed(&self, encoder: &E, projector: &MlpHead, images: &Tensor) -> Result<Tensor> {
-        let parts = images.tensor_split(self.groups, 0);
+        let parts = images.tensor_split(self.groups.unwrap_or(1), 0);
         let embed = |part: &Tensor| projector.forward(&encoder.encode(part, Mode::Train)?, Mode::Train);
         Ok(Tensor::cat(&parts.iter().map(embed).collect::<Result<Vec<_>>>()?, 0))
+    }
+
+    /// The loss of two views `[N, C, H, W]` whose keys are made in the order `shuffled`, Int64 `[N]`.
+    fn contrast(&self, encoder: &E, views: [&Tensor; 2], shuffled: &Tensor, step: &Step) -> Result<Loss> {
+        let q = self.embed(encoder, &self.projector, views[0])?; // [N, P]
+        let k = tch::no_grad(|| -> Result<Tensor> {
+            let images = views[1].index_select(0, shuffled);
+            let k = self.embed(&self.teacher, &self.teacher_projector, &images)?;
+            Ok(k.index_select(0, &shuffled.argsort(0, false)).l2_normalize()) // [N, P]
+        })?;
+        let InfoNceOutput { loss, accuracy } = self.loss.against(&q, &k, &self.queue.vectors.copy())?;
+        self.queue.push(&step.comm.gather(&k)?)?;
+        Ok(Loss::new(loss).with("contrastive_accuracy", &accuracy))
     }
 }
 
@@ -118,27 +139,18 @@ impl<E: Encoder + ?Sized> Objective<E> for MocoV2<E> {
 
     fn loss(&mut self, encoder: &E, batch: &ImageViews, step: &Step) -> Result<Loss> {
         let (view0, view1, n) = two_views(batch, "MoCo v2")?;
-        if n < 2 * self.groups {
+        if let Some(groups) = self.groups
+            && n < 2 * groups
+        {
+            let least = 2 * groups;
             return Err(Error::Shape {
                 name: "view 0".to_owned(),
-                expected: format!(
-                    "at least {} images, two for BatchNorm in each of {} groups",
-                    2 * self.groups,
-                    self.groups
-                ),
+                expected: format!("at least {least} images, two for BatchNorm in each of {groups} groups"),
                 found: format!("{:?}", view0.size()),
             });
         }
-        let q = self.embed(encoder, &self.projector, view0)?; // [N, P]
-        let k = tch::no_grad(|| -> Result<Tensor> {
-            let shuffled = Tensor::randperm(n, (Kind::Int64, view1.device()));
-            let images = view1.index_select(0, &shuffled);
-            let k = self.embed(&self.teacher, &self.teacher_projector, &images)?;
-            Ok(k.index_select(0, &shuffled.argsort(0, false)).l2_normalize()) // [N, P]
-        })?;
-        let InfoNceOutput { loss, accuracy } = self.loss.against(&q, &k, &self.queue.vectors.copy())?;
-        self.queue.push(&step.comm.gather(&k)?)?;
-        Ok(Loss::new(loss).with("contrastive_accuracy", &accuracy))
+        let shuffled = Tensor::randperm(n, (Kind::Int64, view1.device()));
+        self.contrast(encoder, [view0, view1], &shuffled, step)
     }
 
     fn after_step(&mut self, _store: &nn::VarStore, _step: &Step) -> Result<()> {
@@ -151,8 +163,8 @@ impl<E: Encoder + ?Sized> Objective<E> for MocoV2<E> {
 mod tests {
     use super::*;
     use crate::contrastive::pixels::{Pixels, assert_gradients, assert_near, batch, descend, fill, waves};
+    use selfsup_core::Device;
     use selfsup_core::layers::{Affine, BatchNorm};
-    use selfsup_core::{Device, Key};
 
     const LEARNED: [&str; 6] = [
         "encoder.weight",
@@ -174,6 +186,15 @@ mod tests {
         fill(&store, &LEARNED);
         objective.ema.copy();
         objective.queue.vectors.shallow_clone().copy_(&waves(12, 3, 1.0, 0.3).l2_normalize());
+        (store, encoder, objective)
+    }
+
+    /// The same with BatchNorm in the projector.
+    fn with_batch_norm() -> (nn::VarStore, Pixels, MocoV2<Pixels>) {
+        let projector = MlpHeadConfig { hidden_norm: HeadNorm::BatchNorm, ..config().projector };
+        let (store, encoder) = Pixels::stored();
+        let config = MocoV2Config { projector, ..config() };
+        let objective = MocoV2::new(&Pixels::site(&store, &encoder), &config).unwrap();
         (store, encoder, objective)
     }
 
@@ -199,7 +220,6 @@ mod tests {
             [0.777_710_02, 2.214_977, 2.189_526_6, 1.937_381_4, 2.015_911_3].into_iter().enumerate()
         {
             // Any order of the keys comes to the same: the shuffle is undone.
-            Key::new(s as u64).seed_torch();
             let step = Step::single(s as u64, 5, 0, 0);
             let loss = objective.loss(&encoder, &batch(6, 2, s as f64), &step).unwrap().total;
             assert!((loss.scalar().unwrap() - expected).abs() < 1e-5, "step {s}: {loss:?}");
@@ -343,11 +363,11 @@ mod tests {
         objective.ema.copy();
         let queue = v["objective.queue.vectors"].copy();
 
-        Key::new(3).seed_torch();
-        let order: Vec<i64> = Vec::try_from(Tensor::randperm(6, (Kind::Int64, Device::Cpu))).unwrap();
-        Key::new(3).seed_torch();
+        let order = [4_i64, 0, 3, 5, 1, 2];
         let images = batch(6, 2, 0.0);
-        let found = objective.loss(&encoder, &images, &Step::single(0, 1, 0, 0)).unwrap().total;
+        let views = [&images.views[0], &images.views[1]];
+        let step = Step::single(0, 1, 0, 0);
+        let found = objective.contrast(&encoder, views, &Tensor::from_slice(&order), &step).unwrap().total;
 
         // A row normalised by the samples beside which it stands.
         let normalised = |view: usize, groups: [&[i64]; 2]| {
@@ -363,12 +383,20 @@ mod tests {
         let k = normalised(1, [&order[..3], &order[3..]]);
         let expected = InfoNce::new(0.2).unwrap().against(&q, &k, &queue).unwrap().loss;
         assert!((found - &expected).abs().scalar().unwrap() < 1e-5);
-        assert_ne!(order, [0, 1, 2, 3, 4, 5]);
         // The teacher has normalised batches of its own, and keeps the statistics of those.
-        objective.after_step(&store, &Step::single(0, 1, 0, 0)).unwrap();
+        objective.after_step(&store, &step).unwrap();
         let tracked = |name: &str| i64::try_from(&v[name]).unwrap();
         assert_eq!(tracked("objective.teacher.encoder.num_batches_tracked"), 2);
         assert_ne!(v["encoder.running_mean"], v["objective.teacher.encoder.running_mean"]);
+    }
+
+    #[test]
+    fn takes_the_batch_whole_where_nothing_has_batch_norm() {
+        let (_store, encoder, mut objective) = setup();
+        assert_eq!(objective.groups, None);
+        assert!(objective.loss(&encoder, &batch(1, 2, 0.0), &Step::single(0, 1, 0, 0)).is_ok());
+        let (_store, _encoder, objective) = with_batch_norm();
+        assert_eq!(objective.groups, Some(2));
     }
 
     #[test]
@@ -382,7 +410,7 @@ mod tests {
 
     #[test]
     fn rejects_what_cannot_work() {
-        let (store, encoder, mut objective) = setup();
+        let (store, encoder, mut objective) = with_batch_norm();
         let step = Step::single(0, 1, 0, 0);
         let error = objective.loss(&encoder, &batch(6, 3, 0.0), &step).unwrap_err().to_string();
         assert_eq!(error, "views = 3: two views an image for MoCo v2");

@@ -98,7 +98,7 @@ impl<E: Encoder + ?Sized> MocoV3<E> {
             return Err(Error::config("predictor.output", predictor.output, expected));
         }
         if *patch_projection == PatchProjection::Frozen {
-            freeze(site.store, "encoder.patch_embed.");
+            freeze(site.store, &format!("{}.patch_embed", Site::<E>::ENCODER));
         }
         let path = site.path();
         let student_head = MlpHead::new(&path / "projector", site.dim(), projector)?;
@@ -106,7 +106,7 @@ impl<E: Encoder + ?Sized> MocoV3<E> {
         let teacher = (site.twin)(&path / "teacher" / "encoder")?;
         let teacher_head = MlpHead::new(&path / "teacher" / "projector", site.dim(), projector)?;
         if *patch_projection == PatchProjection::Frozen {
-            freeze(site.store, "objective.teacher.encoder.patch_embed.");
+            freeze(site.store, &site.name("teacher.encoder.patch_embed"));
         }
         Ok(MocoV3 {
             projector: student_head,
@@ -121,10 +121,10 @@ impl<E: Encoder + ?Sized> MocoV3<E> {
     }
 }
 
-/// Takes the variables whose names begin with `prefix` from those that learn.
-fn freeze(store: &nn::VarStore, prefix: &str) {
+/// Takes the variables below `layer` from those that learn.
+fn freeze(store: &nn::VarStore, layer: &str) {
     for (name, x) in store.variables() {
-        if name.starts_with(prefix) {
+        if name.strip_prefix(layer).is_some_and(|below| below.starts_with('.')) {
             let _ = x.set_requires_grad(false);
         }
     }
@@ -347,24 +347,40 @@ mod tests {
         assert_gradients(&store, &["encoder.bias"]);
     }
 
+    /// Tokens by one layer, features by another.
+    #[derive(Debug)]
+    struct Patches(Pixels, Pixels);
+
+    impl Patches {
+        fn new(path: &nn::Path) -> Self {
+            Patches(Pixels::new(path / "patch_embed" / "proj"), Pixels::new(path / "blocks"))
+        }
+    }
+
+    impl Encoder for Patches {
+        fn dim(&self) -> i64 {
+            4
+        }
+        fn encode(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+            self.1.encode(&self.0.encode(x, mode)?.relu().reshape([-1, 1, 2, 2]), mode)
+        }
+    }
+
+    #[test]
+    fn nothing_of_the_teacher_learns_wherever_the_objective_stands() {
+        let store = nn::VarStore::new(selfsup_core::Device::Cpu);
+        let encoder = Patches::new(&(store.root() / Site::<Patches>::ENCODER));
+        let site = Site::new(&store, &encoder, 6, |path| Ok(Box::new(Patches::new(&path))));
+        let _objective = MocoV3::new(&site.part("x").unwrap(), &config()).unwrap();
+        let v = store.variables();
+        assert!(v.contains_key("objective.x.teacher.encoder.patch_embed.proj.weight"));
+        let learning: Vec<_> = v.iter().filter(|(_, x)| x.requires_grad()).map(|(name, _)| name).collect();
+        assert!(!learning.iter().any(|name| name.contains(".teacher.")), "{learning:?}");
+        assert_eq!(store.trainable_variables().len(), learning.len());
+    }
+
     #[test]
     fn a_frozen_patch_projection_does_not_learn_and_is_the_teachers_too() {
-        /// Tokens by one layer, features by another.
-        #[derive(Debug)]
-        struct Patches(Pixels, Pixels);
-        impl Patches {
-            fn new(path: &nn::Path) -> Self {
-                Patches(Pixels::new(path / "patch_embed" / "proj"), Pixels::new(path / "blocks"))
-            }
-        }
-        impl Encoder for Patches {
-            fn dim(&self) -> i64 {
-                4
-            }
-            fn encode(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-                self.1.encode(&self.0.encode(x, mode)?.relu().reshape([-1, 1, 2, 2]), mode)
-            }
-        }
         for (patch_projection, learns) in [(PatchProjection::Frozen, false), (PatchProjection::Learned, true)]
         {
             let store = nn::VarStore::new(selfsup_core::Device::Cpu);

@@ -21,7 +21,7 @@ use crate::contrastive::memory_nce::{Compared, MemoryNce, MemoryNceOutput, Proba
 use selfsup_core::layers::{Bias, Linear};
 use selfsup_core::{
     Encoder, Error, ImageViews, Kind, Loss, Mode, Objective, Result, Site, Step, Tensor, TensorExt,
-    check_shape, tch,
+    check_kind, check_shape, tch,
 };
 use serde::{Deserialize, Serialize};
 
@@ -179,8 +179,9 @@ impl Pirl {
         let known = &self.log_constant;
         let log_constant = match self.config.probability {
             Probability::Constant if known.scalar()? == 0.0 => {
-                let mean = step.comm.all_reduce(&self.loss.log_constant(with(&z_puzzle), samples)?.exp())?;
-                (mean / step.comm.world_size() as f64).log()
+                let of_rank = self.loss.log_constant(with(&z_puzzle), samples)?;
+                let of_all_ranks = step.comm.gather(&of_rank.reshape([1]))?; // [W]
+                of_all_ranks.logsumexp(0, false) - (step.comm.world_size() as f64).ln()
             }
             _ => known.copy(),
         };
@@ -216,11 +217,13 @@ impl<E: Encoder + ?Sized> Objective<E> for Pirl {
         check_shape("view 1", cut, [n, channels, -1, -1])?;
         check_shape("indices", &batch.indices, [n])?;
         let (indices, samples) = (&batch.indices, self.bank.size()[0]);
-        let last = i64::try_from(indices.f_max()?)?;
-        if last >= samples || i64::try_from(indices.f_min()?)? < 0 {
+        check_kind("indices", indices, Kind::Int64)?;
+        let (least, most) = (i64::try_from(indices.f_min()?)?, i64::try_from(indices.f_max()?)?);
+        if least < 0 || most >= samples {
+            let wrong = if least < 0 { least } else { most };
             return Err(Error::config(
                 "indices",
-                last,
+                wrong,
                 format!("samples in 0..{samples}, a memory for each"),
             ));
         }
@@ -234,6 +237,7 @@ impl<E: Encoder + ?Sized> Objective<E> for Pirl {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clustering::tiny::TwoRanks;
     use crate::contrastive::pixels::{Pixels, assert_gradients, assert_near, fill, waves};
     use selfsup_core::{Device, nn};
 
@@ -384,6 +388,32 @@ mod tests {
     }
 
     #[test]
+    fn the_constant_is_the_mean_over_ranks_however_large() {
+        // All memories are (0, 1, 0); the puzzles of the first rank are too, those of the second stand across.
+        let found = TwoRanks::play(|comm| {
+            let (store, encoder) = Pixels::stored();
+            // exp(1 / 0.005) is beyond the numbers of 32 bits.
+            let config = PirlConfig { temperature: 0.005, ..config(Probability::Constant) };
+            let mut objective = Pirl::new(&Pixels::site(&store, &encoder), &config).unwrap();
+            objective.bank.shallow_clone().copy_(&Tensor::from_slice(&[0_f32, 1.0, 0.0]).repeat([6, 1]));
+            let puzzle = if comm.rank == 0 { [0.0, 1.0, 0.0] } else { [1.0_f32, 0.0, 0.0] };
+            let v = store.variables();
+            tch::no_grad(|| {
+                let _ = v["objective.puzzle.weight"].shallow_clone().zero_();
+                v["objective.puzzle.bias"].shallow_clone().copy_(&Tensor::from_slice(&puzzle));
+            });
+            let step = Step { comm, ..Step::single(0, 1, 0, 0) };
+            let loss = objective.loss(&encoder, &batch(&[0, 1, 2], 0.0), &step).unwrap().total;
+            assert!(loss.scalar().unwrap().is_finite());
+            objective.log_constant.scalar().unwrap()
+        });
+        // Z = 6 (exp(200) + exp(0)) / 2
+        for found in found {
+            assert!((found - (200.0 + 3_f64.ln())).abs() < 1e-3, "{found}");
+        }
+    }
+
+    #[test]
     fn tiles_are_the_cells_in_another_order() {
         let (_store, _encoder, objective) = setup(Probability::Share);
         let images = Tensor::arange(2 * 2 * 36, (Kind::Float, Device::Cpu)).reshape([2, 2, 6, 6]);
@@ -440,6 +470,10 @@ mod tests {
         let one = ImageViews { views: batch(&[0, 1], 0.0).views.split_off(1), ..batch(&[0, 1], 0.0) };
         assert_eq!(refusal(&one), "views = 1: an image and a view to cut up for PIRL");
         assert_eq!(refusal(&batch(&[0, 6], 0.0)), "indices = 6: samples in 0..6, a memory for each");
+        assert_eq!(refusal(&batch(&[0, -1], 0.0)), "indices = -1: samples in 0..6, a memory for each");
+        let mut fractions = batch(&[0, 1], 0.0);
+        fractions.indices = fractions.indices.to_kind(Kind::Float);
+        assert!(refusal(&fractions).starts_with("indices: expected"), "{}", refusal(&fractions));
         let mut small = batch(&[0, 1], 0.0);
         small.views[1] = small.views[1].narrow(2, 0, 2);
         let error =

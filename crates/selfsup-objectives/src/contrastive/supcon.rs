@@ -10,7 +10,8 @@
 //!
 //! The mean over positives stands outside the logarithm, as the paper recommends. With a class of its own for every
 //! image and two views, it is [`NtXent`](crate::NtXent). The authors' code multiplies the loss by tau over a *base
-//! temperature*, which the paper's equation has not: [`SupConConfig::base_temperature`].
+//! temperature*, which the paper's equation has not: [`SupConConfig::base_temperature`]. Section 3.1 also normalises the
+//! encoder's output before the projector; the authors' code does not, nor does this.
 //!
 //! The labels come with the batch ([`ImageViews::labels`]); a set without labels is refused. The paper's second stage, a
 //! linear classifier on the frozen features, is the linear probe of the evaluation.

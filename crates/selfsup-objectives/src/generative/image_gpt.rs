@@ -9,13 +9,14 @@
 //!
 //! The palette is that of k-means on pixels (section 3.2). The encoder is a [`PixelEncoder`], whose features
 //! come from a block in its middle; what is here is the layer from its output to the logits of the palette,
-//! without a bias.
+//! without a bias, which starts at zero (section 3.3), so that all colours are as likely at first.
 //!
-//! Departures: the loss is averaged over pixels, where the paper sums it; k-means sees pixels of the run's
-//! first batch, not of the whole set; the paper's other objective, BERT on pixels, is not here.
+//! Departures: the loss is averaged over pixels, as in the authors' code, where the paper sums it; k-means
+//! sees pixels of the run's first batch, not of the whole set; the paper's other objective, BERT on pixels, is
+//! not here. Those of the network stand at the encoder.
 
 use crate::generative::pixels::{Normalization, Reconstruction, one_view};
-use selfsup_core::layers::{Bias, Linear, normal};
+use selfsup_core::layers::{Bias, Linear};
 use selfsup_core::{
     Error, ImageViews, Key, Kind, Loss, Mode, Objective, PixelEncoder, Result, Site, Step, Tensor, TensorExt,
     check_shape, tch,
@@ -78,7 +79,7 @@ impl ImageGpt {
             return Err(Error::config("palette_pixels", config.palette_pixels, expected));
         }
         let head = Linear::new(site.path() / "head", site.dim(), colours, Bias::No);
-        normal(&head.weight, 0.02);
+        tch::no_grad(|| drop(head.weight.shallow_clone().zero_()));
         let fitted = site.path().zeros_no_train("fitted", &[1]);
         Ok(ImageGpt { head, fitted, config: config.clone(), channels })
     }
@@ -100,10 +101,11 @@ impl ImageGpt {
             let tokens = encoder.quantize(images)?; // [N, T]
             let [_, _, h, w] = check_shape("images", images, [-1, self.channels, -1, -1])?;
             let given = h / 2 * w;
+            let place = tokens.narrow(1, 0, 1).zeros_like(); // [N, 1]
             let mut drawn = tokens.narrow(1, 0, given);
             for _ in given..h * w {
                 // The last place of the sequence is the one that is to be drawn; what stands there is not looked at.
-                let open = Tensor::cat(&[&drawn, &drawn.narrow(1, 0, 1).zeros_like()], 1);
+                let open = Tensor::cat(&[&drawn, &place], 1);
                 let known = encoder.before_each(&open, Mode::Eval)?; // [N, t + 1, D]
                 let logits = self.head.forward(&known.select(1, known.size()[1] - 1)); // [N, K]
                 let next = logits.softmax(1, Kind::Float).multinomial(1, true); // [N, 1]
@@ -120,9 +122,9 @@ impl ImageGpt {
         })
     }
 
-    /// Fits the palette at the beginning of a run. All ranks cluster the pixels of all.
+    /// Fits the palette to the first batch of a run. All ranks cluster the pixels of all.
     fn fit_palette<E: PixelEncoder + ?Sized>(&self, encoder: &E, images: &Tensor, step: &Step) -> Result<()> {
-        if self.config.palette == Palette::AsItIs || step.step > 0 || self.fitted.sum(None).scalar()? > 0.0 {
+        if self.config.palette == Palette::AsItIs || self.fitted.sum(None).scalar()? > 0.0 {
             return Ok(());
         }
         let [colours, channels] = check_shape("palette", encoder.palette(), [-1, -1])?;
@@ -163,8 +165,12 @@ mod tests {
     use selfsup_encoders::{PixelTransformer, PixelTransformerConfig};
 
     fn setup(palette: Palette) -> (nn::VarStore, PixelTransformer, ImageGpt) {
+        setup_of(4, palette)
+    }
+
+    fn setup_of(image_size: i64, palette: Palette) -> (nn::VarStore, PixelTransformer, ImageGpt) {
         let size = PixelTransformerConfig {
-            image_size: 4,
+            image_size,
             channels_in: 1,
             colours: 6,
             depth: 1,
@@ -242,9 +248,8 @@ mod tests {
     }
 
     #[test]
-    fn a_network_that_knows_nothing_pays_the_logarithm_of_the_palette() {
+    fn a_new_network_knows_nothing_and_pays_the_logarithm_of_the_palette() {
         let (_store, encoder, mut objective) = setup(Palette::AsItIs);
-        tch::no_grad(|| drop(objective.head.weight.shallow_clone().zero_()));
         let loss = objective.loss(&encoder, &batch(wave(2, &[2, 1, 4, 4])), &step(0)).unwrap().total;
         assert!((loss.scalar().unwrap() - 6.0_f64.ln()).abs() < 1e-6);
     }
@@ -267,8 +272,18 @@ mod tests {
     }
 
     #[test]
+    fn a_run_whose_first_step_was_skipped_has_a_palette_all_the_same() {
+        let (store, encoder, mut objective) = setup(Palette::KMeans);
+        let before = encoder.palette().copy();
+        objective.loss(&encoder, &batch(wave(3, &[6, 1, 4, 4])), &step(1)).unwrap();
+        assert_eq!(store.variables()["objective.fitted"].sum(None).scalar().unwrap(), 1.0);
+        assert!(difference(encoder.palette(), &before) > 0.01);
+    }
+
+    #[test]
     fn gradients_reach_every_parameter() {
         let (store, encoder, mut objective) = setup(Palette::KMeans);
+        fill(&store); // the layer starts at zero, through which no gradient passes
         objective.loss(&encoder, &batch(wave(4, &[6, 1, 4, 4])), &step(0)).unwrap().total.backward();
         assert_all_learn(&store);
         assert_eq!(encoder.encode(&wave(4, &[6, 1, 4, 4]), Mode::Eval).unwrap().size(), [6, 8]);
@@ -277,7 +292,6 @@ mod tests {
     #[test]
     fn completes_the_lower_half() {
         let (_store, encoder, objective) = setup(Palette::AsItIs);
-        Key::new(0).seed_torch();
         let images = wave(5, &[3, 1, 4, 4]);
         let Reconstruction { input, corrupted, output } = objective.reconstruct(&encoder, &images).unwrap();
         assert_eq!(input.narrow(2, 0, 2), output.narrow(2, 0, 2));
@@ -288,6 +302,15 @@ mod tests {
         let palette = (encoder.palette() * 0.5 + 0.5).clamp(0.0, 1.0).view([1, -1]);
         let distance = (output.view([-1, 1]) - palette).abs().amin(1, false).max();
         assert!(distance.scalar().unwrap() < 1e-6);
+    }
+
+    #[test]
+    fn draws_all_of_an_image_that_has_no_upper_half() {
+        let (_store, encoder, objective) = setup_of(1, Palette::AsItIs);
+        let images = wave(5, &[3, 1, 1, 1]);
+        let Reconstruction { corrupted, output, .. } = objective.reconstruct(&encoder, &images).unwrap();
+        assert_eq!(output.size(), [3, 1, 1, 1]);
+        assert!((corrupted - 0.5).abs().max().scalar().unwrap() < 1e-6);
     }
 
     #[test]

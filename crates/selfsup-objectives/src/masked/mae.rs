@@ -80,7 +80,7 @@ impl Mae {
         }
         let path = site.path() / "decoder";
         let decoder = TokenDecoder::new(&path, site.dim(), values, decoder, "decoder")?;
-        for (_, weight) in weights(site.store, "objective.decoder.") {
+        for (_, weight) in weights(site.store, &site.name("decoder.")) {
             let [outputs, inputs] = check_shape("weight", &weight, [-1, -1])?;
             let bound = (6.0 / (inputs + outputs) as f64).sqrt();
             tch::no_grad(|| drop(weight.shallow_clone().uniform_(-bound, bound)));
@@ -176,7 +176,7 @@ impl<E: PatchEncoder + ?Sized> Objective<E> for Mae {
 mod tests {
     use super::*;
     use crate::masked::reference::{assert_gradients, assert_sums, batch, built, fill, wave};
-    use selfsup_core::{Device, Key, TensorExt, TokenEncoder, nn};
+    use selfsup_core::{Device, TensorExt, TokenEncoder, nn};
     use selfsup_encoders::Vit;
 
     fn config() -> MaeConfig {
@@ -271,7 +271,6 @@ mod tests {
     #[test]
     fn the_mask_is_random_and_hides_three_quarters() {
         let (_store, _encoder, mae) = setup();
-        Key::new(3).seed_torch();
         let images = Tensor::zeros([4000, 2, 16, 8], (Kind::Float, Device::Cpu));
         let (order, kept) = mae.shuffle(&images, 4).unwrap();
         assert_eq!((order.size(), kept), (vec![4000, 8], 2));
@@ -312,12 +311,20 @@ mod tests {
 
     #[test]
     fn the_decoder_starts_from_xaviers_distribution() {
-        let (store, _encoder, _mae) = setup();
-        for (name, weight) in weights(&store, "objective.decoder.") {
-            let bound = (6.0 / (weight.size()[0] + weight.size()[1]) as f64).sqrt();
-            let largest = weight.abs().max().scalar().unwrap();
-            assert!(largest <= bound && largest > 0.8 * bound, "{name}: {largest} of {bound}");
-        }
+        let check = |store: &nn::VarStore, prefix: &str| {
+            let weights = weights(store, prefix);
+            assert_eq!(weights.len(), 6); // embed, four of the block, output
+            for (name, weight) in weights {
+                let bound = (6.0 / (weight.size()[0] + weight.size()[1]) as f64).sqrt();
+                let largest = weight.abs().max().scalar().unwrap();
+                assert!(largest <= bound && largest > 0.8 * bound, "{name}: {largest} of {bound}");
+            }
+        };
+        let (store, ..) = setup();
+        check(&store, "objective.decoder.");
+        // As a part of a combination.
+        let (store, ..) = built(|site| Mae::new(&site.part("x").unwrap(), &config()).unwrap());
+        check(&store, "objective.x.decoder.");
     }
 
     #[test]

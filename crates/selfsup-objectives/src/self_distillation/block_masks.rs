@@ -53,10 +53,24 @@ impl BlockMasking {
 
     /// Masks for `views` views of `rows` x `columns` patches, from libtorch's generator: Bool
     /// `[views, rows * columns]` on the CPU, true where a patch is hidden.
-    pub(crate) fn draw(&self, views: i64, [rows, columns]: [i64; 2], shares: Shares) -> Result<Tensor> {
-        let mut draws = Draws::default();
+    pub(crate) fn draw(&self, views: i64, grid: [i64; 2], shares: Shares) -> Result<Tensor> {
+        self.draw_from(&mut Draws::default(), views, grid, shares)
+    }
+
+    fn draw_from(
+        &self,
+        draws: &mut Draws,
+        views: i64,
+        [rows, columns]: [i64; 2],
+        shares: Shares,
+    ) -> Result<Tensor> {
         let (grid, views) = ([rows as usize, columns as usize], views as usize);
         let mut masks = Vec::with_capacity(views);
+        // The smallest block: as large a part of the picture as in iBOT's code, or four patches as in DINOv2's.
+        let least = match shares {
+            Shares::Independent => ((rows.min(columns) / 3) as f64).powi(2).max(1.0),
+            Shares::Stratified => 4.0,
+        };
         match shares {
             Shares::Independent => {
                 for _ in 0..views {
@@ -65,7 +79,7 @@ impl BlockMasking {
                     } else {
                         0.0
                     };
-                    masks.push(self.mask(grid, ratio, &mut draws)?);
+                    masks.push(self.mask(grid, ratio, least, draws)?);
                 }
             }
             Shares::Stratified => {
@@ -74,7 +88,7 @@ impl BlockMasking {
                 for i in 0..views {
                     let low = self.ratio[0] + width * i as f64;
                     let ratio = if i < masked { draws.between(low, low + width)? } else { 0.0 };
-                    masks.push(self.mask(grid, ratio, &mut draws)?);
+                    masks.push(self.mask(grid, ratio, least, draws)?);
                 }
                 for i in (1..views).rev() {
                     masks.swap(i, draws.below(i + 1)?);
@@ -85,10 +99,15 @@ impl BlockMasking {
     }
 
     /// One mask, row by row, that hides at most `ratio` of the patches, and less only where no block fits.
-    fn mask(&self, [rows, columns]: [usize; 2], ratio: f64, draws: &mut Draws) -> Result<Vec<bool>> {
+    fn mask(
+        &self,
+        [rows, columns]: [usize; 2],
+        ratio: f64,
+        least: f64,
+        draws: &mut Draws,
+    ) -> Result<Vec<bool>> {
         let mut mask = vec![false; rows * columns];
         let wanted = ratio * mask.len() as f64;
-        let least = ((rows.min(columns) / 3) as f64).powi(2).max(1.0);
         let mut hidden = 0;
         // Ten blocks that fit nowhere in a row end the mask.
         let mut failures = 0;
@@ -143,7 +162,7 @@ impl Draws {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use selfsup_core::{Key, TensorExt};
+    use selfsup_core::TensorExt;
 
     fn shares(masks: &Tensor) -> Vec<f64> {
         Vec::try_from(masks.to_kind(Kind::Double).mean_dim([1_i64].as_slice(), false, None)).unwrap()
@@ -151,7 +170,6 @@ mod tests {
 
     #[test]
     fn hides_the_shares_that_are_asked_for() {
-        Key::new(3).seed_torch();
         let masking = BlockMasking::default();
         for grid in [[7, 7], [14, 14], [6, 10]] {
             let found = shares(&masking.draw(2000, grid, Shares::Independent).unwrap());
@@ -165,7 +183,6 @@ mod tests {
 
     #[test]
     fn a_stratified_batch_hides_an_exact_share_of_the_views_over_the_whole_range() {
-        Key::new(3).seed_torch();
         let masks = BlockMasking::default().draw(64, [14, 14], Shares::Stratified).unwrap();
         let mut found = shares(&masks);
         let first_half = found[..32].iter().filter(|&&share| share > 0.0).count();
@@ -180,7 +197,6 @@ mod tests {
 
     #[test]
     fn one_block_is_a_rectangle() {
-        Key::new(1).seed_torch();
         let masking = BlockMasking { probability: 1.0, ratio: [0.09, 0.09], aspect: 1.0 };
         // 9 % of 10 x 10 patches is the least area of a block, 9: a square of 3 x 3.
         let masks = masking.draw(20, [10, 10], Shares::Independent).unwrap().view([20, 10, 10]);
@@ -191,13 +207,27 @@ mod tests {
     }
 
     #[test]
-    fn the_generators_seed_decides() {
-        let draw = |seed| {
-            Key::new(seed).seed_torch();
-            BlockMasking::default().draw(40, [7, 7], Shares::Independent).unwrap()
+    fn the_draws_decide() {
+        // More than are used, so that libtorch's generator is not asked.
+        let mask = |step: f64| {
+            let mut draws = Draws((0..20_000).map(|i| (f64::from(i) * step).fract()).collect());
+            let masks = BlockMasking::default().draw_from(&mut draws, 40, [7, 7], Shares::Independent);
+            assert!(!draws.0.is_empty());
+            masks.unwrap()
         };
-        assert_eq!(draw(5), draw(5));
-        assert_ne!(draw(5), draw(6));
+        assert_eq!(mask(2.0_f64.sqrt()), mask(2.0_f64.sqrt()));
+        assert_ne!(mask(2.0_f64.sqrt()), mask(3.0_f64.sqrt()));
+    }
+
+    #[test]
+    fn a_stratified_batch_has_blocks_of_four_patches_on_large_grids() {
+        // Four of 40 x 40 patches: far less than iBOT's smallest block, 13 x 13.
+        let masking = BlockMasking { probability: 1.0, ratio: [0.0025, 0.0025], aspect: 1.0 };
+        let masks = masking.draw(8, [40, 40], Shares::Stratified).unwrap().view([8, 40, 40]);
+        for mask in (0..8).map(|i| masks.get(i)) {
+            let extent = |dim| mask.any_dim(dim, false).sum(Kind::Double).scalar().unwrap();
+            assert_eq!((extent(0), extent(1), mask.sum(Kind::Double).scalar().unwrap()), (2.0, 2.0, 4.0));
+        }
     }
 
     #[test]

@@ -10,7 +10,8 @@
 //!
 //! The student sees its global views with blocks of patches replaced by a token that learns; its local views, and all
 //! that the teacher sees, are whole. The centre of patches is the mean of all patches, hidden or not. The head is one for
-//! features and patches. The features are those that the encoder's pooling makes, the class token in the paper.
+//! features and patches. The features are those that the encoder's pooling makes, the class token in the paper. A run is
+//! judged by the student's encoder, where the paper takes the teacher's.
 
 use crate::self_distillation::block_masks::{BlockMasking, Shares};
 use crate::self_distillation::dino_head::DinoHeadConfig;
@@ -116,7 +117,7 @@ mod tests {
     use crate::clustering::tiny::{batch, descend, fill};
     use crate::self_distillation::targets::TeacherTemperature;
     use crate::self_distillation::tiny::{Patches, assert_near, hidden};
-    use selfsup_core::{Device, Key, Tensor, TensorExt};
+    use selfsup_core::{Device, Tensor, TensorExt};
 
     fn config() -> IbotConfig {
         let teacher_temperature = TeacherTemperature { start: 0.05, end: 0.05, warmup_epochs: 0 };
@@ -212,8 +213,9 @@ mod tests {
 
     #[test]
     fn gradients_reach_the_student_and_the_token_and_not_the_teacher() {
-        let (store, encoder, mut objective) = built(&IbotConfig { shared_head: false, ..config() }).unwrap();
-        Key::new(2).seed_torch();
+        let masking = BlockMasking { probability: 1.0, ratio: [0.5, 0.5], ..Default::default() };
+        let config = IbotConfig { shared_head: false, masking, ..config() };
+        let (store, encoder, mut objective) = built(&config).unwrap();
         let step = Step::single(0, 4, 0, 0);
         objective.loss(&encoder, &batch(4, &[8, 8, 2], 0.0), &step).unwrap().total.backward();
         for (name, x) in store.variables() {
@@ -275,5 +277,13 @@ mod tests {
         assert_eq!(error, "patch_weight = -1: a number from 0 up");
         let masking = BlockMasking { probability: -1.0, ..Default::default() };
         assert_eq!(new(IbotConfig { masking, ..config() }), "masking.probability = -1: from 0 to 1");
+        let head = DinoHeadConfig { batch_norm: true, ..config().head };
+        let expected = "batch_norm = true: false in a head of patches, of which a batch may hide one";
+        let error = new(IbotConfig { head: head.clone(), shared_head: true, ..config() });
+        assert_eq!(error, format!("head.{expected}"));
+        let error = new(IbotConfig { patch_head: head.clone(), shared_head: false, ..config() });
+        assert_eq!(error, format!("patch_head.{expected}"));
+        // Features come in whole batches.
+        assert!(built(&IbotConfig { head, shared_head: false, ..config() }).is_ok());
     }
 }

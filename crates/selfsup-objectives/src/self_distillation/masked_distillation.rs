@@ -80,6 +80,18 @@ impl<E: PatchEncoder + ?Sized> MaskedDistillation<E> {
                 return Err(Error::config(name, weight, "a number from 0 up"));
             }
         }
+        // A batch may hide one patch, of which BatchNorm has no statistics.
+        let (name, of_patches) = match &settings.patch_head {
+            Some(head) => ("patch_head.batch_norm", head),
+            None => ("head.batch_norm", &settings.head),
+        };
+        if of_patches.batch_norm {
+            return Err(Error::config(
+                name,
+                true,
+                "false in a head of patches, of which a batch may hide one",
+            ));
+        }
         let (path, dim) = (site.path(), site.dim());
         let teacher_path = &path / "teacher";
         let with_patch_head = ["head", "patch_head"];
