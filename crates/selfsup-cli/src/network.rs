@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use selfsup::core::{
-    Encoder, ImageViews, Loss, MapEncoder, Named, Objective, PatchEncoder, PixelEncoder,
+    Encoder, ImageViews, Loss, MapEncoder, Named, Objective, PatchEncoder, Pictures, PixelEncoder,
     Result as CoreResult, Site, Step, nn,
 };
 use selfsup::encoders::{
@@ -261,6 +261,16 @@ macro_rules! on {
                 let encoder =
                     encoder.$cast().ok_or_else(|| selfsup::core::Error::Other($missing.to_owned()))?;
                 self.0.judge(encoder, batch)
+            }
+
+            fn pictures(
+                &self,
+                encoder: &(dyn ImageNetwork + 'static),
+                batch: &ImageViews,
+            ) -> CoreResult<Option<Pictures>> {
+                let encoder =
+                    encoder.$cast().ok_or_else(|| selfsup::core::Error::Other($missing.to_owned()))?;
+                self.0.pictures(encoder, batch)
             }
         }
     };

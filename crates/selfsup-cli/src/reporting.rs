@@ -30,7 +30,7 @@ pub fn run(run: &Path, device: Device) -> Result<()> {
         run.display()
     );
     let metrics = read_metrics(run)?;
-    let Insight { views, maps, neighbours } = match recipe.objective.modality() {
+    let Insight { views, made, maps, neighbours } = match recipe.objective.modality() {
         Modality::Images => insight::of_images(&recipe, &weights, device)?,
         Modality::Text => insight::of_text(&recipe, run, &weights, device)?,
     };
@@ -43,6 +43,7 @@ pub fn run(run: &Path, device: Device) -> Result<()> {
         command: format!("selfsup pretrain {} --run NEW_FOLDER", run.join("config.toml").display()),
         scores: found.scores(),
         views,
+        made,
         curves: curves(&metrics, found.run.model.dim),
         maps,
         neighbours,

@@ -63,6 +63,6 @@ pub use site::Site;
 pub use tensor::{TensorExt, check_kind, check_shape};
 pub use traits::{
     Augment, Batches, Dataset, Encoder, Evaluator, Features, Loss, MapEncoder, Mode, Named, Objective,
-    PatchEncoder, PixelEncoder, PretextLabeler, PseudoLabeler, PseudoLabels, Report, Score, Step,
-    TokenEncoder,
+    PatchEncoder, PictureScale, Pictures, PixelEncoder, PretextLabeler, PseudoLabeler, PseudoLabels, Report,
+    Score, Step, TokenEncoder,
 };

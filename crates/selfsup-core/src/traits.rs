@@ -277,6 +277,32 @@ pub trait Objective<E: ?Sized> {
     fn judge(&self, _encoder: &E, _batch: &Self::Batch) -> Result<Vec<Named>> {
         Ok(Vec::new())
     }
+
+    /// Pictures of what the method makes of a batch that was not learned from, where that is something to look at.
+    ///
+    /// # Errors
+    /// When the batch does not fit.
+    fn pictures(&self, _encoder: &E, _batch: &Self::Batch) -> Result<Option<Pictures>> {
+        Ok(None)
+    }
+}
+
+/// Images side by side: columns with a caption each, whose rows belong to the same sample.
+#[derive(Debug)]
+pub struct Pictures {
+    /// What the numbers are.
+    pub scale: PictureScale,
+    /// Captions and images, `[N, C, H, W]` each; the first are the samples themselves.
+    pub columns: Vec<(&'static str, Tensor)>,
+}
+
+/// What the numbers of pictures are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PictureScale {
+    /// Pixels from 0 to 1.
+    Pixels,
+    /// Those of the views: what is left of pixels after a mean is subtracted and a deviation divided out.
+    Views,
 }
 
 /// Makes of images a task whose answer is known, because the images were changed here.

@@ -5,7 +5,7 @@
 //! under a path of its own ([`Site::part`](selfsup_core::Site::part)) and its numbers in the log under its name. Each
 //! encodes the batch for itself; the authors, too, have a batch for each task.
 
-use selfsup_core::{Error, Loss, Named, Objective, Result, Step, Tensor, nn};
+use selfsup_core::{Error, Loss, Named, Objective, Pictures, Result, Step, Tensor, nn};
 use std::fmt;
 
 /// One of the objectives of a [`Combined`].
@@ -111,6 +111,16 @@ impl<E: ?Sized, B> Objective<E> for Combined<E, B> {
             numbers.extend(judged.into_iter().map(|(number, x)| (format!("{name}.{number}").into(), x)));
         }
         Ok(numbers)
+    }
+
+    /// Those of the first part that has any.
+    fn pictures(&self, encoder: &E, batch: &B) -> Result<Option<Pictures>> {
+        for part in &self.parts {
+            if let Some(pictures) = part.objective.pictures(encoder, batch)? {
+                return Ok(Some(pictures));
+            }
+        }
+        Ok(None)
     }
 }
 

@@ -16,6 +16,9 @@ pub fn figures(data: &ReportData) -> Result<Vec<(String, Vec<u8>)>> {
     if !data.views.is_empty() {
         files.push(("views".to_owned(), pictures::png(&pictures::grid(&data.views))?));
     }
+    if !data.made.is_empty() {
+        files.push(("made".to_owned(), pictures::png(&pictures::grid(&data.made))?));
+    }
     for curve in data.curves.iter().map(CurvePlot).filter(|curve| !curve.is_empty()) {
         files.push((file_name(&curve.0.name), png(&curve)?));
     }

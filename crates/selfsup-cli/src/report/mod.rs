@@ -45,6 +45,8 @@ pub struct ReportData {
     pub scores: Option<Scores>,
     /// Images and the views that the augmentations made of them.
     pub views: Vec<ViewRow>,
+    /// Test images and what the method makes of them.
+    pub made: Vec<ViewRow>,
     /// What was measured over the steps of the training.
     pub curves: Vec<Curve>,
     /// Features of the test set laid out on planes.

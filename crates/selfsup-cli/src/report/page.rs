@@ -23,6 +23,7 @@ pub fn page(data: &ReportData) -> Result<String> {
     let sections = [
         data.scores.as_ref().filter(|scores| !scores.rows.is_empty()).map(scores).transpose()?,
         (!data.views.is_empty()).then(|| samples::views(&data.views)).transpose()?,
+        (!data.made.is_empty()).then(|| samples::made(&data.made)).transpose()?,
         (!data.curves.is_empty()).then(|| curves(&data.curves)).transpose()?,
         data.maps.as_ref().filter(|maps| !maps.maps.is_empty()).map(maps).transpose()?,
         (!data.neighbours.is_empty()).then(|| samples::neighbours(&data.neighbours)).transpose()?,

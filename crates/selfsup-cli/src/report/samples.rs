@@ -13,6 +13,21 @@ const SMALL: u32 = 64;
 /// # Errors
 /// Pictures without pixels.
 pub fn views(rows: &[ViewRow]) -> Result<Markup> {
+    let note = "Each image as it is stored, then views of it with what was drawn for them.";
+    side_by_side("What training sees", note, "as stored", rows)
+}
+
+/// Each test image, beside what the method sees and makes of it.
+///
+/// # Errors
+/// Pictures without pixels.
+pub fn made(rows: &[ViewRow]) -> Result<Markup> {
+    let note = "Test images, which training never saw, then what the method was shown of them and what it made of that. \
+                It learned by making them alike.";
+    side_by_side("What the method makes of images", note, "the image", rows)
+}
+
+fn side_by_side(title: &str, note: &str, first: &str, rows: &[ViewRow]) -> Result<Markup> {
     let most = 1 + rows.iter().map(|row| row.views.len()).max().unwrap_or(0);
     // As many rows beside each other as there is room for their pictures.
     let width = 7 * most.min(8);
@@ -25,18 +40,18 @@ pub fn views(rows: &[ViewRow]) -> Result<Markup> {
     for (index, row) in rows.iter().enumerate() {
         let number = index + 1;
         let mut figures = vec![html! {
-            figure.stored { (picture(&row.image, &format!("Image {number} as stored"))?) figcaption { "as stored" } }
+            figure.stored { (picture(&row.image, &format!("Image {number}: {first}"))?) figcaption { (first) } }
         }];
         for view in &row.views {
-            let alt = format!("View of image {number}: {}", view.caption);
+            let alt = format!("Image {number}: {}", view.caption);
             figures.push(html! { figure { (picture(&view.image, &alt)?) figcaption { (view.caption) } } });
         }
         shown.push(figures);
     }
     Ok(html! {
         section {
-            h2 { "What training sees" }
-            p.note { "Each image as it is stored, then views of it with what was drawn for them." }
+            h2 { (title) }
+            p.note { (note) }
             div.rows style=(outer) {
                 @for row in shown { div.views style=(inner) { @for figure in row { (figure) } } }
             }

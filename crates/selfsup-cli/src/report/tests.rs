@@ -40,6 +40,10 @@ fn tiny() -> ReportData {
             image: picture(0),
             views: vec![View { image: picture(1), caption: "crop 62 %, flipped".into() }],
         }],
+        made: vec![ViewRow {
+            image: picture(3),
+            views: vec![View { image: picture(4), caption: "what is made of that".into() }],
+        }],
         curves: vec![
             Curve::loss(steps(|x| 5.0 - x.sqrt())),
             Curve::feature_std(steps(|x| 0.08 + 0.001 * x), 128),
@@ -87,7 +91,7 @@ fn the_page_asks_for_nothing_and_runs_nothing() {
         assert_eq!(found, None, "the page has {unwanted}");
     }
     let pictures = page.matches("<img").count();
-    assert_eq!(pictures, 5);
+    assert_eq!(pictures, 7);
     assert_eq!(page.matches("src=\"data:image/png;base64,").count(), pictures);
     assert_eq!(page.matches("alt=\"").count(), pictures);
 }
@@ -95,10 +99,11 @@ fn the_page_asks_for_nothing_and_runs_nothing() {
 #[test]
 fn empty_parts_are_left_out() {
     let mut data = tiny();
-    let mut headings = 7;
-    let cuts: [fn(&mut ReportData); 7] = [
+    let mut headings = 8;
+    let cuts: [fn(&mut ReportData); 8] = [
         |data| data.scores = None,
         |data| data.views.clear(),
+        |data| data.made.clear(),
         |data| data.curves.clear(),
         |data| data.maps = Some(Maps::default()),
         |data| data.neighbours.clear(),
@@ -128,7 +133,7 @@ fn names_are_escaped_wherever_they_stand() {
     data.views[0].views[0].caption = name.into();
     let page = page::page(&data).unwrap();
     assert!(!page.contains("<i>") && !page.contains("&\""));
-    assert!(page.contains("alt=\"View of image 1: &lt;i&gt;&amp;&quot;'\""));
+    assert!(page.contains("alt=\"Image 1: &lt;i&gt;&amp;&quot;'\""));
 }
 
 #[test]
@@ -154,6 +159,7 @@ fn writes_the_page_and_every_figure_the_same_each_time() {
         [
             "confusion.png",
             "loss.png",
+            "made.png",
             "pca-trained.png",
             "pca-untrained.png",
             "report.html",

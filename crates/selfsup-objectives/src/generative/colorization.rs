@@ -22,8 +22,8 @@ use crate::generative::decoder::{ConvDecoder, ConvDecoderConfig};
 use crate::generative::lab::{SoftEncoding, gamut, lab_to_rgb, rgb_to_lab};
 use crate::generative::pixels::{Normalization, Reconstruction, check_images, one_view};
 use selfsup_core::{
-    Communicator, Error, ImageViews, Kind, Loss, MapEncoder, Mode, Objective, Result, Site, Step, Tensor,
-    check_shape, tch,
+    Communicator, Error, ImageViews, Kind, Loss, MapEncoder, Mode, Objective, Pictures, Result, Site, Step,
+    Tensor, check_shape, tch,
 };
 use serde::{Deserialize, Serialize};
 
@@ -212,6 +212,11 @@ impl Colorization {
 
 impl<E: MapEncoder + ?Sized> Objective<E> for Colorization {
     type Batch = ImageViews;
+
+    fn pictures(&self, encoder: &E, batch: &ImageViews) -> Result<Option<Pictures>> {
+        let made = batch.views.first().map(|view| self.reconstruct(encoder, view)).transpose()?;
+        Ok(made.map(Pictures::from))
+    }
 
     fn loss(&mut self, encoder: &E, batch: &ImageViews, step: &Step) -> Result<Loss> {
         let images = one_view(batch, 3, "colorization")?; // [N, 3, H, W]

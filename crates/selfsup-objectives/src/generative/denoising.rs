@@ -14,7 +14,8 @@
 use crate::generative::decoder::{ConvDecoder, ConvDecoderConfig};
 use crate::generative::pixels::{Normalization, Reconstruction, check_images, one_view};
 use selfsup_core::{
-    Error, ImageViews, Loss, MapEncoder, Mode, Objective, Result, Site, Step, Tensor, check_shape, tch,
+    Error, ImageViews, Loss, MapEncoder, Mode, Objective, Pictures, Result, Site, Step, Tensor, check_shape,
+    tch,
 };
 use serde::{Deserialize, Serialize};
 
@@ -169,6 +170,11 @@ impl Denoising {
 
 impl<E: MapEncoder + ?Sized> Objective<E> for Denoising {
     type Batch = ImageViews;
+
+    fn pictures(&self, encoder: &E, batch: &ImageViews) -> Result<Option<Pictures>> {
+        let made = batch.views.first().map(|view| self.reconstruct(encoder, view)).transpose()?;
+        Ok(made.map(Pictures::from))
+    }
 
     fn loss(&mut self, encoder: &E, batch: &ImageViews, _step: &Step) -> Result<Loss> {
         let clean = one_view(batch, self.channels, "a denoising autoencoder")?; // [N, C, H, W]

@@ -18,8 +18,8 @@
 use crate::generative::pixels::{Normalization, Reconstruction, one_view};
 use selfsup_core::layers::{Bias, Linear};
 use selfsup_core::{
-    Error, ImageViews, Key, Kind, Loss, Mode, Objective, PixelEncoder, Result, Site, Step, Tensor, TensorExt,
-    check_shape, tch,
+    Error, ImageViews, Key, Kind, Loss, Mode, Objective, Pictures, PixelEncoder, Result, Site, Step, Tensor,
+    TensorExt, check_shape, tch,
 };
 use selfsup_numerics::{KMeans, KMeansConfig};
 use serde::{Deserialize, Serialize};
@@ -143,6 +143,11 @@ impl ImageGpt {
 
 impl<E: PixelEncoder + ?Sized> Objective<E> for ImageGpt {
     type Batch = ImageViews;
+
+    fn pictures(&self, encoder: &E, batch: &ImageViews) -> Result<Option<Pictures>> {
+        let made = batch.views.first().map(|view| self.reconstruct(encoder, view)).transpose()?;
+        Ok(made.map(Pictures::from))
+    }
 
     fn loss(&mut self, encoder: &E, batch: &ImageViews, step: &Step) -> Result<Loss> {
         let images = one_view(batch, self.channels, "image GPT")?; // [N, C, S, S]

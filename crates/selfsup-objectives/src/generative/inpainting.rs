@@ -21,7 +21,7 @@ use crate::generative::decoder::{ConvDecoder, ConvDecoderConfig};
 use crate::generative::pixels::{Normalization, Reconstruction, check_images, one_view};
 use selfsup_core::layers::{Bias, Conv2d, ConvShape};
 use selfsup_core::{
-    Device, Error, ImageViews, Kind, Loss, MapEncoder, Mode, Objective, Result, Site, Step, Tensor,
+    Device, Error, ImageViews, Kind, Loss, MapEncoder, Mode, Objective, Pictures, Result, Site, Step, Tensor,
     check_shape, nn, tch,
 };
 use serde::{Deserialize, Serialize};
@@ -242,6 +242,11 @@ impl InpaintingConfig {
 
 impl<E: MapEncoder + ?Sized> Objective<E> for Inpainting {
     type Batch = ImageViews;
+
+    fn pictures(&self, encoder: &E, batch: &ImageViews) -> Result<Option<Pictures>> {
+        let made = batch.views.first().map(|view| self.reconstruct(encoder, view)).transpose()?;
+        Ok(made.map(Pictures::from))
+    }
 
     fn loss(&mut self, encoder: &E, batch: &ImageViews, _step: &Step) -> Result<Loss> {
         let images = one_view(batch, self.channels, "inpainting")?; // [N, C, S, S]

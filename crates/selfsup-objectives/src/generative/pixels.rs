@@ -1,6 +1,9 @@
 //! Pixels as a network takes them, and as a picture shows them.
 
-use selfsup_core::{Device, Error, ImageViews, Kind, Result, Tensor, TensorExt, check_kind, check_shape};
+use selfsup_core::{
+    Device, Error, ImageViews, Kind, PictureScale, Pictures, Result, Tensor, TensorExt, check_kind,
+    check_shape,
+};
 use serde::{Deserialize, Serialize};
 
 /// How the pixels of a view were normalised: `(value - mean) / std`, with values from 0 to 1. The same
@@ -91,6 +94,15 @@ pub struct Reconstruction {
     pub corrupted: Tensor,
     /// What was made of it.
     pub output: Tensor,
+}
+
+impl From<Reconstruction> for Pictures {
+    fn from(found: Reconstruction) -> Self {
+        let Reconstruction { input, corrupted, output } = found;
+        let columns =
+            vec![("the image", input), ("what is seen of it", corrupted), ("what is made of that", output)];
+        Pictures { scale: PictureScale::Pixels, columns }
+    }
 }
 
 impl Reconstruction {

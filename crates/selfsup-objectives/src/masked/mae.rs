@@ -23,8 +23,8 @@ use crate::masked::pixel_loss::{MaskedPixelLoss, PixelDistance, PixelTarget};
 use crate::masked::token_decoder::{TokenDecoder, TokenDecoderConfig, weights};
 use selfsup_core::transformer::gather_tokens;
 use selfsup_core::{
-    Error, ImageViews, Kind, Loss, Mode, Objective, PatchEncoder, Result, Site, Step, Tensor, check_shape,
-    tch,
+    Error, ImageViews, Kind, Loss, Mode, Objective, PatchEncoder, Pictures, Result, Site, Step, Tensor,
+    check_shape, tch,
 };
 use serde::{Deserialize, Serialize};
 
@@ -163,6 +163,11 @@ struct Painted {
 
 impl<E: PatchEncoder + ?Sized> Objective<E> for Mae {
     type Batch = ImageViews;
+
+    fn pictures(&self, encoder: &E, batch: &ImageViews) -> Result<Option<Pictures>> {
+        let made = batch.views.first().map(|view| self.reconstruct(encoder, view)).transpose()?;
+        Ok(made.map(Pictures::from))
+    }
 
     fn loss(&mut self, encoder: &E, batch: &ImageViews, _step: &Step) -> Result<Loss> {
         let images = only_view(batch, encoder.channels(), "MAE")?;

@@ -3,7 +3,9 @@
 //! A patch is the vector of its pixels, row by row, the channels of a pixel together (He et al. 2022, the
 //! authors' `patchify`): value `(r * p + c) * C + k` is channel `k` of the pixel in row `r` and column `c`.
 
-use selfsup_core::{Error, ImageViews, Kind, Result, Tensor, check_kind, check_shape};
+use selfsup_core::{
+    Error, ImageViews, Kind, PictureScale, Pictures, Result, Tensor, check_kind, check_shape,
+};
 
 /// Cuts images into square patches with a side of `patch` pixels.
 ///
@@ -84,6 +86,17 @@ pub struct MaskedReconstruction {
     pub mask: Tensor,
     /// What the network says of all pixels, `[N, C, H, W]`; its loss is on the hidden ones alone.
     pub prediction: Tensor,
+}
+
+impl From<MaskedReconstruction> for Pictures {
+    fn from(found: MaskedReconstruction) -> Self {
+        let MaskedReconstruction { input, mask, prediction } = found;
+        let seen = input.masked_fill(&mask, 0.0);
+        let painted = prediction.where_self(&mask, &input);
+        let columns =
+            vec![("the image", input), ("what is seen of it", seen), ("with the rest painted", painted)];
+        Pictures { scale: PictureScale::Views, columns }
+    }
 }
 
 impl MaskedReconstruction {

@@ -21,7 +21,7 @@ use crate::masked::patches::{MaskedReconstruction, grid, only_view, patchify};
 use crate::masked::pixel_loss::{MaskedPixelLoss, PixelDistance, PixelTarget};
 use selfsup_core::layers::{Bias, Linear, normal};
 use selfsup_core::{
-    Error, ImageViews, Kind, Loss, Mode, Objective, PatchEncoder, Result, Site, Step, Tensor, tch,
+    Error, ImageViews, Kind, Loss, Mode, Objective, PatchEncoder, Pictures, Result, Site, Step, Tensor, tch,
 };
 use serde::{Deserialize, Serialize};
 
@@ -141,6 +141,11 @@ impl SimMim {
 
 impl<E: PatchEncoder + ?Sized> Objective<E> for SimMim {
     type Batch = ImageViews;
+
+    fn pictures(&self, encoder: &E, batch: &ImageViews) -> Result<Option<Pictures>> {
+        let made = batch.views.first().map(|view| self.reconstruct(encoder, view)).transpose()?;
+        Ok(made.map(Pictures::from))
+    }
 
     fn loss(&mut self, encoder: &E, batch: &ImageViews, _step: &Step) -> Result<Loss> {
         let images = only_view(batch, encoder.channels(), "SimMIM")?;
