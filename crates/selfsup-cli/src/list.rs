@@ -53,7 +53,10 @@ impl What {
             What::Recipes => SHIPPED.iter().map(|(name, text)| (*name, first_comment(text))).collect(),
             What::Encoders => ENCODERS.iter().map(|&(name, about)| (name, about.to_owned())).collect(),
             What::Methods => {
-                let about = |m: &Method| format!("{} ({}): {} ({})", m.name, m.family, m.about, m.paper);
+                let about = |m: &Method| {
+                    let needs = m.needs.describe();
+                    format!("{} ({}): {}; for {needs} ({})", m.name, m.family, m.about, m.paper)
+                };
                 METHODS.iter().map(|method| (method.kind, about(method))).collect()
             }
             What::Data => fetch::sets().iter().map(|set| (set.name, set.about.to_owned())).collect(),

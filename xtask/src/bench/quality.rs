@@ -331,7 +331,7 @@ fn write(rows: &[Value], set: &str, folder: &Path, arguments: &Arguments) -> Res
 fn markdown(rows: &[Value], set: &str, arguments: &Arguments) -> String {
     let mut text = format!(
         "{set}, {} s of pretraining each; the last epoch, probes on the test part; mean and standard deviation over \
-         seeds.\n\n| method | family | linear | ten labels a class | k-NN | untrained (linear, ten, k-NN) | RankMe | \
+         seeds. In the plot red marks are the same encoders untrained.\n\n![linear probe of every method](quality.svg)\n\n| method | family | linear | ten labels a class | k-NN | untrained (linear, ten, k-NN) | RankMe | \
          images/s | peak MB |\n|---|---|---|---|---|---|---|---|---|\n",
         arguments.budget
     );
