@@ -6,7 +6,8 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`traits`] | [`Dataset`], [`Augment`], [`Batches`], [`Encoder`] and what more it may be ([`TokenEncoder`], [`MapEncoder`], [`PatchEncoder`], [`PixelEncoder`]), [`Objective`], [`PretextLabeler`], [`PseudoLabeler`], [`Evaluator`] |
+//! | [`traits`] | [`Dataset`], [`Augment`], [`Batches`], [`Encoder`] and what more it may be ([`TokenEncoder`], [`MapEncoder`], [`PatchEncoder`], [`PixelEncoder`]), [`Objective`], [`PretextLabeler`], [`Evaluator`] |
+//! | [`pseudo`] | [`PseudoLabeler`] and what it takes and gives: [`Logits`], [`Probabilities`], [`FeatureRows`], [`PseudoLabels`], [`Reason`] |
 //! | [`site`] | [`Site`]: what an objective is built from |
 //! | [`batch`] | the batches that data crates make and objectives take |
 //! | [`tensor`] | [`check_shape`], [`TensorExt`], bridges to and from native memory |
@@ -44,6 +45,7 @@ pub mod ema;
 mod error;
 pub mod heads;
 pub mod layers;
+pub mod pseudo;
 pub mod random;
 pub mod site;
 pub mod state;
@@ -58,11 +60,11 @@ pub use comm::{Communicator, SingleProcess};
 pub use ema::Ema;
 pub use error::{Error, Result};
 pub use heads::{HeadNorm, MlpHead, MlpHeadConfig};
+pub use pseudo::{FeatureRows, Logits, Probabilities, PseudoLabeler, PseudoLabels, Reason};
 pub use random::{Key, Rng};
 pub use site::Site;
 pub use tensor::{TensorExt, check_kind, check_shape};
 pub use traits::{
     Augment, Batches, Dataset, Encoder, Evaluator, Features, Loss, MapEncoder, Mode, Named, Objective,
-    PatchEncoder, PictureScale, Pictures, PixelEncoder, PretextLabeler, PseudoLabeler, PseudoLabels, Report,
-    Score, Step, TokenEncoder,
+    PatchEncoder, PictureScale, Pictures, PixelEncoder, PretextLabeler, Report, Score, Step, TokenEncoder,
 };

@@ -320,24 +320,6 @@ pub trait PretextLabeler: Debug + Send {
     fn label(&self, images: &Tensor) -> Result<LabelledTiles>;
 }
 
-/// Labels that a machine gave, and how far to trust them.
-#[derive(Debug)]
-pub struct PseudoLabels {
-    /// The labels, `[N]` Int64.
-    pub labels: Tensor,
-    /// Their weights in `[0, 1]`, `[N]` Float; 0 rejects the label.
-    pub weights: Tensor,
-}
-
-/// Turns scores (logits, probabilities or features, as its type says) into labels.
-pub trait PseudoLabeler {
-    /// Labels a batch of scores `[N, C]`.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] when the scores do not fit.
-    fn label(&mut self, scores: &Tensor) -> Result<PseudoLabels>;
-}
-
 /// Feature vectors with the labels of their samples.
 #[derive(Debug)]
 pub struct Features {

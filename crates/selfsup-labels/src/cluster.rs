@@ -7,7 +7,7 @@
 //! A sample on its centre has weight 1, one halfway to the next centre 0. With distances to centres in place of mean
 //! distances to clusters this is the silhouette (the "simplified" one of Hruschka et al. 2004).
 
-use selfsup_core::{Error, Key, PseudoLabeler, PseudoLabels, Result, Tensor};
+use selfsup_core::{Error, FeatureRows, Key, PseudoLabeler, PseudoLabels, Reason, Result, Tensor};
 use selfsup_numerics::{KMeans, KMeansConfig};
 use serde::{Deserialize, Serialize};
 
@@ -50,12 +50,15 @@ impl ClusterLabels {
 }
 
 impl PseudoLabeler for ClusterLabels {
+    type Scores = FeatureRows;
+
     /// Labels features `[N, D]`.
     ///
     /// # Errors
-    /// When the features are no finite matrix, the first batch has fewer samples than clusters, or a later one another
+    /// When the first batch has fewer samples than clusters, or a later one another
     /// number of features.
-    fn label(&mut self, scores: &Tensor) -> Result<PseudoLabels> {
+    fn label(&mut self, scores: &FeatureRows) -> Result<PseudoLabels> {
+        let scores = scores.tensor();
         let fitted = match self.fitted.take() {
             Some(fitted) => fitted,
             None => KMeans::fit(scores, &self.config.k_means, Key::new(self.config.seed))?,
@@ -64,13 +67,18 @@ impl PseudoLabeler for ClusterLabels {
         // A sample on two centres at once (0 / 0) belongs to neither.
         let margin: Tensor = 1.0 - (found.nearest / found.second).sqrt().nan_to_num(1.0, 1.0, 1.0);
         let rejected = margin.lt(self.config.min_weight);
-        Ok(PseudoLabels { labels: found.labels, weights: margin.masked_fill(&rejected, 0.0) })
+        let weights = margin.masked_fill(&rejected, 0.0);
+        Ok(PseudoLabels::new(found.labels, weights, Reason::Central, Reason::Between))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn rows(x: Tensor) -> FeatureRows {
+        FeatureRows::new(&x).unwrap()
+    }
 
     fn labeler(clusters: i64, min_weight: f64) -> ClusterLabels {
         let k_means = KMeansConfig { clusters, ..Default::default() };
@@ -80,7 +88,7 @@ mod tests {
     #[test]
     fn weighs_labels_by_the_margin_to_the_second_centre() {
         let mut labeler = labeler(2, 0.0);
-        let first = labeler.label(&Tensor::from_slice2(&[[-1.0_f32], [1.0], [9.0], [11.0]])).unwrap();
+        let first = labeler.label(&rows(Tensor::from_slice2(&[[-1.0_f32], [1.0], [9.0], [11.0]]))).unwrap();
         let labels = Vec::<i64>::try_from(&first.labels).unwrap();
         assert!(labels[0] == labels[1] && labels[2] == labels[3] && labels[0] != labels[2]);
         // Centres are 0 and 10: distances 1 and 11, 1 and 9.
@@ -88,7 +96,7 @@ mod tests {
         let expected = [1.0 - 1.0 / 11.0, 1.0 - 1.0 / 9.0, 1.0 - 1.0 / 9.0, 1.0 - 1.0 / 11.0];
         assert!(weights.iter().zip(expected).all(|(w, e)| (w - e).abs() < 1e-5), "{weights:?}");
 
-        let later = labeler.label(&Tensor::from_slice2(&[[0.0_f32], [5.0], [10.0]])).unwrap();
+        let later = labeler.label(&rows(Tensor::from_slice2(&[[0.0_f32], [5.0], [10.0]]))).unwrap();
         let weights = Vec::<f64>::try_from(&later.weights).unwrap();
         assert!((weights[0] - 1.0).abs() < 1e-3 && weights[1].abs() < 1e-5, "{weights:?}");
         assert_eq!(later.labels.int64_value(&[0]), labels[0]);
@@ -97,24 +105,25 @@ mod tests {
 
     #[test]
     fn rejects_labels_below_the_least_weight() {
-        let found = labeler(2, 0.9).label(&Tensor::from_slice2(&[[-1.0_f32], [1.0], [9.0], [11.0]])).unwrap();
+        let found =
+            labeler(2, 0.9).label(&rows(Tensor::from_slice2(&[[-1.0_f32], [1.0], [9.0], [11.0]]))).unwrap();
         let kept = Vec::<bool>::try_from(found.weights.gt(0.0)).unwrap();
         assert_eq!(kept, [true, false, false, true]);
     }
 
     #[test]
     fn one_cluster_has_no_rival() {
-        let found = labeler(1, 0.0).label(&Tensor::from_slice2(&[[0.0_f32], [4.0]])).unwrap();
+        let found = labeler(1, 0.0).label(&rows(Tensor::from_slice2(&[[0.0_f32], [4.0]]))).unwrap();
         assert_eq!(Vec::<f64>::try_from(&found.weights).unwrap(), [1.0, 1.0]);
     }
 
     #[test]
     fn rejects_batches_that_do_not_fit_and_keeps_its_centres() {
         let mut labeler = labeler(2, 0.0);
-        let error = labeler.label(&Tensor::from_slice2(&[[1.0_f32]])).unwrap_err().to_string();
+        let error = labeler.label(&rows(Tensor::from_slice2(&[[1.0_f32]]))).unwrap_err().to_string();
         assert_eq!(error, "clusters = 2: 1 to 1, the number of samples");
-        labeler.label(&Tensor::from_slice2(&[[0.0_f32], [1.0]])).unwrap();
-        assert!(labeler.label(&Tensor::from_slice2(&[[0.0_f32, 1.0]])).is_err());
+        labeler.label(&rows(Tensor::from_slice2(&[[0.0_f32], [1.0]]))).unwrap();
+        assert!(labeler.label(&rows(Tensor::from_slice2(&[[0.0_f32, 1.0]]))).is_err());
         assert!(labeler.clusters().is_some());
         let error = ClusterLabels::new(ClusterConfig { min_weight: -1.0, ..Default::default() }).unwrap_err();
         assert_eq!(error.to_string(), "min_weight = -1: 0 to 1");
