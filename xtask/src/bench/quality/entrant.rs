@@ -1,0 +1,338 @@
+//! What is pretrained and how: a recipe of ours, or lightly's implementation of a method.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+
+use super::Setting;
+use crate::run::{program, root, stage};
+
+/// The epochs and images by which a recipe's speed is measured: some of each stretch of its views.
+const TRIAL_EPOCHS: u64 = 4;
+const TRIAL_IMAGES: u64 = 2560;
+/// The images that all learn from, the first of the training part.
+const IMAGES: u64 = 10_000;
+/// The recipe that stands for SimCLR; it is not named by its method.
+const SIMCLR: &str = "simclr-fashion-mnist";
+/// The methods of ours that lightly has too.
+const LIGHTLY: [&str; 9] =
+    ["simclr", "moco-v2", "byol", "simsiam", "barlow-twins", "vicreg", "swav", "dino", "mae"];
+
+/// A line of the table.
+pub struct Entrant {
+    /// Its key in `docs/quality.json`: the method's name, behind `lightly-` for lightly's.
+    pub name: String,
+    pub title: String,
+    pub family: String,
+    side: Side,
+}
+
+enum Side {
+    /// A shipped recipe.
+    Recipe(String),
+    /// Lightly's, of this method.
+    Lightly(String),
+}
+
+/// What a finished run came to.
+pub struct Outcome {
+    pub scores: Value,
+    pub health: Value,
+    pub epochs: f64,
+    pub samples_per_second: f64,
+    pub seconds: f64,
+    pub peak_megabytes: f64,
+}
+
+/// The recipe of every method on images.
+pub fn ours(methods: &[Value], recipes: &[Value], only: Option<&str>) -> Vec<Entrant> {
+    let shipped = |name: &str| recipes.iter().any(|recipe| recipe["name"] == name);
+    let entrant = |method: &Value| {
+        let name = method["name"].as_str()?;
+        let recipe = if name == "simclr" { SIMCLR } else { name };
+        let chosen = shipped(recipe) && only.is_none_or(|only| recipe.contains(only));
+        chosen.then(|| Entrant {
+            name: name.to_owned(),
+            title: word(method, "title"),
+            family: word(method, "family"),
+            side: Side::Recipe(recipe.to_owned()),
+        })
+    };
+    methods.iter().filter_map(entrant).collect()
+}
+
+/// Lightly's implementations.
+pub fn peers(methods: &[Value], only: Option<&str>) -> Vec<Entrant> {
+    let entrant = |name: &str| {
+        let method = methods.iter().find(|method| method["name"] == name)?;
+        only.is_none_or(|only| name.contains(only)).then(|| Entrant {
+            name: format!("lightly-{name}"),
+            title: format!("{} by lightly", word(method, "title")),
+            family: word(method, "family"),
+            side: Side::Lightly(name.to_owned()),
+        })
+    };
+    LIGHTLY.into_iter().filter_map(entrant).collect()
+}
+
+fn word(method: &Value, key: &str) -> String {
+    method[key].as_str().unwrap_or_default().to_owned()
+}
+
+/// A shipped recipe as its file has it.
+fn text_of(recipe: &str) -> Result<String> {
+    let path = root().join("crates/selfsup-cli/recipes").join(format!("{recipe}.toml"));
+    fs::read_to_string(&path).with_context(|| path.display().to_string())
+}
+
+fn read(path: &Path) -> Result<Value> {
+    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    serde_json::from_str(&text).with_context(|| path.display().to_string())
+}
+
+impl Entrant {
+    /// Whether its recipe names the data.
+    pub fn has_data(&self) -> bool {
+        match &self.side {
+            Side::Recipe(recipe) => text_of(recipe).is_ok_and(|text| text.contains("\nsource = ")),
+            Side::Lightly(_) => true,
+        }
+    }
+
+    fn folder(&self, setting: &Setting) -> PathBuf {
+        setting.folder.join(&self.name)
+    }
+
+    /// The epochs that the budget holds, at least one. What was measured with another recipe or other data is thrown
+    /// away. Lightly's side measures and counts by itself.
+    pub fn length(&self, setting: &Setting) -> Result<u64> {
+        let Side::Recipe(recipe) = &self.side else { return Ok(1) };
+        let folder = self.folder(setting);
+        let file = folder.join("epochs.json");
+        let data = setting.data.as_ref().map(|data| fs::canonicalize(data).unwrap_or_else(|_| data.into()));
+        let made_with = json!({ "recipe": text_of(recipe)?, "data": data });
+        if file.is_file() {
+            let value = read(&file)?;
+            if value["made_with"] == made_with {
+                return value["epochs"].as_u64().with_context(|| format!("{}: no epochs", file.display()));
+            }
+            eprintln!("    {recipe} or its data changed: measuring it anew");
+            fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
+        }
+        let trial = folder.join("trial");
+        let mut command = self.pretrain(recipe, &trial, 0, TRIAL_EPOCHS, setting)?;
+        command.args(["--overwrite", "--set", &format!("data.limit={TRIAL_IMAGES}")]);
+        stage("measuring the speed", &mut command, "the message above says why")?;
+        let per_image = seconds(&trial)? / (TRIAL_EPOCHS * trial_images(&trial)?) as f64;
+        let epochs = epochs_in(setting.budget, per_image * IMAGES as f64);
+        fs::remove_dir_all(&trial).with_context(|| trial.display().to_string())?;
+        let note = json!({
+            "epochs": epochs, "budget_seconds": setting.budget, "seconds_per_image": per_image,
+            "made_with": made_with,
+        });
+        fs::write(&file, format!("{note:#}\n")).with_context(|| file.display().to_string())?;
+        Ok(epochs)
+    }
+
+    fn pretrain(
+        &self,
+        recipe: &str,
+        run: &Path,
+        seed: u64,
+        epochs: u64,
+        setting: &Setting,
+    ) -> Result<Command> {
+        let mut command = program("release", "selfsup");
+        command.args(["pretrain", recipe, "--run"]).arg(run);
+        command.args(["--threads", &setting.threads.to_string()]);
+        if let Some(data) = &setting.data {
+            command.args(["--data", data]);
+        }
+        command.args(["--set", &format!("train.seed={seed}"), "--set", &format!("train.epochs={epochs}")]);
+        command.args(["--set", &format!("data.limit={IMAGES}")]);
+        command.args(["--set", &format!("train.loader_threads={}", setting.threads)]);
+        let text = text_of(recipe)?;
+        // A warm-up that the recipe counts in epochs keeps its share of the run.
+        if let (Some(warmup), Some(whole)) = (number_in(&text, "warmup_epochs"), number_in(&text, "epochs")) {
+            let scaled = warmup * epochs as f64 / whole;
+            command.args(["--set", &format!("schedule.warmup_epochs={scaled:?}")]);
+        }
+        Ok(command)
+    }
+
+    /// Pretrains and judges with a seed, or what is left of it.
+    pub fn outcome(&self, seed: u64, setting: &Setting) -> Result<Outcome> {
+        let run = self.folder(setting).join(format!("seed-{seed}"));
+        let report = run.join("report.json");
+        match &self.side {
+            Side::Recipe(recipe) => {
+                let epochs = self.length(setting)?;
+                self.train(recipe, &run, seed, epochs, setting)?;
+                if !report.is_file() {
+                    judge(&run, &[], setting)?;
+                }
+                let (report, memory) = (read(&report)?, read(&run.join("memory.json"))?);
+                Ok(Outcome {
+                    epochs: epochs as f64,
+                    samples_per_second: number(&report["run"], "samples_per_second"),
+                    seconds: number(&report["run"], "training_seconds"),
+                    peak_megabytes: number(&memory, "peak_megabytes"),
+                    scores: report["scores"].clone(),
+                    health: report["health"].clone(),
+                })
+            }
+            Side::Lightly(method) => {
+                let log = run.join("log.json");
+                if !log.is_file() {
+                    lightly(method, &run, seed, setting)?;
+                }
+                if !report.is_file() {
+                    judge(&run, &["--features"], setting)?;
+                }
+                let (report, log) = (read(&report)?, read(&log)?);
+                Ok(Outcome {
+                    epochs: number(&log, "epochs"),
+                    samples_per_second: number(&log, "samples_per_second"),
+                    seconds: number(&log, "seconds"),
+                    peak_megabytes: number(&log, "peak_megabytes"),
+                    scores: report["scores"].clone(),
+                    health: report["health"].clone(),
+                })
+            }
+        }
+    }
+
+    fn train(&self, recipe: &str, run: &Path, seed: u64, epochs: u64, setting: &Setting) -> Result<()> {
+        let memory = run.join("memory.json");
+        let noted = if memory.is_file() { read(&memory).unwrap_or_default() } else { Value::Null };
+        if noted["done"] == true {
+            return Ok(());
+        }
+        let mut command = self.pretrain(recipe, run, seed, epochs, setting)?;
+        let begun = fs::read_dir(run.join("checkpoints")).is_ok_and(|mut entries| entries.next().is_some());
+        command.arg(if begun { "--resume" } else { "--overwrite" });
+        eprintln!("==> pretraining {recipe}, seed {seed}, {epochs} epochs");
+        let before = if begun { noted["peak_megabytes"].as_f64().unwrap_or(0.0) } else { 0.0 };
+        watched(&mut command, before, &memory)
+    }
+}
+
+fn judge(run: &Path, flags: &[&str], setting: &Setting) -> Result<()> {
+    let mut command = program("release", "selfsup");
+    command.arg("eval").args(flags).arg(run).args(["--threads", &setting.threads.to_string()]);
+    stage("evaluating", &mut command, "the message above says what it lacks")
+}
+
+fn lightly(method: &str, out: &Path, seed: u64, setting: &Setting) -> Result<()> {
+    let python = setting.python.as_ref().context("lightly's side needs --peers")?;
+    let mut command = Command::new(python);
+    command.arg(root().join("benches/peers/quality.py")).args(["--method", method, "--out"]).arg(out);
+    let numbers = [("--budget", setting.budget), ("--seed", seed), ("--threads", setting.threads as u64)];
+    for (name, value) in numbers {
+        command.args([name, &value.to_string()]);
+    }
+    stage(
+        &format!("pretraining {method} by lightly, seed {seed}"),
+        &mut command,
+        "the message above says why",
+    )
+}
+
+fn epochs_in(budget: u64, seconds_per_epoch: f64) -> u64 {
+    (budget as f64 / seconds_per_epoch.max(1e-3)).round().max(1.0) as u64
+}
+
+fn number(value: &Value, key: &str) -> f64 {
+    value[key].as_f64().unwrap_or(f64::NAN)
+}
+
+/// The first number under a key that begins a line of TOML.
+fn number_in(toml: &str, key: &str) -> Option<f64> {
+    let line = toml.lines().find_map(|line| line.strip_prefix(key)?.trim_start().strip_prefix('='))?;
+    line.trim().parse().ok()
+}
+
+/// The seconds of training that a run's log tells.
+fn seconds(run: &Path) -> Result<f64> {
+    let path = run.join("metrics.jsonl");
+    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let last = text.lines().last().context("the log is empty")?;
+    let value: Value = serde_json::from_str(last).with_context(|| path.display().to_string())?;
+    value["seconds"].as_f64().with_context(|| format!("{}: no seconds", path.display()))
+}
+
+/// The training images that a run noted.
+fn trial_images(run: &Path) -> Result<u64> {
+    let path = run.join("config.toml");
+    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let samples = number_in(&text, "samples").with_context(|| format!("{}: no samples", path.display()))?;
+    Ok(samples as u64)
+}
+
+/// Runs a program and notes the peak of its resident memory in megabytes, as far as the system tells, in `file`: of a run
+/// that was taken up, the peak of all its parts.
+fn watched(command: &mut Command, before: f64, file: &Path) -> Result<()> {
+    let note = |peak: f64, done: bool| {
+        let text = format!("{:#}\n", json!({ "peak_megabytes": peak, "done": done }));
+        fs::write(file, text).with_context(|| file.display().to_string())
+    };
+    let began = Instant::now();
+    let mut child: Child = command.spawn().context("cannot start selfsup")?;
+    let status = PathBuf::from(format!("/proc/{}/status", child.id()));
+    let mut peak = before;
+    loop {
+        if let Some(code) = child.try_wait()? {
+            if !code.success() {
+                bail!("pretraining failed ({code}); the same command goes on where it stopped");
+            }
+            eprintln!("    done in {:.0} s", began.elapsed().as_secs_f64());
+            return note(peak, true);
+        }
+        let text = fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kilobytes = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<f64>().ok());
+        let now = kilobytes.unwrap_or(0.0) * 1024.0 / 1e6;
+        // Not into a folder that the program has yet to make or to empty.
+        if now > 1.02 * peak && file.with_file_name("checkpoints").is_dir() {
+            peak = now;
+            note(peak, false)?;
+        }
+        thread::sleep(Duration::from_millis(200));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_holds_as_many_epochs_as_the_trial_says() {
+        assert_eq!(epochs_in(120, 5.0), 24);
+        assert_eq!(epochs_in(1, 25.0), 1);
+    }
+
+    #[test]
+    fn every_method_on_images_has_its_recipe() {
+        let methods = [json!({ "name": "simclr" }), json!({ "name": "byol" }), json!({ "name": "text" })];
+        let shipped = [json!({ "name": SIMCLR }), json!({ "name": "byol" })];
+        let names = |entrants: Vec<Entrant>| -> Vec<String> {
+            entrants.into_iter().map(|entrant| entrant.name).collect()
+        };
+        assert_eq!(names(ours(&methods, &shipped, None)), ["simclr", "byol"]);
+        assert_eq!(names(ours(&methods, &shipped, Some("byo"))), ["byol"]);
+        assert!(ours(&methods, &shipped, Some("nobody")).is_empty());
+        assert_eq!(names(peers(&methods, None)), ["lightly-simclr", "lightly-byol"]);
+    }
+
+    #[test]
+    fn numbers_are_read_from_the_lines_they_begin() {
+        let toml = "# epochs = 3\nloss = { warmup_epochs = 9 }\nwarmup_epochs = 2.0\nepochs = 6\n";
+        assert_eq!((number_in(toml, "epochs"), number_in(toml, "warmup_epochs")), (Some(6.0), Some(2.0)));
+        assert_eq!(number_in(toml, "limit"), None);
+    }
+}
