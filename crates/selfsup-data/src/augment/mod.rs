@@ -23,6 +23,7 @@ mod color_jitter;
 mod flip;
 mod gaussian_blur;
 mod grayscale;
+mod lines;
 mod multi_view;
 mod padded_crop;
 mod plain_view;
@@ -32,6 +33,7 @@ mod reference;
 mod resample;
 mod resized_crop;
 mod solarize;
+mod taps;
 mod view;
 
 pub use augmented_view::{AugmentedView, ViewConfig, ViewParams};
