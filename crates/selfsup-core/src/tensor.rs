@@ -88,7 +88,8 @@ impl TensorExt for Tensor {
     }
 }
 
-/// Makes a CPU tensor and lets `fill` write its elements in row-major order: no copy is made afterwards.
+/// Makes a CPU tensor and lets `fill` write its elements in row-major order: no copy is made afterwards. What `fill` leaves
+/// out is not specified.
 ///
 /// # Errors
 /// Those of `fill`, and libtorch's when the memory cannot be had.
@@ -96,9 +97,14 @@ pub fn tensor_from_fn<T: Element>(
     shape: &[i64],
     fill: impl FnOnce(&mut [T]) -> Result<()>,
 ) -> Result<Tensor> {
-    let tensor = Tensor::f_zeros(shape, (T::KIND, Device::Cpu))?;
+    let options = (T::KIND, Device::Cpu);
+    let tensor = match T::KIND {
+        Kind::Bool => Tensor::f_zeros(shape, options)?,
+        _ => Tensor::f_empty(shape, options)?,
+    };
     if tensor.numel() > 0 {
-        // SAFETY: the tensor was made here, is contiguous, of kind T, initialised, and nobody else holds it.
+        // SAFETY: the tensor was made here, is contiguous, of kind T, and nobody else holds it. It came from
+        // libtorch with bits that are not known; any bits are a number, and a bool's were set.
         fill(unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast(), tensor.numel()) })?;
     }
     Ok(tensor)

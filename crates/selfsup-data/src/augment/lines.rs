@@ -57,18 +57,40 @@ impl Lines {
         }
     }
 
-    /// The weighted sums of a channel's line, one for each output of `taps`, which were made for its length.
-    #[inline(always)]
-    pub(super) fn combine(&self, channel: usize, taps: &Taps, out: &mut [f32]) {
-        let line = &self.values[channel * self.stride..(channel + 1) * self.stride];
+    /// How many outputs of taps it works on at once.
+    pub(super) fn block(&self) -> usize {
         match self.instructions {
-            Instructions::Any => combine(line, taps, out),
-            // SAFETY: the machine has the instructions, and the line has two blocks of room behind its numbers.
             #[cfg(target_arch = "x86_64")]
-            Instructions::Avx2 => unsafe { x86_64::combine_by_avx2(line, taps, out) },
+            Instructions::Avx2 => BLOCK / 2,
+            _ => BLOCK,
+        }
+    }
+
+    /// The weighted sums of the lines, one for each output of `taps`, which were made for their length and for blocks of
+    /// [`block`](Self::block). Those of the first channel begin at `first` in `out`, those of the next `area` later.
+    #[inline(always)]
+    pub(super) fn combine(&self, taps: &Taps, out: &mut [f32], first: usize, area: usize) {
+        let lines = self.values.chunks_exact(self.stride);
+        assert!(
+            self.stride >= taps.input() + 2 * BLOCK
+                && out.len() >= (lines.len() - 1) * area + first + taps.starts().len()
+        );
+        match self.instructions {
+            Instructions::Any => {
+                for (line, plane) in lines.zip(out.chunks_mut(area)) {
+                    combine(line, taps, &mut plane[first..]);
+                }
+            }
+            // SAFETY: the machine has the instructions; the rest was just checked.
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Avx2 => unsafe {
+                x86_64::combine_by_avx2(&self.values, self.stride, taps, &mut out[first..], area);
+            },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Instructions::Avx512 => unsafe { x86_64::combine_by_avx512(line, taps, out) },
+            Instructions::Avx512 => unsafe {
+                x86_64::combine_by_avx512(&self.values, self.stride, taps, &mut out[first..], area);
+            },
         }
     }
 }
@@ -90,79 +112,88 @@ mod x86_64 {
         _mm512_permutex2var_ps, _mm512_set1_epi32, _mm512_setzero_ps,
     };
 
-    /// How far beyond its base a block reads.
-    #[inline(always)]
-    fn reach(offsets: &[i32], count: usize) -> usize {
-        offsets.iter().copied().max().unwrap_or(0) as usize + count
-    }
-
     /// # Safety
-    /// The machine has AVX-512, and behind the numbers for which `taps` were made `line` has two blocks more.
+    /// The machine has AVX-512. `taps` are in blocks of 16. `lines` begin `stride` numbers apart, each with 32 more than
+    /// those for which `taps` were made; `out` has places for all outputs of each, `area` apart.
     #[target_feature(enable = "avx512f")]
-    pub(super) unsafe fn combine_by_avx512(line: &[f32], taps: &Taps, out: &mut [f32]) {
-        let blocks =
-            out.chunks_mut(BLOCK).zip(taps.bases().chunks_exact(2)).zip(taps.offsets().chunks_exact(BLOCK));
-        for (block, ((out, bases), offsets)) in blocks.enumerate() {
-            let base = bases[0].min(bases[1]);
-            let mut places = [0; BLOCK];
-            for (i, (place, offset)) in places.iter_mut().zip(offsets).enumerate() {
-                *place = (bases[i / (BLOCK / 2)] - base) as i32 + offset;
-            }
-            let near = reach(&places[..out.len()], taps.count()) <= 2 * BLOCK;
-            let from = line[base..].as_ptr();
-            // SAFETY: two blocks lie behind every base; an output's taps lie in the line, so do those of the outputs that
-            // do not exist, which begin at the base; weights have whole blocks, and the store is masked to `out`.
+    pub(super) unsafe fn combine_by_avx512(
+        lines: &[f32],
+        stride: usize,
+        taps: &Taps,
+        out: &mut [f32],
+        area: usize,
+    ) {
+        let one = _mm512_set1_epi32(1);
+        for block in taps.blocks() {
+            let mask = (u32::MAX >> (32 - block.outputs)) as u16;
+            // SAFETY: 32 numbers lie behind every base. An output's taps lie in the line, and so do those of the outputs
+            // that only fill the block, which begin at the base. Offsets and weights have whole blocks, and the store is
+            // masked to the block's outputs.
             unsafe {
-                let (low, high) = (_mm512_loadu_ps(from), _mm512_loadu_ps(from.add(BLOCK)));
-                let places = _mm512_loadu_si512(places.as_ptr().cast());
-                let mut sum = _mm512_setzero_ps();
-                for tap in 0..taps.count() {
-                    let places = _mm512_add_epi32(places, _mm512_set1_epi32(tap as i32));
-                    let weights = _mm512_loadu_ps(taps.of_tap(tap)[block * BLOCK..].as_ptr());
-                    let values = if near {
-                        _mm512_permutex2var_ps(low, places, high)
-                    } else {
-                        _mm512_i32gather_ps::<4>(places, from)
-                    };
-                    sum = _mm512_add_ps(sum, _mm512_mul_ps(weights, values));
+                let first = _mm512_loadu_si512(taps.offsets().as_ptr().add(block.first).cast());
+                for channel in 0..lines.len() / stride {
+                    let from = lines.as_ptr().add(channel * stride + block.base);
+                    let mut weights = taps.weights().as_ptr().add(block.first);
+                    let mut places = first;
+                    let mut sum = _mm512_setzero_ps();
+                    let (low, high) = (_mm512_loadu_ps(from), _mm512_loadu_ps(from.add(BLOCK)));
+                    for _ in 0..taps.count() {
+                        let values = if block.reach <= 2 * BLOCK {
+                            _mm512_permutex2var_ps(low, places, high)
+                        } else {
+                            _mm512_i32gather_ps::<4>(places, from)
+                        };
+                        sum = _mm512_add_ps(sum, _mm512_mul_ps(_mm512_loadu_ps(weights), values));
+                        places = _mm512_add_epi32(places, one);
+                        weights = weights.add(taps.padded());
+                    }
+                    _mm512_mask_storeu_ps(out.as_mut_ptr().add(channel * area + block.first), mask, sum);
                 }
-                _mm512_mask_storeu_ps(out.as_mut_ptr(), (u32::MAX >> (32 - out.len())) as u16, sum);
             }
         }
     }
 
     /// # Safety
-    /// The machine has AVX2, and behind the numbers for which `taps` were made `line` has two blocks more.
+    /// As for AVX-512, with AVX2 and blocks of 8.
     #[target_feature(enable = "avx2")]
-    pub(super) unsafe fn combine_by_avx2(line: &[f32], taps: &Taps, out: &mut [f32]) {
+    pub(super) unsafe fn combine_by_avx2(
+        lines: &[f32],
+        stride: usize,
+        taps: &Taps,
+        out: &mut [f32],
+        area: usize,
+    ) {
         const HALF: usize = BLOCK / 2;
-        let blocks = out.chunks_mut(HALF).zip(taps.bases()).zip(taps.offsets().chunks_exact(HALF));
-        for (block, ((out, &base), offsets)) in blocks.enumerate() {
-            let near = reach(&offsets[..out.len()], taps.count()) <= BLOCK;
-            let from = line[base..].as_ptr();
-            let mut sums = [0.0_f32; HALF];
-            // SAFETY: as above, in half blocks.
+        let one = _mm256_set1_epi32(1);
+        for block in taps.blocks() {
+            // SAFETY: as above.
             unsafe {
-                let (low, high) = (_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(HALF)));
-                let places = _mm256_loadu_si256(offsets.as_ptr().cast());
-                let mut sum = _mm256_setzero_ps();
-                for tap in 0..taps.count() {
-                    let places = _mm256_add_epi32(places, _mm256_set1_epi32(tap as i32));
-                    let weights = _mm256_loadu_ps(taps.of_tap(tap)[block * HALF..].as_ptr());
-                    let values = if near {
-                        // Bit 3 of the place, moved to the sign, says which half has it.
-                        let half = _mm256_castsi256_ps(_mm256_slli_epi32::<28>(places));
-                        let (low, high) =
-                            (_mm256_permutevar8x32_ps(low, places), _mm256_permutevar8x32_ps(high, places));
-                        _mm256_blendv_ps(low, high, half)
-                    } else {
-                        _mm256_i32gather_ps::<4>(from, places)
-                    };
-                    sum = _mm256_add_ps(sum, _mm256_mul_ps(weights, values));
+                let first = _mm256_loadu_si256(taps.offsets().as_ptr().add(block.first).cast());
+                for channel in 0..lines.len() / stride {
+                    let from = lines.as_ptr().add(channel * stride + block.base);
+                    let mut weights = taps.weights().as_ptr().add(block.first);
+                    let mut places = first;
+                    let mut sum = _mm256_setzero_ps();
+                    let (low, high) = (_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(HALF)));
+                    for _ in 0..taps.count() {
+                        let values = if block.reach <= BLOCK {
+                            // Bit 3 of the place, moved to the sign, says which half has it.
+                            let half = _mm256_castsi256_ps(_mm256_slli_epi32::<28>(places));
+                            let low = _mm256_permutevar8x32_ps(low, places);
+                            _mm256_blendv_ps(low, _mm256_permutevar8x32_ps(high, places), half)
+                        } else {
+                            _mm256_i32gather_ps::<4>(from, places)
+                        };
+                        sum = _mm256_add_ps(sum, _mm256_mul_ps(_mm256_loadu_ps(weights), values));
+                        places = _mm256_add_epi32(places, one);
+                        weights = weights.add(taps.padded());
+                    }
+                    let mut sums = [0.0_f32; HALF];
+                    _mm256_storeu_ps(sums.as_mut_ptr(), sum);
+                    let at = channel * area + block.first;
+                    out[at..at + block.outputs].copy_from_slice(&sums[..block.outputs]);
                 }
-                _mm256_storeu_ps(sums.as_mut_ptr(), sum);
             }
-            out.copy_from_slice(&sums[..out.len()]);
         }
     }
 }
@@ -184,8 +215,6 @@ mod tests {
             seed: u32,
         ) {
             let filter = if bicubic { Interpolation::Bicubic } else { Interpolation::Bilinear };
-            let mut taps = Taps::default();
-            taps.fill(input, output, filter, 1.0, mirrored);
             let row: Vec<f32> =
                 (0..input * channels).map(|i| ((i as u32).wrapping_mul(2_654_435_761) ^ seed) as f32 / 1e9).collect();
             let mut lines = Lines::default();
@@ -205,21 +234,28 @@ mod tests {
                     all.push(Instructions::Avx512);
                 }
             }
-            for channel in 0..channels {
-                let results: Vec<Vec<u32>> = all.iter().map(|instructions| {
-                    lines.instructions = *instructions;
-                    let mut out = vec![0.0; output];
-                    lines.combine(channel, &taps, &mut out);
-                    out.iter().map(|v| v.to_bits()).collect()
-                }).collect();
-                prop_assert!(results.iter().all(|result| *result == results[0]), "{:?}", all);
-                for (o, bits) in results[0].iter().enumerate() {
-                    let start = taps.starts()[o];
-                    let naive: f64 = (0..taps.count())
-                        .map(|t| f64::from(taps.weight(t, o)) * f64::from(row[(start + t) * channels + channel]))
-                        .sum();
-                    prop_assert!((naive - f64::from(f32::from_bits(*bits))).abs() < 1e-4);
+            let (mut taps, mut results) = (Taps::default(), Vec::new());
+            for instructions in &all {
+                lines.instructions = *instructions;
+                taps.fill(input, output, filter, 1.0, mirrored, lines.block());
+                // Rows of `output` and 3 numbers that stay as they are.
+                let mut out = vec![7.0; channels * (output + 3)];
+                lines.combine(&taps, &mut out, 2, output + 3);
+                results.push(out);
+            }
+            let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+            prop_assert!(results.iter().all(|result| bits(result) == bits(&results[0])), "{:?}", all);
+            for (i, found) in results[0].iter().enumerate() {
+                let (channel, o) = (i / (output + 3), i % (output + 3));
+                if !(2..output + 2).contains(&o) {
+                    prop_assert_eq!(*found, 7.0);
+                    continue;
                 }
+                let start = taps.starts()[o - 2];
+                let naive: f64 = (0..taps.count())
+                    .map(|t| f64::from(taps.weight(t, o - 2)) * f64::from(row[(start + t) * channels + channel]))
+                    .sum();
+                prop_assert!((naive - f64::from(*found)).abs() < 1e-4);
             }
         }
     }

@@ -32,13 +32,36 @@ impl Interpolation {
         }
     }
 
-    pub(super) fn weight(self, x: f64) -> f64 {
-        let x = x.abs();
+    /// Writes the weights at distances of `distances` plus `step`, all times `narrow`, and adds them to `sums`.
+    #[inline(always)]
+    pub(super) fn weigh(
+        self,
+        distances: &[f64],
+        step: f64,
+        narrow: f64,
+        sums: &mut [f64],
+        weights: &mut [f32],
+    ) {
+        let mut each = |weight: fn(f64) -> f64| {
+            for ((distance, sum), w) in distances.iter().zip(&mut *sums).zip(&mut *weights) {
+                let value = weight(((distance + step) * narrow).abs());
+                *sum += value;
+                *w = value as f32;
+            }
+        };
         match self {
-            Interpolation::Bilinear => (1.0 - x).max(0.0),
-            Interpolation::Bicubic if x < 1.0 => (1.5 * x - 2.5) * x * x + 1.0,
-            Interpolation::Bicubic if x < 2.0 => ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0,
-            Interpolation::Bicubic => 0.0,
+            Interpolation::Bilinear => each(|x| if x < 1.0 { 1.0 - x } else { 0.0 }),
+            Interpolation::Bicubic => each(|x| {
+                let near = (1.5 * x - 2.5) * x * x + 1.0;
+                let far = ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0;
+                if x < 1.0 {
+                    near
+                } else if x < 2.0 {
+                    far
+                } else {
+                    0.0
+                }
+            }),
         }
     }
 }
@@ -109,8 +132,8 @@ impl Resampler {
         let [height, width] = size;
         let channels = image.channels();
         out.reshape(channels, height, width);
-        self.rows.fill(crop.height, height, interpolation, 1.0 / 255.0, flip.vertical);
-        self.columns.fill(crop.width, width, interpolation, 1.0, flip.horizontal);
+        self.rows.fill(crop.height, height, interpolation, 1.0 / 255.0, flip.vertical, self.lines.block());
+        self.columns.fill(crop.width, width, interpolation, 1.0, flip.horizontal, self.lines.block());
         let numbers = crop.width * channels;
         self.row.resize(numbers.next_multiple_of(RUN), 0.0);
         let stride = image.width() * channels;
@@ -124,9 +147,7 @@ impl Resampler {
             let weights = (0..self.rows.count()).map(|tap| self.rows.weight(tap, y));
             combine_rows(&pixels[start * stride..], stride, weights, &mut self.row[..length]);
             self.lines.load(&self.row[..numbers], channels);
-            for (channel, plane) in out.values.chunks_exact_mut(area).enumerate() {
-                self.lines.combine(channel, &self.columns, &mut plane[y * width..(y + 1) * width]);
-            }
+            self.lines.combine(&self.columns, &mut out.values, y * width, area);
         }
         if interpolation == Interpolation::Bicubic {
             for v in &mut out.values {
