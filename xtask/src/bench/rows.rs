@@ -71,6 +71,12 @@ const LOSSES: &[Setting] = &[
     tcmalloc("matmul-compile", "PyTorch by hand, compiled, tcmalloc"),
 ];
 
+const OTHER_LOSSES: &[Setting] = &[
+    plain("lightly", "lightly"),
+    tcmalloc("lightly", "lightly, tcmalloc"),
+    tcmalloc("compile", "lightly, compiled, tcmalloc"),
+];
+
 const STEPS: &[Setting] = &[
     plain("eager", "PyTorch eager"),
     tcmalloc("eager", "PyTorch eager, tcmalloc"),
@@ -172,6 +178,38 @@ pub const ROWS: &[Row] = &[
         "losses.py",
         LOSSES,
         nt_xent(1024.0),
+    ),
+    rate(
+        "barlow",
+        "Barlow Twins, 256 pairs x 2,048, forward and backward",
+        "iterations/s",
+        "losses.py",
+        OTHER_LOSSES,
+        Limit::Unknown,
+    ),
+    rate(
+        "vicreg",
+        "VICReg, 256 pairs x 2,048, forward and backward",
+        "iterations/s",
+        "losses.py",
+        OTHER_LOSSES,
+        Limit::Unknown,
+    ),
+    rate(
+        "swav-sinkhorn",
+        "SwAV's Sinkhorn, 256 samples x 3,000 prototypes, 3 iterations",
+        "iterations/s",
+        "losses.py",
+        OTHER_LOSSES,
+        Limit::Unknown,
+    ),
+    rate(
+        "dino",
+        "DINO, 2 + 6 views of 64 images x 4,096, forward, backward and centre",
+        "iterations/s",
+        "losses.py",
+        OTHER_LOSSES,
+        Limit::Unknown,
     ),
     rate(
         "step-convnet",

@@ -1,23 +1,72 @@
 //! Losses, forward and backward; work is counted in iterations. And the matrix product that bounds them.
 
 use crate::{Options, Rounds, repeated};
-use anyhow::Result;
-use selfsup::core::{Key, SingleProcess};
-use selfsup::objectives::{NtXent, NtXentConfig};
+use anyhow::{Result, bail};
+use selfsup::core::{Device, Key, SingleProcess, Tensor, nn};
+use selfsup::numerics::{SinkhornConfig, sinkhorn};
+use selfsup::objectives::{
+    BarlowTwinsLoss, BarlowTwinsLossConfig, DinoLoss, DinoLossConfig, NtXent, NtXentConfig, VicRegLoss,
+    VicRegLossConfig,
+};
 use selfsup_benches::normal;
 
-/// NT-Xent of `pairs` pairs of 128 numbers at temperature 0.5.
+/// A loss on fixed normal inputs, with lightly's settings.
 ///
 /// # Errors
-/// Those of the loss.
-pub fn nt_xent(pairs: i64, options: &Options) -> Result<Rounds> {
+/// When there is no such row, and those of the loss.
+pub fn loss(row: &str, options: &Options) -> Result<Rounds> {
     Key::new(0).seed_torch();
-    let loss = NtXent::new(NtXentConfig { temperature: 0.5 })?;
-    let [mut z0, mut z1] = [normal(pairs, 128), normal(pairs, 128)].map(|z| z.set_requires_grad(true));
+    let leaf = |x: Tensor| x.set_requires_grad(true);
+    match row {
+        "nt-xent-256" | "nt-xent-1024" => {
+            let pairs = if row == "nt-xent-256" { 256 } else { 1024 };
+            let loss = NtXent::new(NtXentConfig { temperature: 0.5 })?;
+            let inputs = [leaf(normal(pairs, 128)), leaf(normal(pairs, 128))];
+            rounds(inputs.into(), options, move |z| Ok(loss.forward(&z[0], &z[1], &SingleProcess)?))
+        }
+        "barlow" => {
+            let loss = BarlowTwinsLoss::new(BarlowTwinsLossConfig::default())?;
+            let inputs = [leaf(normal(256, 2048)), leaf(normal(256, 2048))];
+            rounds(inputs.into(), options, move |z| Ok(loss.forward(&z[0], &z[1], &SingleProcess)?.loss))
+        }
+        "vicreg" => {
+            let loss = VicRegLoss::new(VicRegLossConfig::default())?;
+            let inputs = [leaf(normal(256, 2048)), leaf(normal(256, 2048))];
+            rounds(inputs.into(), options, move |z| Ok(loss.forward(&z[0], &z[1], &SingleProcess)?.loss))
+        }
+        "swav-sinkhorn" => {
+            let (scores, config) = (normal(256, 3000).tanh(), SinkhornConfig::default());
+            repeated(0.5 * options.scale, 1.0, move || {
+                let _ = sinkhorn(&scores, &config)?;
+                Ok(())
+            })
+        }
+        "dino" => {
+            // Two global views for the teacher; these and six local ones for the student.
+            let store = nn::VarStore::new(Device::Cpu);
+            let loss = DinoLoss::new(store.root(), 4096, &DinoLossConfig::default())?;
+            let teacher = normal(2 * 64, 4096).view([2, 64, 4096]);
+            let student = leaf(normal(8 * 64, 4096).view([8, 64, 4096]));
+            rounds(vec![student], options, move |z| {
+                let _store = &store; // The centre lies in it.
+                let value = loss.forward(&z[0], &teacher, 0, &SingleProcess)?;
+                loss.update_centre(&teacher, &SingleProcess)?;
+                Ok(value)
+            })
+        }
+        other => bail!("--row {other}: no such loss"),
+    }
+}
+
+/// Forward and backward over and over.
+fn rounds(
+    mut inputs: Vec<Tensor>,
+    options: &Options,
+    forward: impl Fn(&[Tensor]) -> Result<Tensor> + 'static,
+) -> Result<Rounds> {
     repeated(0.5 * options.scale, 1.0, move || {
-        z0.zero_grad();
-        z1.zero_grad();
-        loss.forward(&z0, &z1, &SingleProcess)?.backward();
+        inputs.iter_mut().for_each(Tensor::zero_grad);
+        forward(&inputs)?.backward();
         Ok(())
     })
 }

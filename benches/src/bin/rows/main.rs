@@ -90,8 +90,9 @@ fn main() -> Result<()> {
             augmentation::row(row, &options)?
         }
         "matmul" => losses::matmul(&options)?,
-        "nt-xent-256" => losses::nt_xent(256, &options)?,
-        "nt-xent-1024" => losses::nt_xent(1024, &options)?,
+        row @ ("nt-xent-256" | "nt-xent-1024" | "barlow" | "vicreg" | "swav-sinkhorn" | "dino") => {
+            losses::loss(row, &options)?
+        }
         row @ ("step-convnet" | "step-resnet18" | "step-vit-tiny") => training::step(row, &options)?,
         "end-to-end" => training::end_to_end(&options)?,
         "first-step" => return training::first_step(&options),

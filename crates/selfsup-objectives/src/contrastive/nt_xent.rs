@@ -72,7 +72,7 @@ impl NtXent {
     /// # Errors
     /// [`Error::Shape`] when the two differ or no negative is left (one sample on one rank).
     pub fn forward(&self, z0: &Tensor, z1: &Tensor, comm: &dyn Communicator) -> Result<Tensor> {
-        Ok(self.forward_with_accuracy(z0, z1, comm)?.loss)
+        Ok(self.compare(z0, z1, comm, Wanted::Loss)?.0)
     }
 
     /// As [`forward`](NtXent::forward), with the accuracy that comes out on the way.
@@ -88,6 +88,18 @@ impl NtXent {
         z1: &Tensor,
         comm: &dyn Communicator,
     ) -> Result<NtXentOutput> {
+        let (loss, accuracy) = self.compare(z0, z1, comm, Wanted::LossAndAccuracy)?;
+        Ok(NtXentOutput { loss, accuracy })
+    }
+
+    /// The loss, and the accuracy or nothing that is defined.
+    fn compare(
+        &self,
+        z0: &Tensor,
+        z1: &Tensor,
+        comm: &dyn Communicator,
+        wanted: Wanted,
+    ) -> Result<(Tensor, Tensor)> {
         let [n, d] = check_shape("z0", z0, [-1, -1])?;
         check_shape("z1", z1, [n, d])?;
         if n * comm.world_size() < 2 {
@@ -97,41 +109,45 @@ impl NtXent {
                 found: format!("{:?}", z0.size()),
             });
         }
-        let (z0, z1) = (z0.l2_normalize(), z1.l2_normalize());
         if comm.world_size() == 1 && self.temperature >= COLDEST {
-            Ok(self.symmetric(&Tensor::cat(&[z0, z1], 0)))
+            Ok(self.symmetric(&Tensor::cat(&[z0, z1], 0), wanted))
         } else {
-            self.gathered(z0, z1, comm)
+            self.gathered(z0.l2_normalize(), z1.l2_normalize(), comm)
         }
     }
 
-    /// One rank: half of the matrix, and the gradient by the formula above. `z` `[2N, D]` of unit length.
-    fn symmetric(&self, z: &Tensor) -> NtXentOutput {
-        let rows = z.size()[0];
+    /// One rank: half of the matrix, and the gradient by the formula above. `x` `[2N, D]` of any length.
+    fn symmetric(&self, x: &Tensor, wanted: Wanted) -> (Tensor, Tensor) {
+        let rows = x.size()[0];
         let (loss, accuracy, gradient) = tch::no_grad(|| {
-            let panels = Panels::new(z.detach().to_kind(Kind::Float), self.temperature);
-            let Sums { all, largest, positives } = panels.sums();
+            let raw = x.detach().to_kind(Kind::Float);
+            let length = raw.norm_scalaropt_dim(2.0, [1], true).clamp_min(SHORTEST); // [2N, 1]
+            let panels = Panels::new(raw / &length, self.temperature);
+            let Sums { all, largest, positives } = panels.sums(wanted);
             let loss = all.log().mean(None) - positives.log().mean(None);
             let nearest = largest.view([2, -1]).le_tensor(&positives); // [2, N]
-            let gradient = z.requires_grad().then(|| {
-                let partners = panels.z.roll(rows / 2, 0); // [2N, D]
-                (panels.pull(&all.reciprocal()) - partners * 2.0) / (rows as f64 * self.temperature)
+            let gradient = x.requires_grad().then(|| {
+                let z = panels.z.shallow_clone();
+                let pull = panels.pull(&all.reciprocal()) - z.roll(rows / 2, 0) * 2.0; // [2N, D]
+                // What would change the length does not change z.
+                let along = (&z * &pull).sum_dim_intlist(1, true, None); // [2N, 1]
+                (pull - z * along) / (length * (rows as f64 * self.temperature))
             });
             (loss, nearest.to_kind(Kind::Float).mean(None), gradient)
         });
         let loss = match gradient {
             // The value of the loss, and on its way back the gradient that is known already.
             Some(gradient) => {
-                let carrier = (z * gradient).sum(Kind::Float);
+                let carrier = (x * gradient).sum(Kind::Float);
                 &carrier + (loss - carrier.detach())
             }
             None => loss,
         };
-        NtXentOutput { loss, accuracy }
+        (loss, accuracy)
     }
 
     /// Any number of ranks: this rank's views against those of all. `z0`, `z1` `[N, D]` of unit length.
-    fn gathered(&self, z0: Tensor, z1: Tensor, comm: &dyn Communicator) -> Result<NtXentOutput> {
+    fn gathered(&self, z0: Tensor, z1: Tensor, comm: &dyn Communicator) -> Result<(Tensor, Tensor)> {
         let n = z0.size()[0];
         let all = n * comm.world_size();
         let keys = Tensor::cat(&[comm.gather(&z0)?, comm.gather(&z1)?], 0); // [2M, D], M samples on all ranks
@@ -143,10 +159,7 @@ impl NtXent {
         let logits = (queries / self.temperature).matmul(&keys.transpose(0, 1)); // [2N, 2M]
         let logits = logits.scatter_value(1, &itself.unsqueeze(1), f64::NEG_INFINITY);
         let nearest = logits.detach().argmax(1, false).eq_tensor(&positive); // [2N]
-        Ok(NtXentOutput {
-            loss: logits.cross_entropy_for_logits(&positive),
-            accuracy: nearest.to_kind(Kind::Float).mean(None),
-        })
+        Ok((logits.cross_entropy_for_logits(&positive), nearest.to_kind(Kind::Float).mean(None)))
     }
 
     /// The loss of embeddings that carry no information, `log(2N - 1)`: a run that stays there has not begun to learn.
@@ -155,8 +168,18 @@ impl NtXent {
     }
 }
 
+/// What is to be made of a batch.
+#[derive(Clone, Copy, PartialEq)]
+enum Wanted {
+    Loss,
+    LossAndAccuracy,
+}
+
 /// The lowest temperature at which `exp(1 / tau)`, summed over any batch, is a 32-bit number.
 const COLDEST: f64 = 1.0 / 64.0;
+
+/// Vectors shorter than this are divided by it instead of their length, as PyTorch's `F.normalize` does.
+const SHORTEST: f64 = 1e-12;
 
 /// Rows of a panel on a CPU, where its operators then find it in the cache.
 const PANEL: i64 = 256;
@@ -203,7 +226,8 @@ impl Panels {
         Panels { z, panels }
     }
 
-    fn sums(&self) -> Sums {
+    /// The largest entries are only looked for when the accuracy is wanted.
+    fn sums(&self, wanted: Wanted) -> Sums {
         let total = self.z.size()[0];
         let n = total / 2;
         let (mut positives, options) = (Vec::new(), (Kind::Float, self.z.device()));
@@ -214,11 +238,13 @@ impl Panels {
             let of = |x: &Tensor, (first, count): (i64, i64)| x.narrow(0, first, count);
             let _ = of(&all, panel.rows).g_add_(&panel.all.sum_dim_intlist(1, false, None));
             let _ = of(&all, below).g_add_(&panel.right.sum_dim_intlist(0, false, None));
-            let mut most = of(&largest, panel.rows);
-            most.copy_(&most.maximum(&panel.all.amax(1, false)));
-            if below.1 > 0 {
-                let mut most = of(&largest, below);
-                most.copy_(&most.maximum(&panel.right.amax(0, false)));
+            if wanted == Wanted::LossAndAccuracy {
+                let mut most = of(&largest, panel.rows);
+                most.copy_(&most.maximum(&panel.all.amax(1, false)));
+                if below.1 > 0 {
+                    let mut most = of(&largest, below);
+                    most.copy_(&most.maximum(&panel.right.amax(0, false)));
+                }
             }
             if first < n {
                 positives.push(panel.all.diagonal(n, 0, 1));
