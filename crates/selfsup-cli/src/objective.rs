@@ -186,6 +186,9 @@ methods! {
             => crate::pretext::Pretext<labels::RelativePosition>,
             "context-prediction", "pretext", "Context prediction", "tell where a tile lies from its neighbour",
             "Doersch et al., \"Unsupervised visual representation learning by context prediction\", 2015";
+        Supervised(objectives::SupervisedConfig) => objectives::Supervised,
+            "supervised", "supervised", "supervised", "classify the labels of the set: what the others are measured against",
+            "Szegedy et al., \"Rethinking the Inception architecture for computer vision\", 2016 (label smoothing)";
     }
     maps {
         Densecl(objectives::DenseClConfig) => objectives::DenseCl<dyn selfsup::core::MapEncoder>,

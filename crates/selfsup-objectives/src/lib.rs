@@ -37,6 +37,7 @@
 //! | MSN | [`MsnLoss`] | [`Msn`] | two or more views of any size, any [`PatchEncoder`](selfsup_core::PatchEncoder) |
 //! | iBOT | [`DinoLoss`], [`IbotPatchLoss`] | [`Ibot`] | two or more views of any size, any [`PatchEncoder`](selfsup_core::PatchEncoder) |
 //! | DINOv2 | [`DinoLoss`], [`IbotPatchLoss`], [`KoLeoLoss`] | [`DinoV2`] | two or more views of any size, any [`PatchEncoder`](selfsup_core::PatchEncoder) |
+//! | supervised | cross-entropy on labels | [`Supervised`] | one or more views with labels, any [`Encoder`](selfsup_core::Encoder) |
 //! | BERT | cross-entropy on masked tokens | [`MaskedLanguageModelling`] | text, any [`TokenEncoder`](selfsup_core::TokenEncoder) |
 //!
 //! # Example
@@ -60,6 +61,7 @@ pub mod language;
 pub mod masked;
 pub mod non_contrastive;
 pub mod self_distillation;
+pub mod supervised;
 
 pub use clustering::deepcluster_v2::{DeepClusterV2, DeepClusterV2Config};
 pub use clustering::msn::{Msn, MsnConfig};
@@ -120,3 +122,4 @@ pub use self_distillation::ibot::{Ibot, IbotConfig};
 pub use self_distillation::ibot_patch_loss::IbotPatchLoss;
 pub use self_distillation::koleo_loss::KoLeoLoss;
 pub use self_distillation::targets::{Centring, DinoLossConfig, TeacherTemperature};
+pub use supervised::{Supervised, SupervisedConfig};

@@ -9,6 +9,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
+use super::race;
 use super::rows::{Kind, Limit, Row, Setting};
 use super::worker::Worker;
 use crate::peers;
@@ -39,7 +40,7 @@ pub struct Machine {
 #[derive(Clone)]
 pub struct Line {
     pub row: &'static str,
-    pub shape: &'static str,
+    pub shape: String,
     pub unit: &'static str,
     /// The peer; none where ours was measured alone.
     pub peer: Option<(&'static str, &'static str)>,
@@ -80,6 +81,9 @@ impl Bench {
     /// When our side fails. A peer that fails is left out, with a message.
     pub fn row(&self, row: &'static Row, machine: &Machine) -> Result<Vec<Line>> {
         eprintln!("==> {}: {}", row.name, row.shape);
+        if row.kind == Kind::Race {
+            return race::run(self, row);
+        }
         let worker_row = row.name.strip_suffix("-memory").unwrap_or(row.name);
         let mut ours = match row.kind {
             Kind::Start => Side::Start(Box::new({
@@ -106,7 +110,7 @@ impl Bench {
         let limit = self.limit(row, machine)?;
         let line = Line {
             row: row.name,
-            shape: row.shape,
+            shape: row.shape.to_owned(),
             unit: row.unit,
             peer: None,
             ours: median(&values[0]),
@@ -186,7 +190,8 @@ fn ours(row: &str, data: &PathBuf, scale: f64) -> Command {
     command
 }
 
-fn cores() -> usize {
+/// The threads that both sides may use.
+pub fn cores() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }
 

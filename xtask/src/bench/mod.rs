@@ -3,12 +3,14 @@
 //! - `rows`: what is measured, against whom, and what the machine would allow
 //! - `worker`: a process that answers rounds
 //! - `measure`: rounds in turn, and what comes of them
+//! - `race`: the time to the same quality
 //! - `table`: `docs/benchmarks.json` and `docs/benchmarks.md`
 //! - `quality`: what every method reaches in the same time; `plot` draws it
 
 mod measure;
 mod plot;
 mod quality;
+mod race;
 mod rows;
 mod table;
 mod worker;
@@ -20,7 +22,7 @@ use anyhow::{Result, bail};
 use crate::run::{cargo, program, stage};
 use crate::{peers, setup};
 use measure::Bench;
-use rows::ROWS;
+use rows::{Kind, ROWS};
 
 #[derive(clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -73,6 +75,13 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         "the message above names the place",
     )?;
     let data = selfsup_fetch::cache_dir()?.join("bench");
+    if rows.iter().any(|row| row.kind == Kind::Race) {
+        stage(
+            "building the program",
+            &mut cargo(&["build", "--release", "-p", "selfsup-cli"]),
+            "the message above names the place",
+        )?;
+    }
     let mut prepare = program("release", "rows");
     prepare.arg("--prepare").arg("--data").arg(&data);
     stage("making the inputs", &mut prepare, "the message above says which one is missing")?;

@@ -27,6 +27,8 @@ pub enum Kind {
     Start,
     /// Peak memory after a round, all processes together.
     Memory,
+    /// Seconds of a whole pretraining.
+    Race,
 }
 
 /// A setting of a peer.
@@ -251,6 +253,17 @@ pub const ROWS: &[Row] = &[
             "MB",
             "end_to_end.py",
             END_TO_END,
+            Limit::Unknown,
+        )
+    },
+    Row {
+        kind: Kind::Race,
+        ..rate(
+            "time-to-quality",
+            "the demo's task; linear / ten labels a class / k-NN, 30 epochs of lightly, 20 of ours",
+            "s",
+            "quality.py",
+            &[plain("simclr", "lightly, 2 workers")],
             Limit::Unknown,
         )
     },

@@ -46,6 +46,7 @@ pub const SHIPPED: &[(&str, &str)] = shipped! {
     "simmim"
     "i-jepa"
     "supcon"
+    "supervised"
     "byol"
     "vicreg"
     "barlow-twins"

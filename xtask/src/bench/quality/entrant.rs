@@ -39,6 +39,14 @@ enum Side {
     Lightly(String),
 }
 
+/// What the trial of a recipe says.
+pub struct Length {
+    /// The epochs that the budget holds, at least one.
+    epochs: u64,
+    /// The time of a training step, by image.
+    seconds_per_image: f64,
+}
+
 /// What a finished run came to.
 pub struct Outcome {
     pub scores: Value,
@@ -108,10 +116,12 @@ impl Entrant {
         setting.folder.join(&self.name)
     }
 
-    /// The epochs that the budget holds, at least one. What was measured with another recipe or other data is thrown
+    /// How fast it is and what the budget holds. What was measured with another recipe or other data is thrown
     /// away. Lightly's side measures and counts by itself.
-    pub fn length(&self, setting: &Setting) -> Result<u64> {
-        let Side::Recipe(recipe) = &self.side else { return Ok(1) };
+    pub fn length(&self, setting: &Setting) -> Result<Length> {
+        let Side::Recipe(recipe) = &self.side else {
+            return Ok(Length { epochs: 0, seconds_per_image: f64::NAN });
+        };
         let folder = self.folder(setting);
         let file = folder.join("epochs.json");
         let data = setting.data.as_ref().map(|data| fs::canonicalize(data).unwrap_or_else(|_| data.into()));
@@ -119,7 +129,9 @@ impl Entrant {
         if file.is_file() {
             let value = read(&file)?;
             if value["made_with"] == made_with {
-                return value["epochs"].as_u64().with_context(|| format!("{}: no epochs", file.display()));
+                let epochs = value["epochs"].as_u64();
+                let epochs = epochs.with_context(|| format!("{}: no epochs", file.display()))?;
+                return Ok(Length { epochs, seconds_per_image: number(&value, "seconds_per_image") });
             }
             eprintln!("    {recipe} or its data changed: measuring it anew");
             fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
@@ -128,15 +140,15 @@ impl Entrant {
         let mut command = self.pretrain(recipe, &trial, 0, TRIAL_EPOCHS, setting)?;
         command.args(["--overwrite", "--set", &format!("data.limit={TRIAL_IMAGES}")]);
         stage("measuring the speed", &mut command, "the message above says why")?;
-        let per_image = seconds(&trial)? / (TRIAL_EPOCHS * trial_images(&trial)?) as f64;
-        let epochs = epochs_in(setting.budget, per_image * IMAGES as f64);
+        let seconds_per_image = seconds(&trial)? / (TRIAL_EPOCHS * trial_images(&trial)?) as f64;
+        let epochs = epochs_in(setting.budget, seconds_per_image * IMAGES as f64);
         fs::remove_dir_all(&trial).with_context(|| trial.display().to_string())?;
         let note = json!({
-            "epochs": epochs, "budget_seconds": setting.budget, "seconds_per_image": per_image,
+            "epochs": epochs, "budget_seconds": setting.budget, "seconds_per_image": seconds_per_image,
             "made_with": made_with,
         });
         fs::write(&file, format!("{note:#}\n")).with_context(|| file.display().to_string())?;
-        Ok(epochs)
+        Ok(Length { epochs, seconds_per_image })
     }
 
     fn pretrain(
@@ -171,7 +183,7 @@ impl Entrant {
         let report = run.join("report.json");
         match &self.side {
             Side::Recipe(recipe) => {
-                let epochs = self.length(setting)?;
+                let Length { epochs, seconds_per_image } = self.length(setting)?;
                 self.train(recipe, &run, seed, epochs, setting)?;
                 if !report.is_file() {
                     judge(&run, &[], setting)?;
@@ -179,7 +191,8 @@ impl Entrant {
                 let (report, memory) = (read(&report)?, read(&run.join("memory.json"))?);
                 Ok(Outcome {
                     epochs: epochs as f64,
-                    samples_per_second: number(&report["run"], "samples_per_second"),
+                    // Of the trial: a long run may have shared the machine.
+                    samples_per_second: 1.0 / seconds_per_image,
                     seconds: number(&report["run"], "training_seconds"),
                     peak_megabytes: number(&memory, "peak_megabytes"),
                     scores: report["scores"].clone(),
