@@ -17,6 +17,8 @@ struct Findings {
     mkldnn: bool,
     cuda_devices: i64,
     mps: bool,
+    /// Whether libtorch multiplies matrices by AVX-512; none where there is no such choice.
+    avx512_in_use: Option<bool>,
     /// Whether libtorch's memory comes from the program's allocator.
     allocator_in_use: bool,
     cache: Option<String>,
@@ -37,6 +39,10 @@ impl Findings {
             mkldnn: tch::utils::has_mkldnn(),
             cuda_devices: tch::Cuda::device_count(),
             mps: tch::utils::has_mps(),
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            avx512_in_use: Some(selfsup::core::mkl::uses_avx512()),
+            #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+            avx512_in_use: None,
             allocator_in_use: allocator::owns(probe.data_ptr()),
             cache: fetch::cache_dir().ok().map(|path| path.display().to_string()),
             data: at_hand.map(|set| set.name).collect(),
@@ -51,6 +57,9 @@ impl Findings {
             (0, true) => writeln!(out, "device     cpu, mps"),
             (n, _) => writeln!(out, "device     cpu, {n} CUDA"),
         }?;
+        if let Some(avx512) = self.avx512_in_use {
+            writeln!(out, "products   by {}", if avx512 { "AVX-512" } else { "AVX2" })?;
+        }
         if self.allocator_in_use {
             writeln!(out, "allocator  jemalloc, for libtorch too")?;
         } else {

@@ -45,6 +45,8 @@ pub mod ema;
 mod error;
 pub mod heads;
 pub mod layers;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+pub mod mkl;
 pub mod pseudo;
 pub mod random;
 pub mod site;

@@ -10,12 +10,12 @@
 //! section 7; 0 is plain cross-entropy. The labels come with the batch ([`ImageViews::labels`]); a set without is refused.
 
 use selfsup_core::layers::{Bias, Linear};
+use selfsup_core::tch::Reduction;
 use selfsup_core::{
     Encoder, Error, ImageViews, Kind, Loss, Mode, Named, Objective, Result, Site, Step, Tensor, check_kind,
     check_shape,
 };
 use serde::{Deserialize, Serialize};
-use tch::Reduction;
 
 /// Settings of [`Supervised`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
