@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// The names of the three that are compared, as report.json and the table have them.
-const TRAINED: &str = "trained";
+pub const TRAINED: &str = "trained";
 const UNTRAINED: &str = "untrained";
 
 /// Runs the command: writes report.json and prints it or its table.
@@ -307,20 +307,34 @@ impl Judging<'_> {
         report.insert("linear_probe".to_owned(), by_name(&|verdict| json!(verdict.linear)));
         report.insert("data".to_owned(), data);
         report.insert("seed".to_owned(), json!(self.recipe.train.seed));
-        report.insert("definitions".to_owned(), definitions(&self.recipe.eval, self.labels));
+        let mut definitions = definitions(&self.recipe.eval, self.labels);
+        for (name, text) in OF_A_RUN {
+            definitions[name] = json!(text);
+        }
+        report.insert("definitions".to_owned(), definitions);
         Judged { verdicts: self.verdicts, report, model }
     }
 }
 
-/// What each number is, under the key of the number.
-fn definitions(eval: &EvalConfig, labels: Option<&Labels>) -> Value {
+/// What the numbers are that only a run has.
+const OF_A_RUN: [(&str, &str); 3] = [
+    (
+        "alignment",
+        "mean squared distance of the features, at unit length, of two training views of a test image, the lower the nearer (Wang and Isola 2020)",
+    ),
+    ("checkpoint", "the last one, after run.step optimizer steps"),
+    (
+        "task",
+        "how well the trained networks solve the pretext task itself on the test images; pretext_chance is what guessing reaches",
+    ),
+];
+
+/// What each number of health and probes is, under the key of the number.
+pub fn definitions(eval: &EvalConfig, labels: Option<&Labels>) -> Value {
     let mut all = json!({
         "std": "standard deviation of the test features at unit length, averaged over the features; 1/sqrt(D) when spread evenly",
         "rank_me": "exponential of the entropy of the singular values of the test features (Garrido et al. 2023)",
         "uniformity": "logarithm of the mean Gaussian potential of all pairs of test features at unit length, the lower the more even (Wang and Isola 2020)",
-        "alignment": "mean squared distance of the features, at unit length, of two training views of a test image, the lower the nearer (Wang and Isola 2020)",
-        "checkpoint": "the last one, after run.step optimizer steps",
-        "task": "how well the trained networks solve the pretext task itself on the test images; pretext_chance is what guessing reaches",
     });
     let Some(labels) = labels else { return all };
     all["linear"] = json!(

@@ -5,6 +5,7 @@ mod combined;
 mod data;
 mod digest;
 mod doctor;
+mod elsewhere;
 mod embed;
 mod evaluate;
 mod export;
@@ -25,8 +26,9 @@ mod report;
 mod reporting;
 mod text;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
+use recipe::Assignment;
 use selfsup::core::{Device, device::parse_device, tch};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -46,7 +48,15 @@ enum Command {
     /// Judge a run's encoder by probes, beside the untrained encoder and the raw input.
     Eval {
         /// The run's folder.
-        run: PathBuf,
+        #[arg(required_unless_present = "features", conflicts_with = "features")]
+        run: Option<PathBuf>,
+        /// Judge features from elsewhere instead: a folder with train.npy, test.npy, train_labels.npy and
+        /// test_labels.npy, or features.safetensors with these four.
+        #[arg(long, value_name = "DIR")]
+        features: Option<PathBuf>,
+        /// With --features: a field of the evaluation, as in --set eval.knn.k=200; may be given again.
+        #[arg(long = "set", value_name = "FIELD=VALUE", conflicts_with = "run")]
+        set: Vec<Assignment>,
         /// Print report.json instead of a table.
         #[arg(long)]
         json: bool,
@@ -146,7 +156,14 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Doctor { json } => doctor::run(json)?,
         Command::Data { name } => data::fetch_set(&name)?,
         Command::Pretrain(arguments) => return pretrain::run(&arguments),
-        Command::Eval { run, json, machine } => evaluate::run(&run, json, machine.choose()?)?,
+        Command::Eval { run, features, set, json, machine } => match (run, features) {
+            (Some(run), _) => evaluate::run(&run, json, machine.choose()?)?,
+            (None, Some(features)) => {
+                machine.choose()?;
+                elsewhere::run(&features, &set, json)?;
+            }
+            (None, None) => bail!("name a run's folder, or one of features with --features"),
+        },
         Command::Embed { run, data, out, machine } => embed::run(&run, &data, &out, machine.choose()?)?,
         Command::Export { run, out } => export::run(&run, &out)?,
         Command::Report { run, machine } => reporting::run(&run, machine.choose()?)?,

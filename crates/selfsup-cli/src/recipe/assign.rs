@@ -33,6 +33,11 @@ impl std::str::FromStr for Assignment {
 }
 
 impl Assignment {
+    /// The field, dotted.
+    pub fn field(&self) -> String {
+        self.path.join(".")
+    }
+
     /// Whether it names the kind of a section, and so decides which other fields the section has.
     pub fn is_kind(&self) -> bool {
         self.path.last().is_some_and(|name| name == "kind")
@@ -44,7 +49,7 @@ impl Assignment {
     /// When the path leads through a plain value or past the end of a list. A field that does not exist is made here
     /// and refused when the table is read.
     pub fn apply(&self, table: &mut Table) -> Result<()> {
-        let whole = self.path.join(".");
+        let whole = self.field();
         let (last, sections) = self.path.split_last().context("a path has at least one part")?;
         let mut root = Value::Table(std::mem::take(table));
         let mut here = &mut root;

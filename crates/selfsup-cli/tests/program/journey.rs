@@ -1,6 +1,7 @@
 //! From a folder of files to scores, a report, features and weights.
 
 use super::{Place, files};
+use npyz::WriterBuilder as _;
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
@@ -74,6 +75,78 @@ fn images_become_scores_a_report_features_and_weights() {
     place.program(&["export", "run", "--out", "exported"]).assert().success();
     assert_eq!(files(&place.path("exported")), ["config.json", "model.safetensors"]);
     assert_eq!(json(&place.path("exported/config.json"))["encoder"]["kind"], "convnet");
+}
+
+/// Features `[N, D]` as a file of floats.
+fn write_features(path: &Path, rows: &[Vec<f32>]) {
+    let shape = [rows.len() as u64, rows[0].len() as u64];
+    let values: Vec<f32> = rows.iter().flatten().copied().collect();
+    write_npy(path, &shape, &values);
+}
+
+fn write_npy<T: npyz::AutoSerialize + Copy>(path: &Path, shape: &[u64], values: &[T]) {
+    let mut bytes = Vec::new();
+    let mut writer =
+        npyz::WriteOptions::new().default_dtype().shape(shape).writer(&mut bytes).begin_nd().unwrap();
+    writer.extend(values.iter().copied()).unwrap();
+    writer.finish().unwrap();
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn features_that_a_run_gave_away_are_judged_as_the_run_is() {
+    let place = Place::new();
+    for class in ["ring", "stripes"] {
+        fs::create_dir_all(place.path("split/test").join(class)).unwrap();
+        fs::create_dir_all(place.path("split/train")).unwrap();
+        for i in 50..80 {
+            let name = format!("{class}/{i}.png");
+            fs::rename(place.path("images").join(&name), place.path("split/test").join(&name)).unwrap();
+        }
+        fs::rename(place.path("images").join(class), place.path("split/train").join(class)).unwrap();
+    }
+    fs::remove_dir(place.path("images")).unwrap();
+    fs::rename(place.path("split"), place.path("images")).unwrap();
+    place.pretrain("run", &["--set", "eval.knn={ k = 20, temperature = 0.07 }"]).assert().success();
+    place.program(&["eval", "run"]).assert().success();
+    place.program(&["embed", "run", "--data", "images", "--out", "all.npy"]).assert().success();
+
+    // Both parts in order, 100 images to train on and 60 to test on.
+    let names = fs::read_to_string(place.path("all.names.txt")).unwrap();
+    let labels: Vec<i64> = names.lines().map(|name| i64::from(name.contains("stripes"))).collect();
+    let all = npyz::NpyFile::new(fs::File::open(place.path("all.npy")).unwrap()).unwrap();
+    let rows: Vec<Vec<f32>> = all.into_vec().unwrap().chunks(16).map(<[f32]>::to_vec).collect();
+    assert_eq!((rows.len(), labels.len()), (160, 160));
+    fs::create_dir(place.path("features")).unwrap();
+    let at = |name: &str| place.path("features").join(name);
+    write_features(&at("train.npy"), &rows[..100]);
+    write_features(&at("test.npy"), &rows[100..]);
+    write_npy(&at("train_labels.npy"), &[100], &labels[..100]);
+    write_npy(&at("test_labels.npy"), &[60], &labels[100..]);
+
+    let printed = place.program(&["eval", "--features", "features", "--json"]).assert().success();
+    let (own, given) = (json(&place.path("run/report.json")), json(&at("report.json")));
+    assert_eq!(serde_json::from_slice::<Value>(&printed.get_output().stdout).unwrap(), given);
+    for probe in ["linear", "few10", "knn"] {
+        assert!(given["scores"]["trained"][probe]["mean"].as_f64().unwrap() > 0.0, "{probe}");
+        assert_eq!(given["scores"]["trained"][probe], own["scores"]["trained"][probe], "{probe}");
+        assert_eq!(given["definitions"][probe], own["definitions"][probe], "{probe}");
+    }
+    for number in ["std", "rank_me", "uniformity"] {
+        assert_eq!(given["health"]["trained"][number], own["health"]["trained"][number], "{number}");
+    }
+    assert_eq!(given["linear_probe"]["trained"], own["linear_probe"]["trained"]);
+    assert_eq!(
+        (&given["data"]["name"], &given["data"]["train"], &given["data"]["test"], &given["data"]["dim"]),
+        (&"features".into(), &100.into(), &60.into(), &16.into())
+    );
+
+    // Another setting of a probe is another score of that probe alone.
+    let other = ["eval", "--features", "features", "--set", "eval.few_label.labels_per_class=3"];
+    place.program(&other).assert().success();
+    let other = json(&at("report.json"));
+    assert!(other["scores"]["trained"]["few3"]["mean"].is_f64());
+    assert_eq!(other["scores"]["trained"]["linear"], given["scores"]["trained"]["linear"]);
 }
 
 #[test]

@@ -141,3 +141,32 @@ fn commands_that_would_write_over_something() {
         &["exported/model.safetensors is there already"],
     );
 }
+
+#[test]
+fn features_from_elsewhere_that_are_not_there() {
+    let place = Place::empty();
+    holds(&place.refusal(&["eval", "--features", "nowhere"]), &["nowhere: there is no such folder"]);
+    fs::create_dir(place.path("features")).unwrap();
+    let refused = || place.refusal(&["eval", "--features", "features"]);
+    holds(&refused(), &["features/train.npy is missing: a folder of features holds train.npy"]);
+    fs::write(place.path("features/train.npy"), "no array").unwrap();
+    holds(&refused(), &["features/train.npy: no NumPy array"]);
+    fs::write(place.path("features/features.safetensors"), "nothing").unwrap();
+    holds(&refused(), &["features/train.npy: there is features.safetensors beside it"]);
+    fs::remove_file(place.path("features/train.npy")).unwrap();
+    holds(&refused(), &["features/features.safetensors", "no safetensors file"]);
+    // One tensor, x: [1] of floats.
+    let header = r#"{"x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
+    let bytes = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &[0; 4]].concat();
+    fs::write(place.path("features/features.safetensors"), bytes).unwrap();
+    holds(&refused(), &["features.safetensors: train is missing; there are x"]);
+    assert!(!place.path("features/report.json").exists());
+    // What is to be judged is said once, by one of the two.
+    for arguments in
+        [&["eval"][..], &["eval", "run", "--features", "features"], &["eval", "run", "--set", "eval.knn.k=3"]]
+    {
+        let output = place.program(arguments).assert().failure().code(2).get_output().clone();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        holds(&said, &["Usage: selfsup eval"]);
+    }
+}

@@ -12,6 +12,8 @@
 //! | [`DecodedImages`]: another set, decoded once into a file | `decoded.rs` |
 //! | [`Subset`]: some samples of another set | `subset.rs` |
 //!
+//! [`NpyArray`] reads features and labels of other programs (`npy_array.rs`).
+//!
 //! [`open`] takes the name of a known set or any of these as a path, and finds out which it is.
 
 mod array;
@@ -22,6 +24,7 @@ mod decoded;
 mod folder;
 mod idx;
 mod npy;
+mod npy_array;
 mod open;
 mod shards;
 mod subset;
@@ -31,6 +34,7 @@ pub use decode::{DecodeLimits, decode};
 pub use decoded::DecodedImages;
 pub use folder::ImageFolder;
 pub use npy::NpyImages;
+pub use npy_array::{NpyArray, NpyValues};
 pub use open::{ImageSplits, open, open_path};
 pub use shards::TarShards;
 pub use subset::Subset;

@@ -1,12 +1,13 @@
 //! Images in a NumPy array on disk.
 
+use super::npy_array::{NpyArray, NpyValues, check_length, read_header, type_of};
 use super::{ImageSet, check_labels, numbered_classes};
 use crate::Image;
 use crate::image::volume;
-use npyz::{DType, NpyFile, NpyHeader, Order, TypeChar};
+use npyz::{Order, TypeChar};
 use selfsup_core::{Dataset, Error, Result};
 use std::fs::File;
-use std::io::{BufReader, Seek};
+use std::io::Seek;
 use std::path::{Path, PathBuf};
 
 /// An array of bytes, or of 32-bit floats from 0 to 1, of shape `[N, H, W]`, `[N, H, W, C]` or `[N, C, H, W]` in C
@@ -68,67 +69,21 @@ impl NpyImages {
     }
 }
 
-/// Opens a file and reads its header; the file then stands at the first element.
-fn read_header(path: &Path) -> Result<(File, NpyHeader)> {
-    let mut file = File::open(path).map_err(Error::io(path))?;
-    // The header names its own length in its first bytes: a file that is shorter is refused by the reader.
-    let header =
-        NpyHeader::from_reader(&mut file).map_err(|e| Error::data(path, format!("no NumPy array: {e}")))?;
-    Ok((file, header))
-}
-
-fn type_of(header: &NpyHeader) -> Option<(TypeChar, u64)> {
-    match header.dtype() {
-        DType::Plain(kind) => Some((kind.type_char(), kind.size_field())),
-        _ => None,
-    }
-}
-
-/// Whether the elements that a header promises are in the file.
-fn check_length(path: &Path, file: &File, start: u64, factors: &[usize]) -> Result<()> {
-    let expected =
-        factors.iter().try_fold(1_u64, |n, &f| n.checked_mul(f as u64)).and_then(|n| n.checked_add(start));
-    let found = file.metadata().map_err(Error::io(path))?.len();
-    match expected {
-        Some(expected) if expected <= found => Ok(()),
-        _ => {
-            let promised = expected.map_or("more than a file can hold".to_owned(), |n| format!("{n} bytes"));
-            Err(Error::data(path, format!("truncated: its header promises {promised}, it has {found}")))
-        }
-    }
-}
-
 /// Reads `[N]` whole numbers.
 fn read_labels(path: &Path, samples: usize) -> Result<Vec<i64>> {
-    let (mut file, header) = read_header(path)?;
-    let wrong = || {
-        let found = format!("{} {:?}", header.dtype().descr(), header.shape());
-        Error::data(path, format!("labels are an array of whole numbers [N], this one is {found}"))
-    };
-    let Some((kind @ (TypeChar::Int | TypeChar::Uint), size)) = type_of(&header) else { return Err(wrong()) };
-    let [n] = header.shape()[..] else { return Err(wrong()) };
-    if n != samples as u64 {
-        let problem = format!("{n} labels for {samples} images: there must be one label an image");
-        return Err(Error::data(path, problem));
+    let NpyArray { shape, values } = NpyArray::read(path)?;
+    match (shape.as_slice(), values) {
+        ([_], NpyValues::Whole(labels)) => {
+            check_labels(path, &labels, samples, None)?;
+            Ok(labels)
+        }
+        (_, values) => {
+            let found = if matches!(values, NpyValues::Floats(_)) { "floats" } else { "whole numbers" };
+            let problem =
+                format!("labels are an array of whole numbers [N], this one is of {found} {shape:?}");
+            Err(Error::data(path, problem))
+        }
     }
-    let start = file.stream_position().map_err(Error::io(path))?;
-    check_length(path, &file, start, &[samples, size as usize])?;
-    let data = NpyFile::with_header(header.clone(), BufReader::new(file));
-    let damaged = |e: std::io::Error| Error::data(path, format!("damaged: {e}"));
-    let wide = |values: Vec<u64>| values.into_iter().map(|v| i64::try_from(v).unwrap_or(-1)).collect();
-    let labels: Vec<i64> = match (kind, size) {
-        (TypeChar::Uint, 1) => data.into_vec::<u8>().map_err(damaged)?.into_iter().map(i64::from).collect(),
-        (TypeChar::Uint, 2) => data.into_vec::<u16>().map_err(damaged)?.into_iter().map(i64::from).collect(),
-        (TypeChar::Uint, 4) => data.into_vec::<u32>().map_err(damaged)?.into_iter().map(i64::from).collect(),
-        (TypeChar::Uint, 8) => wide(data.into_vec::<u64>().map_err(damaged)?),
-        (TypeChar::Int, 1) => data.into_vec::<i8>().map_err(damaged)?.into_iter().map(i64::from).collect(),
-        (TypeChar::Int, 2) => data.into_vec::<i16>().map_err(damaged)?.into_iter().map(i64::from).collect(),
-        (TypeChar::Int, 4) => data.into_vec::<i32>().map_err(damaged)?.into_iter().map(i64::from).collect(),
-        (TypeChar::Int, 8) => data.into_vec::<i64>().map_err(damaged)?,
-        _ => return Err(wrong()),
-    };
-    check_labels(path, &labels, samples, None)?;
-    Ok(labels)
 }
 
 impl Dataset for NpyImages {
@@ -207,19 +162,8 @@ impl ImageSet for NpyImages {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use npyz::{AutoSerialize, WriterBuilder};
+    use crate::dataset::npy_array::tests::{lie, put};
     use proptest::prelude::*;
-
-    fn put<T: AutoSerialize + Copy>(folder: &Path, name: &str, shape: &[u64], values: &[T]) -> PathBuf {
-        let path = folder.join(name);
-        let mut bytes = Vec::new();
-        let options = npyz::WriteOptions::new().default_dtype().shape(shape);
-        let mut writer = options.writer(&mut bytes).begin_nd().unwrap();
-        writer.extend(values.iter().copied()).unwrap();
-        writer.finish().unwrap();
-        std::fs::write(&path, bytes).unwrap();
-        path
-    }
 
     #[test]
     fn reads_bytes_and_floats_in_every_layout() {
@@ -270,9 +214,8 @@ mod tests {
         let bytes = std::fs::read(&path).unwrap();
         std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
         assert!(message(&path).contains("a.npy: truncated: its header promises"), "{}", message(&path));
-        let lie = String::from_utf8_lossy(&bytes).replace("(2, 2, 2)", "(99999999999, 99999999999, 9)");
-        std::fs::write(&path, lie.as_bytes()).unwrap();
-        assert!(NpyImages::open(&path, None).is_err());
+        std::fs::write(&path, lie(&bytes, "(99999999999, 2, 2)")).unwrap();
+        assert!(message(&path).contains("truncated: its header promises"), "{}", message(&path));
         let path = put(folder.path(), "f.npy", &[1, 1, 2], &[0.5_f32, 1.5]);
         let error = NpyImages::open(&path, None).unwrap().get(0).unwrap_err().to_string();
         assert!(error.ends_with("f.npy: sample 0 holds 1.5; floats must lie between 0 and 1"), "{error}");

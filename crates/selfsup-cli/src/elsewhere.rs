@@ -1,0 +1,335 @@
+//! `selfsup eval --features`: features from elsewhere, judged as those of a run are.
+//!
+//! A folder holds `train.npy` and `test.npy`, `[N, D]` floats, with `train_labels.npy` and `test_labels.npy`, `[N]` whole
+//! numbers; or one `features.safetensors` with four tensors of these names.
+
+use crate::evaluate::{TRAINED, definitions};
+use crate::judge::{Bars, Labels, Seen, check, judge, scores_json, table};
+use crate::recipe::{Assignment, EvalConfig, Recipe};
+use anyhow::{Context, Result, bail, ensure};
+use selfsup::core::state::{self, write_whole};
+use selfsup::core::{Kind, Tensor};
+use selfsup::data::dataset::{NpyArray, NpyValues};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Instant;
+
+/// The file that holds all four.
+const ONE_FILE: &str = "features.safetensors";
+/// The names of the arrays: features, then labels.
+const PARTS: [[&str; 2]; 2] = [["train", "train_labels"], ["test", "test_labels"]];
+
+/// Runs the command: writes report.json into the folder and prints it or its table.
+///
+/// # Errors
+/// When a file is missing or cannot be read, or the arrays do not belong together; the message names the array.
+pub fn run(folder: &Path, set: &[Assignment], print_json: bool) -> Result<()> {
+    let config = settings(set)?;
+    let given = Given::read(folder)?;
+    let started = Instant::now();
+    let mut bars = Bars::new("features");
+    let seen = Seen { train: given.train, test: given.test, views: None };
+    let verdict = judge(&seen, Some(&given.labels), &config, &mut |stage| bars.show(stage))?;
+    let [n, d] = selfsup::core::check_shape("features", &seen.train, [-1, -1])?;
+    let name = std::path::absolute(folder)?;
+    let name = name.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let by_name = |value: Value| Value::Object(Map::from_iter([(TRAINED.to_owned(), value)]));
+    let report = json!({
+        "scores": by_name(scores_json(&verdict.scores)),
+        "health": by_name(json!(verdict.health)),
+        "linear_probe": by_name(json!(verdict.linear)),
+        "data": {
+            "name": name, "train": n, "test": seen.test.size()[0], "classes": given.labels.classes, "dim": d,
+            "split": "as the files have it",
+        },
+        "definitions": definitions(&config, Some(&given.labels)),
+        "seconds": started.elapsed().as_secs_f64(),
+    });
+    let text = serde_json::to_string_pretty(&report)?;
+    let path = folder.join("report.json");
+    write_whole(&path, text.as_bytes())?;
+    if print_json {
+        println!("{text}");
+    } else {
+        println!("{}", table(&[("features", &verdict)]));
+        eprintln!("{} written in {:.0} s", path.display(), started.elapsed().as_secs_f64());
+    }
+    Ok(())
+}
+
+/// The probes as the shipped recipes for small sets have them, with fields set on top.
+///
+/// # Errors
+/// With the field that is no probe's or cannot work.
+fn settings(set: &[Assignment]) -> Result<EvalConfig> {
+    for field in set.iter().map(Assignment::field) {
+        let probes = ["eval.linear.", "eval.few_label.", "eval.knn."];
+        ensure!(
+            probes.iter().any(|probe| field.starts_with(probe)),
+            "--set {field}: features are judged by the fields of eval.linear, eval.few_label and eval.knn alone"
+        );
+    }
+    // The encoder and the objective stand for those that are not known here.
+    let text = "encoder = { kind = \"convnet\" }\nobjective = { kind = \"simclr\" }\n\
+                eval = { knn = { k = 20, temperature = 0.07 } }";
+    let recipe = Recipe::parse(text, set)?;
+    check(&recipe)?;
+    Ok(recipe.eval)
+}
+
+/// Features and labels of a folder, checked.
+#[derive(Debug)]
+struct Given {
+    /// `[N, D]` Float.
+    train: Tensor,
+    /// `[M, D]` Float.
+    test: Tensor,
+    labels: Labels,
+}
+
+impl Given {
+    fn read(folder: &Path) -> Result<Self> {
+        ensure!(folder.is_dir(), "{}: there is no such folder", folder.display());
+        let one = folder.join(ONE_FILE);
+        let npy = |name: &str| folder.join(format!("{name}.npy"));
+        if !one.is_file() {
+            return Self::new(|name| read_npy(&npy(name)), |name| npy(name).display().to_string());
+        }
+        if let Some(other) = PARTS.iter().flatten().map(|name| npy(name)).find(|path| path.is_file()) {
+            bail!("{}: there is {ONE_FILE} beside it; leave the one that is meant", other.display());
+        }
+        let tensors = state::read(&one)?;
+        let take = |name: &str| {
+            let names = || tensors.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+            let found = tensors.get(name).map(Tensor::shallow_clone);
+            found.with_context(|| format!("{}: {name} is missing; there are {}", one.display(), names()))
+        };
+        Self::new(take, |name| format!("{}: {name}", one.display()))
+    }
+
+    /// `take` gives an array by its name, `called` says where it is from.
+    fn new(take: impl Fn(&str) -> Result<Tensor>, called: impl Fn(&str) -> String) -> Result<Self> {
+        let [[train, train_labels], [test, test_labels]] = PARTS;
+        let features = |name: &str| checked_features(&take(name)?, &called(name));
+        let (x, y) = (features(train)?, features(test)?);
+        let dims = [&x, &y].map(|x| x.size()[1]);
+        ensure!(
+            dims[0] == dims[1],
+            "{}: {} features a row, but {} has {}",
+            called(test),
+            dims[1],
+            called(train),
+            dims[0]
+        );
+        let labels = |name: &str, of: &str, x: &Tensor| -> Result<Vec<i64>> {
+            let labels = checked_labels(&take(name)?, &called(name))?;
+            let rows = x.size()[0];
+            ensure!(
+                labels.len() as i64 == rows,
+                "{}: {} labels for the {rows} rows of {}",
+                called(name),
+                labels.len(),
+                called(of)
+            );
+            Ok(labels)
+        };
+        let (of_train, of_test) = (labels(train_labels, train, &x)?, labels(test_labels, test, &y)?);
+        let classes = classes(&of_train, &called(train_labels))?;
+        if let Some(row) = of_test.iter().position(|&label| label >= classes) {
+            bail!(
+                "{}: row {row} is of class {}, of which {} has no sample",
+                called(test_labels),
+                of_test[row],
+                called(train_labels)
+            );
+        }
+        let names = (0..classes).map(|class| class.to_string()).collect();
+        let labels = Labels::new(names, Some(of_train), Some(of_test));
+        let labels =
+            labels.with_context(|| format!("{}: all samples are of one class", called(train_labels)))?;
+        Ok(Given { train: x, test: y, labels })
+    }
+}
+
+fn read_npy(path: &Path) -> Result<Tensor> {
+    ensure!(
+        path.is_file(),
+        "{} is missing: a folder of features holds train.npy, test.npy, train_labels.npy and test_labels.npy, or \
+         {ONE_FILE} with these four",
+        path.display()
+    );
+    let NpyArray { shape, values } = NpyArray::read(path)?;
+    let shape: Vec<i64> = shape.iter().map(|&side| side as i64).collect();
+    let flat = match &values {
+        NpyValues::Floats(values) => Tensor::from_slice(values),
+        NpyValues::Whole(values) => Tensor::from_slice(values),
+    };
+    Ok(flat.reshape(shape))
+}
+
+/// `[N, D]` floats of any size to Float, all of them finite.
+fn checked_features(x: &Tensor, called: &str) -> Result<Tensor> {
+    let floats = matches!(x.kind(), Kind::Float | Kind::Double | Kind::Half | Kind::BFloat16);
+    let (kind, shape) = (x.kind(), x.size());
+    ensure!(floats && shape.len() == 2, "{called}: features are floats [N, D], these are {kind:?} {shape:?}");
+    ensure!(shape.iter().all(|&side| side > 0), "{called}: {shape:?} holds no feature");
+    let x = x.to_kind(Kind::Float).contiguous();
+    let bad = x.isfinite().all_dim(1, false).logical_not().to_kind(Kind::Int64); // [N]
+    if i64::try_from(bad.sum(Kind::Int64))? > 0 {
+        bail!("{called}: row {} holds a number that is not finite", i64::try_from(bad.argmax(0, false))?);
+    }
+    Ok(x)
+}
+
+/// `[N]` whole numbers of any size, none of them negative.
+fn checked_labels(labels: &Tensor, called: &str) -> Result<Vec<i64>> {
+    let whole = matches!(labels.kind(), Kind::Uint8 | Kind::Int8 | Kind::Int16 | Kind::Int | Kind::Int64);
+    let (kind, shape) = (labels.kind(), labels.size());
+    ensure!(
+        whole && shape.len() == 1,
+        "{called}: labels are whole numbers [N], these are {kind:?} {shape:?}"
+    );
+    let labels = Vec::<i64>::try_from(labels.to_kind(Kind::Int64))?;
+    if let Some(row) = labels.iter().position(|&label| label < 0) {
+        bail!("{called}: row {row} is {}: classes are numbered from 0", labels[row]);
+    }
+    Ok(labels)
+}
+
+/// The number of classes, all of which occur.
+fn classes(labels: &[i64], called: &str) -> Result<i64> {
+    let found: BTreeSet<i64> = labels.iter().copied().collect();
+    if let Some((class, _)) = (0..).zip(&found).find(|(class, label)| class != *label) {
+        bail!(
+            "{called}: no sample is of class {class}, but some of class {}: number the classes from 0 without gaps, by \
+             np.unique(labels, return_inverse=True)",
+            found.last().copied().unwrap_or_default()
+        );
+    }
+    Ok(found.len() as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use selfsup::core::Device;
+
+    /// Six rows of three classes to train on, three to test on, with some of the arrays in place of these.
+    fn given(others: &[(&str, Tensor)]) -> Result<Given> {
+        let take = |name: &str| {
+            let other = others.iter().find(|(other, _)| *other == name);
+            Ok(match (other, name) {
+                (Some((_, tensor)), _) => tensor.shallow_clone(),
+                (None, "train") => Tensor::arange(12, (Kind::Float, Device::Cpu)).reshape([6, 2]),
+                (None, "test") => Tensor::arange(6, (Kind::Float, Device::Cpu)).reshape([3, 2]),
+                (None, "train_labels") => Tensor::from_slice(&[0_i64, 1, 2, 0, 1, 2]),
+                (None, _) => Tensor::from_slice(&[2_i64, 0, 0]),
+            })
+        };
+        Given::new(take, |name| format!("{name}.npy"))
+    }
+
+    fn refused(name: &str, tensor: Tensor) -> String {
+        given(&[(name, tensor)]).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn takes_floats_and_whole_numbers_of_any_size() {
+        let plain = given(&[]).unwrap();
+        assert_eq!((plain.labels.classes.len(), plain.labels.smallest), (3, 2));
+        let double = Tensor::arange(12, (Kind::Double, Device::Cpu)).reshape([2, 6]).tr();
+        let half = Tensor::arange(6, (Kind::Half, Device::Cpu)).reshape([3, 2]);
+        let bytes = Tensor::from_slice(&[0_u8, 1, 2, 0, 1, 2]);
+        let other = given(&[("train", double), ("test", half), ("train_labels", bytes)]).unwrap();
+        assert_eq!((other.train.kind(), other.train.double_value(&[1, 1])), (Kind::Float, 7.0));
+        assert_eq!((&other.test, &other.labels.train), (&plain.test, &plain.labels.train));
+    }
+
+    #[test]
+    fn reads_all_four_from_one_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let plain = given(&[]).unwrap();
+        let tensors = [
+            ("train", plain.train.to_kind(Kind::Half)),
+            ("test", plain.test.shallow_clone()),
+            ("train_labels", plain.labels.train.to_kind(Kind::Int)),
+            ("test_labels", plain.labels.test.shallow_clone()),
+        ];
+        let tensors = tensors.into_iter().map(|(name, x)| (name.to_owned(), x)).collect();
+        state::save(&folder.path().join(ONE_FILE), &tensors).unwrap();
+        let read = Given::read(folder.path()).unwrap();
+        assert_eq!((&read.train, &read.test), (&plain.train, &plain.test));
+        assert_eq!((&read.labels.train, &read.labels.test), (&plain.labels.train, &plain.labels.test));
+    }
+
+    #[test]
+    fn says_which_array_does_not_belong_to_the_others() {
+        let ones = |shape: &[i64], kind| Tensor::ones(shape, (kind, Device::Cpu));
+        let labels = |values: &[i64]| Tensor::from_slice(values);
+        for (name, tensor, message) in [
+            ("train", ones(&[6], Kind::Float), "train.npy: features are floats [N, D], these are Float [6]"),
+            (
+                "test",
+                ones(&[3, 2], Kind::Int64),
+                "test.npy: features are floats [N, D], these are Int64 [3, 2]",
+            ),
+            ("test", ones(&[0, 2], Kind::Float), "test.npy: [0, 2] holds no feature"),
+            ("test", ones(&[3, 4], Kind::Float), "test.npy: 4 features a row, but train.npy has 2"),
+            ("train", ones(&[5, 2], Kind::Float), "train_labels.npy: 6 labels for the 5 rows of train.npy"),
+            ("test_labels", labels(&[0, 1]), "test_labels.npy: 2 labels for the 3 rows of test.npy"),
+            (
+                "test_labels",
+                ones(&[3], Kind::Float),
+                "test_labels.npy: labels are whole numbers [N], these are Float [3]",
+            ),
+            (
+                "train_labels",
+                labels(&[0, 1, 2, 0, -1, 2]),
+                "train_labels.npy: row 4 is -1: classes are numbered from 0",
+            ),
+            (
+                "test_labels",
+                labels(&[0, 1, 3]),
+                "test_labels.npy: row 2 is of class 3, of which train_labels.npy has no sample",
+            ),
+            ("train_labels", labels(&[0; 6]), "test_labels.npy: row 0 is of class 2, of which"),
+            (
+                "train_labels",
+                labels(&[1, 2, 3, 1, 2, 3]),
+                "train_labels.npy: no sample is of class 0, but some of class 3: number the classes from 0 without gaps",
+            ),
+        ] {
+            let refusal = refused(name, tensor);
+            assert!(refusal.starts_with(message), "{refusal}");
+        }
+        let one_class = [("train_labels", labels(&[0; 6])), ("test_labels", labels(&[0; 3]))];
+        let refusal = given(&one_class).unwrap_err().to_string();
+        assert_eq!(refusal, "train_labels.npy: all samples are of one class");
+    }
+
+    #[test]
+    fn names_the_first_row_that_is_not_finite() {
+        let x = Tensor::ones([6, 2], (Kind::Float, Device::Cpu));
+        let _ = x.get(2).get(1).fill_(f64::NAN);
+        let _ = x.get(4).get(0).fill_(f64::INFINITY);
+        assert_eq!(refused("train", x), "train.npy: row 2 holds a number that is not finite");
+    }
+
+    #[test]
+    fn sets_fields_of_the_probes_alone() {
+        let with = |text: &str| settings(&[text.parse().unwrap()]);
+        let plain = settings(&[]).unwrap();
+        assert_eq!((plain.knn.k, plain.knn.temperature), (20, 0.07));
+        assert_eq!(
+            (&plain.linear, &plain.few_label),
+            (&EvalConfig::default().linear, &EvalConfig::default().few_label)
+        );
+        assert_eq!(with("eval.knn.k=5").unwrap().knn.k, 5);
+        let refusal = |text: &str| with(text).unwrap_err().to_string();
+        assert_eq!(refusal("eval.knn.k=0"), "eval.knn.k = 0: at least 1");
+        assert!(refusal("eval.knn.kk=5").contains("eval.knn.kk"), "{}", refusal("eval.knn.kk=5"));
+        assert!(refusal("eval.size=28").starts_with("--set eval.size: features are judged by the fields of"));
+        assert!(refusal("train.epochs=3").starts_with("--set train.epochs: features are judged by"));
+    }
+}
