@@ -15,6 +15,7 @@ import worker
 
 SETTINGS = {
     "end-to-end": ["lightly-default", "lightly-best"],
+    "end-to-end-bf16": ["lightly-default", "lightly-best"],
     "quality": ["lightly-default"],
     "first-step": ["lightly"],
 }
@@ -60,7 +61,9 @@ class Pretraining:
         self.dataset = inputs.Transformed(self.images, inputs.to_pil, transform)
         self.sampler = inputs.Some(len(self.images), shuffle=True)
         self.batches = inputs.loader(self.dataset, self.sampler, BATCH, options.threads)
-        self.method = simclr.SimClr(simclr.convnet(), channels_last=options.setting == "lightly-best")
+        # lightly's default is 32 bits.
+        bfloat16 = options.row.endswith("-bf16") and options.setting == "lightly-best"
+        self.method = simclr.SimClr(simclr.convnet(), channels_last=options.setting == "lightly-best", bfloat16=bfloat16)
 
     def epoch(self, scheduler: Any = None) -> int:
         """One pass over the data; returns how many images it used."""
@@ -158,7 +161,7 @@ def first_step(options: argparse.Namespace) -> None:
 
 def prepare(options: argparse.Namespace) -> worker.Round:
     """The row's own way to prepare."""
-    return {"end-to-end": end_to_end, "quality": quality, "first-step": first_step}[options.row](options)
+    return {"end-to-end": end_to_end, "end-to-end-bf16": end_to_end, "quality": quality, "first-step": first_step}[options.row](options)
 
 
 if __name__ == "__main__":

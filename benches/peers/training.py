@@ -13,6 +13,8 @@ SETTINGS = {
     "step-resnet18": ["eager", "channels-last", *COMPILE, *(f"{name}-channels-last" for name in COMPILE)],
     "step-vit-tiny": ["eager", *COMPILE],
 }
+# The same with the products in bfloat16.
+SETTINGS |= {f"{row}-bf16": settings for row, settings in SETTINGS.items()}
 
 SECONDS = 2.0
 
@@ -29,11 +31,12 @@ def prepare(options: argparse.Namespace) -> worker.Round:
         "step-convnet": (simclr.convnet, (256, 1, 28, 28), 256),
         "step-resnet18": (simclr.resnet18, (32, 3, 32, 32), 64),
         "step-vit-tiny": (simclr.vit_tiny, (32, 3, 32, 32), 64),
-    }[options.row]
+    }[options.row.removesuffix("-bf16")]
     method = simclr.SimClr(
         network(),
         channels_last="channels-last" in options.setting,
         compiled="compile" in options.setting,
+        bfloat16=options.row.endswith("-bf16"),
     )
     x0, x1 = (torch.randn(shape).to(memory_format=method.format) for _ in range(2))
     steps = worker.repeated(options, lambda: method.step(x0, x1), SECONDS)

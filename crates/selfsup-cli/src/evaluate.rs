@@ -23,19 +23,28 @@ use std::time::Instant;
 pub const TRAINED: &str = "trained";
 const UNTRAINED: &str = "untrained";
 
+/// What the trained encoder is judged beside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rivals {
+    /// The same encoder untrained, and the raw input.
+    All,
+    /// Nothing.
+    None,
+}
+
 /// Runs the command: writes report.json and prints it or its table.
 ///
 /// # Errors
 /// When the folder holds no run or no checkpoint, or the data cannot be read.
-pub fn run(run: &Path, print_json: bool, device: Device) -> Result<()> {
+pub fn run(run: &Path, rivals: Rivals, print_json: bool, device: Device) -> Result<()> {
     let recipe = recipe_of(run)?;
     check(&recipe)?;
     let Last { weights, step } = last_checkpoint(run)?;
     let metrics = read_metrics(run)?;
     let started = Instant::now();
     let mut judged = match recipe.objective.modality() {
-        Modality::Images => on_images(&recipe, &weights, device)?,
-        Modality::Text => on_text(&recipe, run, &weights, device)?,
+        Modality::Images => on_images(&recipe, &weights, rivals, device)?,
+        Modality::Text => on_text(&recipe, run, &weights, rivals, device)?,
     };
     judged.report.insert("seconds".to_owned(), json!(started.elapsed().as_secs_f64()));
     let facts = RunFacts::new(&recipe, step, judged.model, &metrics);
@@ -161,7 +170,7 @@ struct Judged {
     model: ModelFacts,
 }
 
-fn on_images(recipe: &Recipe, weights: &Path, device: Device) -> Result<Judged> {
+fn on_images(recipe: &Recipe, weights: &Path, rivals: Rivals, device: Device) -> Result<Judged> {
     let images = Images::open(&recipe.data)?;
     let labels = Labels::new(images.classes(), images.train.labels(), images.test.labels());
     let plain = |set| -> Result<_> {
@@ -181,7 +190,7 @@ fn on_images(recipe: &Recipe, weights: &Path, device: Device) -> Result<Judged> 
             views: Some(features::of_pairs(encoder, &views, device)?),
         })
     };
-    let mut judging = Judging { recipe, labels: labels.as_ref(), verdicts: Vec::new() };
+    let mut judging = Judging { recipe, labels: labels.as_ref(), rivals, verdicts: Vec::new() };
     judging.judge(UNTRAINED, encode)?;
     model.load(weights)?;
     judging.judge(TRAINED, encode)?;
@@ -238,7 +247,7 @@ fn task(
 /// Tells the draws of the pretext task in evaluation from other draws of the same seed.
 const TASK_DRAWS: u64 = 0x7461_736b;
 
-fn on_text(recipe: &Recipe, run: &Path, weights: &Path, device: Device) -> Result<Judged> {
+fn on_text(recipe: &Recipe, run: &Path, weights: &Path, rivals: Rivals, device: Device) -> Result<Judged> {
     let settings = recipe.text.clone().unwrap_or_default();
     let texts = Texts::open(&recipe.data, &settings, Some(&run.join("tokenizer.json")))?;
     let labels = Labels::new(texts.train.classes.clone(), texts.train.labels(), texts.test.labels());
@@ -255,7 +264,7 @@ fn on_text(recipe: &Recipe, run: &Path, weights: &Path, device: Device) -> Resul
             views: None,
         })
     };
-    let mut judging = Judging { recipe, labels: labels.as_ref(), verdicts: Vec::new() };
+    let mut judging = Judging { recipe, labels: labels.as_ref(), rivals, verdicts: Vec::new() };
     judging.judge(UNTRAINED, encode)?;
     model.load(weights)?;
     judging.judge(TRAINED, encode)?;
@@ -282,11 +291,15 @@ fn on_text(recipe: &Recipe, run: &Path, weights: &Path, device: Device) -> Resul
 struct Judging<'a> {
     recipe: &'a Recipe,
     labels: Option<&'a Labels>,
+    rivals: Rivals,
     verdicts: Vec<(String, Verdict)>,
 }
 
 impl Judging<'_> {
     fn judge(&mut self, name: &str, encode: impl Fn() -> Result<Seen>) -> Result<()> {
+        if name != TRAINED && self.rivals == Rivals::None {
+            return Ok(());
+        }
         eprintln!("{name}: encoding");
         let seen = encode().with_context(|| format!("features of {name}"))?;
         let mut bars = Bars::new(name);
@@ -297,7 +310,7 @@ impl Judging<'_> {
 
     /// The trained encoder first, then what it is compared with.
     fn finish(mut self, data: Value, model: ModelFacts) -> Judged {
-        self.verdicts.swap(0, 1);
+        self.verdicts.sort_by_key(|(name, _)| name != TRAINED);
         let by_name = |of: &dyn Fn(&Verdict) -> Value| -> Value {
             Value::Object(self.verdicts.iter().map(|(name, verdict)| (name.clone(), of(verdict))).collect())
         };

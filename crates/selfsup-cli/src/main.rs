@@ -54,6 +54,9 @@ enum Command {
         /// test_labels.npy, or features.safetensors with these four.
         #[arg(long, value_name = "DIR")]
         features: Option<PathBuf>,
+        /// Judge the trained encoder alone: faster, where its rivals' scores are known from another seed
+        #[arg(long, conflicts_with = "features")]
+        alone: bool,
         /// With --features: a field of the evaluation, as in --set eval.knn.k=200; may be given again.
         #[arg(long = "set", value_name = "FIELD=VALUE", conflicts_with = "run")]
         set: Vec<Assignment>,
@@ -156,8 +159,11 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Doctor { json } => doctor::run(json)?,
         Command::Data { name } => data::fetch_set(&name)?,
         Command::Pretrain(arguments) => return pretrain::run(&arguments),
-        Command::Eval { run, features, set, json, machine } => match (run, features) {
-            (Some(run), _) => evaluate::run(&run, json, machine.choose()?)?,
+        Command::Eval { run, features, alone, set, json, machine } => match (run, features) {
+            (Some(run), _) => {
+                let rivals = if alone { evaluate::Rivals::None } else { evaluate::Rivals::All };
+                evaluate::run(&run, rivals, json, machine.choose()?)?;
+            }
             (None, Some(features)) => {
                 machine.choose()?;
                 elsewhere::run(&features, &set, json)?;

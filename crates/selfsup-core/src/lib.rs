@@ -47,6 +47,7 @@ pub mod heads;
 pub mod layers;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 pub mod mkl;
+pub mod precision;
 pub mod pseudo;
 pub mod random;
 pub mod site;
@@ -62,6 +63,7 @@ pub use comm::{Communicator, SingleProcess};
 pub use ema::Ema;
 pub use error::{Error, Result};
 pub use heads::{HeadNorm, MlpHead, MlpHeadConfig};
+pub use precision::Precision;
 pub use pseudo::{FeatureRows, Logits, Probabilities, PseudoLabeler, PseudoLabels, Reason};
 pub use random::{Key, Rng};
 pub use site::Site;

@@ -7,7 +7,7 @@
 
 use crate::input::{check_batch_statistics, check_images, check_sizes};
 use selfsup_core::layers::{Affine, BatchNorm, Bias, Conv2d, ConvShape};
-use selfsup_core::{Encoder, Error, MapEncoder, Mode, Result, Tensor, nn};
+use selfsup_core::{Encoder, Error, Kind, MapEncoder, Mode, Precision, Result, Tensor, nn};
 use serde::{Deserialize, Serialize};
 use std::borrow::Borrow;
 
@@ -21,11 +21,18 @@ pub struct ConvNetConfig {
     pub widths: Vec<i64>,
     /// The stride of every block's convolution.
     pub strides: Vec<i64>,
+    /// In what it computes while it is trained.
+    pub precision: Precision,
 }
 
 impl Default for ConvNetConfig {
     fn default() -> Self {
-        ConvNetConfig { channels_in: 3, widths: vec![32, 64, 128, 256], strides: vec![1, 2, 2, 2] }
+        ConvNetConfig {
+            channels_in: 3,
+            widths: vec![32, 64, 128, 256],
+            strides: vec![1, 2, 2, 2],
+            precision: Precision::Float32,
+        }
     }
 }
 
@@ -45,7 +52,7 @@ impl ConvNet {
     /// # Errors
     /// [`Error::Config`] when a size is not positive, or `widths` and `strides` are empty or differ in length.
     pub fn new<'a>(path: impl Borrow<nn::Path<'a>>, config: &ConvNetConfig) -> Result<Self> {
-        let ConvNetConfig { channels_in, widths, strides } = config;
+        let ConvNetConfig { channels_in, widths, strides, .. } = config;
         check_sizes(&[("channels_in", *channels_in)])?;
         if widths.is_empty() || widths.iter().any(|&w| w < 1) {
             return Err(Error::config(
@@ -73,6 +80,7 @@ impl ConvNet {
         let [n, h, w] = check_images(x, self.config.channels_in, &self.blocks[0].0.weight)?;
         let last = |side: i64| self.config.strides.iter().fold(side, |side, stride| (side - 1) / stride + 1);
         check_batch_statistics(n, last(h), last(w), mode)?;
+        let _lowered = self.config.precision.lower(x.device(), mode);
         let mut x = x.shallow_clone();
         for (i, (conv, norm)) in self.blocks.iter().enumerate() {
             // In place: BatchNorm's backward needs its input, not its output.
@@ -85,7 +93,7 @@ impl ConvNet {
 
 /// The mean over all places, `[N, C, H', W']` to `[N, C]`.
 pub(crate) fn global_average(map: &Tensor) -> Tensor {
-    map.mean_dim([2_i64, 3].as_slice(), false, None)
+    map.mean_dim([2_i64, 3].as_slice(), false, Kind::Float)
 }
 
 impl MapEncoder for ConvNet {
@@ -100,7 +108,7 @@ impl MapEncoder for ConvNet {
     fn map(&self, x: &Tensor, mode: Mode) -> Result<(Tensor, Tensor)> {
         let map = self.forward(x, mode, &mut |_, _| ())?;
         let features = global_average(&map);
-        Ok((map, features))
+        Ok((map.to_kind(Kind::Float), features))
     }
 }
 

@@ -7,7 +7,7 @@
 use crate::convnet::global_average;
 use crate::input::{check_batch_statistics, check_images, check_sizes};
 use selfsup_core::layers::{Affine, BatchNorm, Bias, Conv2d, ConvShape};
-use selfsup_core::{Encoder, Error, MapEncoder, Mode, Result, Tensor, nn, tch};
+use selfsup_core::{Encoder, Error, Kind, MapEncoder, Mode, Precision, Result, Tensor, nn, tch};
 use serde::{Deserialize, Serialize};
 use std::borrow::Borrow;
 
@@ -35,11 +35,19 @@ pub struct ResNetConfig {
     /// Whether the last norm of every block starts at zero, so that the block starts as the identity (Goyal et al.
     /// 2017, section 5.1). torchvision's default is not to.
     pub zero_init_residual: bool,
+    /// In what it computes while it is trained.
+    pub precision: Precision,
 }
 
 impl Default for ResNetConfig {
     fn default() -> Self {
-        ResNetConfig { depth: 18, channels_in: 3, stem: Stem::ImageNet, zero_init_residual: false }
+        ResNetConfig {
+            depth: 18,
+            channels_in: 3,
+            stem: Stem::ImageNet,
+            zero_init_residual: false,
+            precision: Precision::Float32,
+        }
     }
 }
 
@@ -161,6 +169,7 @@ impl ResNet {
         let halvings = if self.config.stem == Stem::ImageNet { 5 } else { 3 };
         let last = |side: i64| (0..halvings).fold(side, |side, _| (side + 1) / 2);
         check_batch_statistics(n, last(h), last(w), mode)?;
+        let _lowered = self.config.precision.lower(x.device(), mode);
         let mut x = self.stem.forward(x, mode).relu_(); // [N, 64, H', W']
         if self.config.stem == Stem::ImageNet {
             x = x.max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false);
@@ -188,7 +197,7 @@ impl MapEncoder for ResNet {
     fn map(&self, x: &Tensor, mode: Mode) -> Result<(Tensor, Tensor)> {
         let map = self.forward(x, mode, &mut |_, _| ())?;
         let features = global_average(&map);
-        Ok((map, features))
+        Ok((map.to_kind(Kind::Float), features))
     }
 }
 

@@ -15,8 +15,8 @@ use crate::pooling::Pooling;
 use selfsup_core::layers::{Bias, Conv2d, ConvShape, LayerNorm, normal};
 use selfsup_core::transformer::{Block, BlockShape, check_block, gather_tokens};
 use selfsup_core::{
-    Encoder, Error, Kind, MapEncoder, Mode, PatchEncoder, Result, Tensor, TokenEncoder, check_kind,
-    check_shape, nn,
+    Encoder, Error, Kind, MapEncoder, Mode, PatchEncoder, Precision, Result, Tensor, TokenEncoder,
+    check_kind, check_shape, nn,
 };
 use serde::{Deserialize, Serialize};
 use std::borrow::Borrow;
@@ -44,6 +44,8 @@ pub struct VitConfig {
     /// Stochastic depth (Huang et al. 2016): the probability of leaving out the last block's branches for a sample in
     /// training; it falls to 0 towards the first block.
     pub drop_path: f64,
+    /// In what it computes while it is trained.
+    pub precision: Precision,
 }
 
 impl VitConfig {
@@ -76,6 +78,7 @@ impl Default for VitConfig {
             mlp_ratio: 4.0,
             pooling: Pooling::ClassToken,
             drop_path: 0.0,
+            precision: Precision::Float32,
         }
     }
 }
@@ -159,7 +162,7 @@ impl Vit {
         if let Hidden::Replaced { mask, token } = hidden {
             patches = patches.where_self(&mask.logical_not().unsqueeze(-1), token);
         }
-        patches += positions;
+        patches = patches + positions;
         if let Hidden::LeftOut { keep } = hidden {
             patches = gather_tokens(&patches, keep); // [N, K, D]
         }
@@ -185,13 +188,14 @@ impl Vit {
         mode: Mode,
         visit: &mut dyn FnMut(String, &Tensor),
     ) -> Result<Tensor> {
+        let _lowered = self.config.precision.lower(x.device(), mode);
         let mut x = self.embed(x, hidden)?; // [N, 1 + T, D]
         visit("patch_embed".to_owned(), &x);
         for (i, block) in self.blocks.iter().enumerate() {
             x = block.forward(&x, None, mode);
             visit(format!("blocks.{i}"), &x);
         }
-        let x = self.norm.forward(&x);
+        let x = self.norm.forward(&x).to_kind(Kind::Float);
         visit("norm".to_owned(), &x);
         Ok(x)
     }

@@ -99,6 +99,11 @@ const END_TO_END: &[Setting] = &[
     tcmalloc("lightly-best", "lightly, channels-last, tcmalloc, 2 workers"),
 ];
 
+const END_TO_END_BF16: &[Setting] = &[
+    plain("lightly-default", "lightly, 2 workers, 32 bits"),
+    tcmalloc("lightly-best", "lightly, bfloat16, channels-last, tcmalloc, 2 workers"),
+];
+
 /// Operations of a view through the demo's ConvNet and back: 24.3 million forward, twice that backward.
 const CONVNET_VIEW: f64 = 3.0 * 24.3e6;
 
@@ -238,12 +243,44 @@ pub const ROWS: &[Row] = &[
         Limit::Flops(3.0 * 2.0 * 5.35e6 * 65.0),
     ),
     rate(
+        "step-convnet-bf16",
+        "SimCLR step, demo's ConvNet, 2 x 256 x 1x28x28, products in bfloat16",
+        "images/s",
+        "training.py",
+        STEPS,
+        Limit::Unknown,
+    ),
+    rate(
+        "step-resnet18-bf16",
+        "SimCLR step, ResNet-18 (CIFAR stem), 64 views of 3x32x32, products in bfloat16",
+        "views/s",
+        "training.py",
+        STEPS,
+        Limit::Unknown,
+    ),
+    rate(
+        "step-vit-tiny-bf16",
+        "SimCLR step, ViT-tiny, patches of 4, 64 views of 3x32x32, products in bfloat16",
+        "views/s",
+        "training.py",
+        VIT_STEPS,
+        Limit::Unknown,
+    ),
+    rate(
         "end-to-end",
         "demo's recipe at 28 pixels, an epoch of 10,000 images",
         "images/s",
         "end_to_end.py",
         END_TO_END,
         Limit::Row("step-convnet", 1.0),
+    ),
+    rate(
+        "end-to-end-bf16",
+        "demo's recipe at 28 pixels, an epoch of 10,000 images, products in bfloat16",
+        "images/s",
+        "end_to_end.py",
+        END_TO_END_BF16,
+        Limit::Row("step-convnet-bf16", 1.0),
     ),
     Row {
         kind: Kind::Memory,

@@ -93,8 +93,8 @@ fn main() -> Result<()> {
         row @ ("nt-xent-256" | "nt-xent-1024" | "barlow" | "vicreg" | "swav-sinkhorn" | "dino") => {
             losses::loss(row, &options)?
         }
-        row @ ("step-convnet" | "step-resnet18" | "step-vit-tiny") => training::step(row, &options)?,
-        "end-to-end" => training::end_to_end(&options)?,
+        row if row.starts_with("step-") => training::step(row, &options)?,
+        row @ ("end-to-end" | "end-to-end-bf16") => training::end_to_end(row, &options)?,
         "first-step" => return training::first_step(&options),
         "knn" => neighbours::knn(&options)?,
         "kmeans" => neighbours::k_means(&options)?,

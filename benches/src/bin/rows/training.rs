@@ -3,7 +3,8 @@
 use crate::{Options, Rounds, memory, repeated, timed};
 use anyhow::Result;
 use selfsup::core::{
-    Batches, Device, Encoder, Error, ImageViews, Key, Kind, MlpHeadConfig, Objective, Site, Step, Tensor, nn,
+    Batches, Device, Encoder, Error, ImageViews, Key, Kind, MlpHeadConfig, Objective, Precision, Site, Step,
+    Tensor, nn,
 };
 use selfsup::data::augment::{ColorJitter, GaussianBlur, ViewConfig, two_views};
 use selfsup::data::dataset::{Subset, open_path};
@@ -27,13 +28,20 @@ impl Learner {
         Key::new(0).seed_torch();
         let store = nn::VarStore::new(Device::Cpu);
         let path = store.root() / "encoder";
+        let (row, precision) = match row.strip_suffix("-bf16") {
+            Some(row) => (row, Precision::Bfloat16),
+            None => (row, Precision::Float32),
+        };
         let encoder: Box<dyn Encoder> = match row {
             "step-resnet18" => {
-                let config = ResNetConfig { depth: 18, stem: Stem::Cifar, ..ResNetConfig::default() };
+                let config = ResNetConfig { stem: Stem::Cifar, precision, ..ResNetConfig::default() };
                 Box::new(ResNet::new(path, &config)?)
             }
-            "step-vit-tiny" => Box::new(Vit::new(path, &VitConfig::tiny(32, 4))?),
-            _ => Box::new(ConvNet::new(path, &ConvNetConfig { channels_in: 1, ..ConvNetConfig::default() })?),
+            "step-vit-tiny" => Box::new(Vit::new(path, &VitConfig { precision, ..VitConfig::tiny(32, 4) })?),
+            _ => {
+                let config = ConvNetConfig { channels_in: 1, precision, ..ConvNetConfig::default() };
+                Box::new(ConvNet::new(path, &config)?)
+            }
         };
         let projector = MlpHeadConfig::projector(encoder.dim(), 128);
         let config = SimClrConfig { temperature: 0.5, projector };
@@ -61,7 +69,7 @@ impl Learner {
 pub fn step(row: &str, options: &Options) -> Result<Rounds> {
     let mut learner = Learner::new(row)?;
     let (images, [height, width, channels], work) = match row {
-        "step-convnet" => (256, [28, 28, 1], 256.0),
+        "step-convnet" | "step-convnet-bf16" => (256, [28, 28, 1], 256.0),
         _ => (32, [32, 32, 3], 64.0),
     };
     let view =
@@ -97,9 +105,9 @@ fn demo(options: &Options, images: usize) -> Result<Loader<ImageCollate<dyn Imag
 ///
 /// # Errors
 /// Those of the loader and the objective.
-pub fn end_to_end(options: &Options) -> Result<Rounds> {
+pub fn end_to_end(row: &str, options: &Options) -> Result<Rounds> {
     let loader = demo(options, options.scaled(10_000, 256))?;
-    let mut learner = Learner::new("step-convnet")?;
+    let mut learner = Learner::new(row)?;
     let mut epoch = 0;
     Ok(Box::new(move || {
         let mut last = 0.0;

@@ -186,7 +186,8 @@ impl Entrant {
                 let Length { epochs, seconds_per_image } = self.length(setting)?;
                 self.train(recipe, &run, seed, epochs, setting)?;
                 if !report.is_file() {
-                    judge(&run, &[], setting)?;
+                    // The untrained encoder and the pixels are judged with the first seed.
+                    judge(&run, if seed == 0 { &[] } else { &["--alone"] }, setting)?;
                 }
                 let (report, memory) = (read(&report)?, read(&run.join("memory.json"))?);
                 Ok(Outcome {
@@ -243,8 +244,18 @@ fn judge(run: &Path, flags: &[&str], setting: &Setting) -> Result<()> {
 
 fn lightly(method: &str, out: &Path, seed: u64, setting: &Setting) -> Result<()> {
     let python = setting.python.as_ref().context("lightly's side needs --peers")?;
+    let found =
+        program("release", "selfsup").args(["data", "fashion-mnist"]).output().context("selfsup data")?;
+    let data = String::from_utf8_lossy(&found.stdout).trim().to_owned();
+    if data.is_empty() {
+        bail!("selfsup data fashion-mnist: {}", String::from_utf8_lossy(&found.stderr));
+    }
     let mut command = Command::new(python);
-    command.arg(root().join("benches/peers/quality.py")).args(["--method", method, "--out"]).arg(out);
+    command.env("PYTHONDONTWRITEBYTECODE", "1");
+    command
+        .arg(root().join("benches/peers/quality.py"))
+        .args(["--method", method, "--data", &data, "--out"])
+        .arg(out);
     let numbers = [("--budget", setting.budget), ("--seed", seed), ("--threads", setting.threads as u64)];
     for (name, value) in numbers {
         command.args([name, &value.to_string()]);
