@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use selfsup::core::{
-    Encoder, ImageViews, Loss, MapEncoder, Named, Objective, PatchEncoder, Pictures, PixelEncoder,
+    Encoder, ImageViews, Loss, MapEncoder, Named, Objective, PatchEncoder, Pictures, PixelEncoder, Precision,
     Result as CoreResult, Site, Step, nn,
 };
 use selfsup::encoders::{
@@ -45,6 +45,16 @@ impl NetworkConfig {
             NetworkConfig::Vit(_) => ENCODERS[2].0,
             NetworkConfig::PixelTransformer(_) => ENCODERS[3].0,
             NetworkConfig::TextTransformer(_) => ENCODERS[4].0,
+        }
+    }
+
+    /// In what the network computes while it is trained.
+    pub fn precision(&self) -> Precision {
+        match self {
+            NetworkConfig::Convnet(config) => config.precision,
+            NetworkConfig::Resnet(config) => config.precision,
+            NetworkConfig::Vit(config) => config.precision,
+            NetworkConfig::PixelTransformer(_) | NetworkConfig::TextTransformer(_) => Precision::Float32,
         }
     }
 

@@ -100,6 +100,9 @@ impl Job {
             stretches
                 .push((end, images::training(&images.train, &kinds, train.loader(), buffer, train.seed)?));
         }
+        if !self.recipe.encoder.precision().is_native(self.device) {
+            eprintln!("note       encoder.precision = \"bfloat16\": this machine emulates it, which is slow");
+        }
         let mut model = ImageModel::on_images(&self.recipe, self.device)?;
         let data = json!({
             "name": images.name,
