@@ -88,8 +88,7 @@ impl TensorExt for Tensor {
     }
 }
 
-/// Makes a CPU tensor and lets `fill` write its elements in row-major order: no copy is made afterwards. What `fill` leaves
-/// out is not specified.
+/// Makes a CPU tensor of zeros and lets `fill` write its elements in row-major order: no copy is made afterwards.
 ///
 /// # Errors
 /// Those of `fill`, and libtorch's when the memory cannot be had.
@@ -97,14 +96,22 @@ pub fn tensor_from_fn<T: Element>(
     shape: &[i64],
     fill: impl FnOnce(&mut [T]) -> Result<()>,
 ) -> Result<Tensor> {
-    let options = (T::KIND, Device::Cpu);
-    let tensor = match T::KIND {
-        Kind::Bool => Tensor::f_zeros(shape, options)?,
-        _ => Tensor::f_empty(shape, options)?,
-    };
+    filled(Tensor::f_zeros(shape, (T::KIND, Device::Cpu))?, fill)
+}
+
+/// As [`tensor_from_fn`], for a `fill` that writes every number: the memory is not made zero before. What `fill` leaves
+/// out is not specified.
+///
+/// # Errors
+/// Those of `fill`, and libtorch's when the memory cannot be had.
+pub fn tensor_of_numbers(shape: &[i64], fill: impl FnOnce(&mut [f32]) -> Result<()>) -> Result<Tensor> {
+    filled(Tensor::f_empty(shape, (Kind::Float, Device::Cpu))?, fill)
+}
+
+fn filled<T: Element>(tensor: Tensor, fill: impl FnOnce(&mut [T]) -> Result<()>) -> Result<Tensor> {
     if tensor.numel() > 0 {
-        // SAFETY: the tensor was made here, is contiguous, of kind T, and nobody else holds it. It came from
-        // libtorch with bits that are not known; any bits are a number, and a bool's were set.
+        // SAFETY: the tensor was made by the caller, is contiguous, of kind T, and nobody else holds it. Its memory came from
+        // libtorch, set to zero, or with bits of which any are a number of T.
         fill(unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast(), tensor.numel()) })?;
     }
     Ok(tensor)

@@ -4,7 +4,7 @@ use crate::Image;
 use crate::augment::{Scratch, View};
 use crate::text::TokenSequences;
 use rayon::prelude::*;
-use selfsup_core::tensor::tensor_from_fn;
+use selfsup_core::tensor::tensor_of_numbers;
 use selfsup_core::{Dataset, ImageViews, Key, Result, Tensor, TokenBatch};
 use std::sync::Arc;
 
@@ -42,7 +42,7 @@ impl<D: Dataset<Item = Image> + Send + ?Sized> Collate for ImageCollate<D> {
         let shapes: Vec<[usize; 3]> = self.views.iter().map(|view| view.shape()).collect();
         let volumes: Vec<usize> = shapes.iter().map(|shape| shape.iter().product()).collect();
         let total = n * volumes.iter().sum::<usize>();
-        let all = tensor_from_fn(&[total as i64], |mut rest: &mut [f32]| {
+        let all = tensor_of_numbers(&[total as i64], |mut rest: &mut [f32]| {
             let mut samples: Vec<Vec<&mut [f32]>> = indices.iter().map(|_| Vec::new()).collect();
             for &volume in &volumes {
                 let (view, after) = rest.split_at_mut(n * volume);

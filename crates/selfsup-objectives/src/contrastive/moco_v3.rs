@@ -166,7 +166,9 @@ impl<E: Encoder + ?Sized> Objective<E> for MocoV3<E> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contrastive::pixels::{Pixels, assert_gradients, assert_near, batch, descend, fill};
+    use crate::contrastive::pixels::{
+        Pixels, assert_gradients, assert_near, assert_within, batch, descend, fill,
+    };
     use selfsup_core::TensorExt;
 
     const LEARNED: [&str; 7] = [
@@ -199,12 +201,13 @@ mod tests {
 
     #[test]
     fn equals_the_authors_loss_and_schedule_over_five_steps() {
+        // In float64: with so few samples BatchNorm makes much of what 32 bits round away.
         // enc = nn.Linear(4, 4)
         // proj = MoCoProjectionHead(4, 5, 3, num_layers=3, batch_norm=True)      # lightly's
         // pred = MoCoProjectionHead(3, 6, 3, num_layers=2, batch_norm=True)
         // # The scales and shifts of BatchNorm stay at 1 and 0.
         // ps = the parameters of all linear layers, in this order; fill(ps)      # fill, wave as in moco_v2.rs
-        // em, pm = copy.deepcopy(enc), copy.deepcopy(proj); opt = torch.optim.SGD(ps, lr=0.1)
+        // em, pm = copy.deepcopy(enc), copy.deepcopy(proj); opt = torch.optim.SGD(ps, lr=0.001)
         // def ctr(q, k):
         //     return F.cross_entropy(F.normalize(q, dim=1) @ F.normalize(k, dim=1).T / 0.2, torch.arange(6)) * 2 * 0.2
         // for s in range(5):
@@ -218,102 +221,91 @@ mod tests {
         // print(em.weight, pm.layers[6].weight)
         let (store, encoder, mut objective) = setup();
         let v = store.variables();
-        for (s, expected) in
-            [3.044_260_0, 3.547_952_2, 2.838_342_4, 1.415_657_8, 2.027_693_5].into_iter().enumerate()
-        {
+        for (s, expected) in [3.044259, 3.1703773, 3.9196401, 4.1798037, 2.7843477].into_iter().enumerate() {
             let step = Step::single(s as u64, 8, 0, 0);
             let loss = objective.loss(&encoder, &batch(6, 2, s as f64), &step).unwrap().total;
-            assert!((loss.scalar().unwrap() - expected).abs() < 1e-5, "step {s}: {loss:?}");
+            // Two of MKL's kernels come to lie as far from float64 after five steps.
+            let tolerance = if s == 0 { 1e-5 } else { 2e-4 };
+            assert!((loss.scalar().unwrap() / expected - 1.0).abs() < tolerance, "step {s}: {loss:?}");
             loss.backward();
             if s == 0 {
                 assert_near(
                     &v["encoder.weight"].grad(),
                     &[
-                        23.414782,
-                        19.347528,
-                        6.1808167,
-                        -9.8928204,
-                        23.118517,
-                        17.816116,
-                        4.1345043,
-                        -11.491625,
-                        11.94925,
-                        7.9054999,
-                        0.14366584,
-                        -7.6857386,
-                        -4.8399367,
-                        -5.7231936,
-                        -3.9147367,
-                        -0.26512802,
+                        23.414831, 19.347567, 6.1808236, -9.8928466, 23.118582, 17.81616, 4.134507,
+                        -11.491664, 11.949297, 7.9055297, 0.14366489, -7.6857704, -4.8399276, -5.7231919,
+                        -3.9147426, -0.2651382,
                     ],
                 );
                 assert_near(
                     &v["objective.predictor.3.weight"].grad(),
                     &[
-                        4.4416699,
-                        -0.98765957,
-                        -2.4541631,
-                        4.4654531,
-                        -1.1379516,
-                        -2.3992178,
-                        -0.48303989,
-                        0.74374741,
-                        -0.095434681,
-                        -0.46581429,
-                        0.75434214,
+                        4.441674,
+                        -0.98766201,
+                        -2.4541624,
+                        4.4654568,
+                        -1.137955,
+                        -2.3992163,
+                        -0.48303999,
+                        0.74374746,
+                        -0.095434542,
+                        -0.46581432,
+                        0.75434229,
                         -0.12770627,
-                        0.71144766,
-                        -0.51904911,
-                        0.44781929,
-                        0.69662344,
-                        -0.53371811,
-                        0.47413793,
+                        0.71144562,
+                        -0.51904877,
+                        0.44781863,
+                        0.6966215,
+                        -0.53371791,
+                        0.47413734,
                     ],
                 );
             }
-            descend(&store, &LEARNED, 0.1);
+            descend(&store, &LEARNED, 0.001);
             objective.after_step(&store, &step).unwrap();
         }
-        assert_near(
+        assert_within(
             &v["objective.teacher.encoder.weight"],
             &[
-                -0.68084759,
-                -0.23404478,
-                0.32283345,
-                0.72787774,
-                -0.50677741,
-                -0.69685727,
-                -0.55919379,
-                -0.15853299,
-                -0.66123199,
-                -0.20809095,
-                0.34291872,
-                0.73264819,
-                0.5662207,
-                0.31982878,
-                -0.076984175,
-                -0.43758962,
+                -0.0084607766,
+                0.31489321,
+                0.49014802,
+                0.43487857,
+                0.15931753,
+                -0.18186195,
+                -0.43750882,
+                -0.48738852,
+                -0.31969793,
+                0.0057145751,
+                0.3284396,
+                0.49669418,
+                0.42929007,
+                0.1619246,
+                -0.18159695,
+                -0.43971021,
             ],
+            2e-4,
         );
-        assert_near(
+        assert_within(
             &v["objective.teacher.projector.6.weight"],
             &[
-                -0.46564308,
-                -0.35602158,
-                -0.7284444,
-                -0.13730121,
-                -0.11891247,
-                0.18194383,
-                0.63426811,
-                -0.25487831,
-                -0.072858661,
-                -0.8562665,
-                -0.74786943,
-                -0.27484733,
-                -0.38896602,
-                0.31154141,
-                0.2200489,
+                -0.37782558,
+                -0.49965156,
+                -0.38824992,
+                -0.092860144,
+                0.24514247,
+                0.46690725,
+                0.47136823,
+                0.24606594,
+                -0.087941591,
+                -0.38797625,
+                -0.50298504,
+                -0.37986214,
+                -0.086570589,
+                0.25480068,
+                0.46863959,
             ],
+            2e-4,
         );
     }
 

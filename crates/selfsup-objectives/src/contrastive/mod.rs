@@ -11,7 +11,7 @@ pub mod nnclr;
 pub mod nt_xent;
 pub mod pirl;
 #[cfg(test)]
-mod pixels;
+pub(crate) mod pixels;
 pub mod queue;
 pub mod simclr;
 pub mod simclr_v2;

@@ -111,7 +111,9 @@ impl<E: Encoder + ?Sized> Objective<E> for Nnclr {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contrastive::pixels::{Pixels, assert_gradients, assert_near, batch, descend, fill, waves};
+    use crate::contrastive::pixels::{
+        Pixels, assert_gradients, assert_near, assert_within, batch, descend, fill, waves,
+    };
     use selfsup_core::tensor::to_array2;
     use selfsup_core::{Device, Key, Kind, nn};
 
@@ -146,11 +148,12 @@ mod tests {
 
     #[test]
     fn equals_lightlys_parts_and_algorithm_1_over_five_steps() {
+        // In float64: with so few samples BatchNorm makes much of what 32 bits round away.
         // enc, proj, pred = nn.Linear(4, 4), NNCLRProjectionHead(4, 5, 3), NNCLRPredictionHead(3, 6, 3)
         // ps = the parameters of all linear layers, in this order; fill(ps)         # fill, wave as in moco_v2.rs
         // bank = NNMemoryBankModule(size=(12, 3)); bank.bank = F.normalize(wave(12, 3, 1., 0.3), dim=1)
         // def l(n, p): return F.cross_entropy(F.normalize(n, dim=1) @ F.normalize(p, dim=1).T / 0.2, torch.arange(6))
-        // opt = torch.optim.SGD(ps, lr=0.1)
+        // opt = torch.optim.SGD(ps, lr=0.01)
         // for s in range(5):
         //     z0 = proj(enc(wave(6, 4, s))); p0 = pred(z0); z1 = proj(enc(wave(6, 4, s + 0.5))); p1 = pred(z1)
         //     n1 = bank(z1.detach(), update=False); n0 = bank(F.normalize(z0.detach(), dim=1), update=True)
@@ -159,122 +162,124 @@ mod tests {
         // print(enc.weight, bank.bank)
         let (store, encoder, mut objective) = setup();
         let v = store.variables();
-        for (s, expected) in
-            [2.113_594_3, 1.753_453_3, 1.693_208, 2.111_192_7, 1.584_540_8].into_iter().enumerate()
-        {
+        for (s, expected) in [2.1135943, 2.5198277, 2.7374687, 2.5430202, 2.0717836].into_iter().enumerate() {
             let step = Step::single(s as u64, 5, 0, 0);
             let loss = objective.loss(&encoder, &batch(6, 2, s as f64), &step).unwrap().total;
-            assert!((loss.scalar().unwrap() - expected).abs() < 1e-5, "step {s}: {loss:?}");
+            // Two of MKL's kernels come to lie as far from float64 after five steps.
+            let tolerance = if s == 0 { 1e-5 } else { 2e-4 };
+            assert!((loss.scalar().unwrap() / expected - 1.0).abs() < tolerance, "step {s}: {loss:?}");
             loss.backward();
             if s == 0 {
                 assert_near(
                     &v["encoder.weight"].grad(),
                     &[
-                        -5.0085092,
-                        -4.0104666,
-                        -1.1262368,
-                        2.287679,
-                        -4.9466333,
-                        -3.5086458,
-                        -0.42048502,
-                        2.8654361,
-                        -2.5582786,
-                        -1.3566537,
-                        0.48302722,
-                        2.0955338,
-                        1.0332754,
-                        1.4333937,
-                        1.1593634,
-                        0.34006816,
+                        -5.008504,
+                        -4.0104638,
+                        -1.1262371,
+                        2.2876748,
+                        -4.9466266,
+                        -3.5086429,
+                        -0.42048743,
+                        2.8654293,
+                        -2.5582731,
+                        -1.3566519,
+                        0.48302455,
+                        2.0955278,
+                        1.0332768,
+                        1.4333936,
+                        1.1593618,
+                        0.34006585,
                     ],
                 );
                 assert_near(
                     &v["objective.predictor.3.weight"].grad(),
                     &[
-                        -0.1446577,
-                        -0.018801626,
-                        -0.096782826,
-                        -0.1413316,
-                        -0.019376755,
-                        -0.10147573,
-                        -0.33829895,
-                        -0.54909348,
-                        -0.11378208,
-                        -0.34532174,
-                        -0.55112475,
-                        -0.10063675,
-                        -0.12943146,
-                        -0.41185224,
-                        -0.099054277,
-                        -0.14065154,
-                        -0.41901255,
-                        -0.074522614,
+                        -0.14465844,
+                        -0.018801506,
+                        -0.096781824,
+                        -0.14133229,
+                        -0.01937666,
+                        -0.10147475,
+                        -0.33829961,
+                        -0.54909317,
+                        -0.11378223,
+                        -0.34532245,
+                        -0.55112438,
+                        -0.10063689,
+                        -0.1294309,
+                        -0.41185221,
+                        -0.099054076,
+                        -0.14065103,
+                        -0.4190124,
+                        -0.074522351,
                     ],
                 );
             }
-            descend(&store, &LEARNED, 0.1);
+            descend(&store, &LEARNED, 0.01);
         }
-        assert_near(
+        assert_within(
             &v["encoder.weight"],
             &[
-                0.48678604,
-                0.6383459,
-                0.48968157,
-                0.11071241,
-                0.694736,
-                0.12686254,
-                -0.50067645,
-                -0.89273959,
-                -0.039820075,
-                0.12114783,
-                0.2251382,
-                0.22324222,
-                0.37368709,
-                0.037676103,
-                -0.31605488,
-                -0.52114004,
+                -0.013649691,
+                0.32520146,
+                0.51110523,
+                0.45662833,
+                0.14947496,
+                -0.18005484,
+                -0.42490201,
+                -0.46991113,
+                -0.33375323,
+                -0.0077334213,
+                0.3219237,
+                0.50017493,
+                0.41765254,
+                0.14362665,
+                -0.19794949,
+                -0.44642651,
             ],
+            2e-4,
         );
-        assert_near(
+        assert_within(
             &v["objective.queue.vectors"],
             &[
-                -0.68510413,
-                0.43968403,
-                -0.5807842,
-                0.015646694,
-                -0.57037747,
-                0.82123375,
-                0.58505213,
-                0.7616294,
-                -0.27862978,
-                0.3248021,
-                0.85317981,
-                -0.40815175,
-                0.54489028,
-                -0.68780881,
-                0.47959724,
-                -0.048635371,
-                0.67529219,
-                -0.73594499,
-                0.8751021,
-                0.47417945,
-                -0.096696623,
-                -0.0068176929,
-                0.78874874,
-                -0.61467803,
-                0.57556254,
-                -0.60255009,
-                0.55286634,
-                -0.5442332,
-                -0.57548535,
-                -0.61043167,
-                -0.37786892,
-                -0.35979876,
-                0.8530885,
-                -0.87969035,
-                0.02222663,
-                -0.47502714,
+                -0.70497024,
+                0.54018796,
+                -0.45958016,
+                0.97633364,
+                -0.02791287,
+                -0.21446096,
+                0.52279976,
+                -0.82660105,
+                0.20835334,
+                0.54120942,
+                -0.33631302,
+                0.77070482,
+                0.069229924,
+                -0.77505728,
+                0.62808712,
+                -0.19129148,
+                0.67877763,
+                -0.70899118,
+                0.61230768,
+                -0.78040697,
+                -0.126666,
+                0.4346825,
+                -0.37420779,
+                0.8191579,
+                0.58804297,
+                -0.66953595,
+                0.45379189,
+                -0.48630409,
+                0.61807336,
+                -0.61765172,
+                0.70566559,
+                -0.62680663,
+                0.33037785,
+                -0.7109095,
+                0.54221623,
+                -0.44789423,
             ],
+            2e-4,
         );
     }
 

@@ -405,11 +405,10 @@ mod tests {
         let way = |symmetric: bool| {
             let (z0, z1) = (waves(n, 8, 0.0), waves(n, 8, 0.1));
             let nt_xent = NtXent { temperature: 0.2 };
-            let (u0, u1) = (z0.l2_normalize(), z1.l2_normalize());
-            let NtXentOutput { loss, accuracy } = if symmetric {
-                nt_xent.symmetric(&Tensor::cat(&[u0, u1], 0))
+            let (loss, accuracy) = if symmetric {
+                nt_xent.symmetric(&Tensor::cat(&[&z0, &z1], 0), Wanted::LossAndAccuracy)
             } else {
-                nt_xent.gathered(u0, u1, &SingleProcess).unwrap()
+                nt_xent.gathered(z0.l2_normalize(), z1.l2_normalize(), &SingleProcess).unwrap()
             };
             (&loss * 3.0).backward();
             [loss, accuracy, z0.grad(), z1.grad()]
