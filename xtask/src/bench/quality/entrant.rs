@@ -308,7 +308,7 @@ fn watched(command: &mut Command, before: f64, file: &Path) -> Result<()> {
     let began = Instant::now();
     let mut child: Child = command.spawn().context("cannot start selfsup")?;
     let status = PathBuf::from(format!("/proc/{}/status", child.id()));
-    let mut peak = before;
+    let (mut peak, mut noted) = (before, before);
     loop {
         if let Some(code) = child.try_wait()? {
             if !code.success() {
@@ -321,9 +321,10 @@ fn watched(command: &mut Command, before: f64, file: &Path) -> Result<()> {
         let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let kilobytes = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<f64>().ok());
         let now = kilobytes.unwrap_or(0.0) * 1024.0 / 1e6;
+        peak = peak.max(now);
         // Not into a folder that the program has yet to make or to empty.
-        if now > 1.02 * peak && file.with_file_name("checkpoints").is_dir() {
-            peak = now;
+        if peak > 1.02 * noted && file.with_file_name("checkpoints").is_dir() {
+            noted = peak;
             note(peak, false)?;
         }
         thread::sleep(Duration::from_millis(200));
