@@ -144,7 +144,33 @@ fn markdown(rows: &[Value], setting: &Setting) -> String {
         let _ =
             writeln!(text, "| pixels | – | {} | – | – | – | – | – |", probes(pixels, "pixels").join(" | "));
     }
-    text + &beside_lightly(rows)
+    text + &worse_than_untrained(rows) + &beside_lightly(rows)
+}
+
+/// Features that spread over fewer dimensions have collapsed.
+const COLLAPSED: f64 = 2.0;
+
+/// Names what a method should never be: below its own untrained encoder, or collapsed.
+fn worse_than_untrained(rows: &[Value]) -> String {
+    let mut found = Vec::new();
+    for row in rows {
+        let title = row["title"].as_str().unwrap_or_default();
+        for (probe, name) in PROBES.into_iter().zip(["linear", "ten labels", "k-NN"]) {
+            let mean = |who: &str| row["scores"][who][probe]["mean"].as_f64();
+            if let (Some(trained), Some(untrained)) = (mean("trained"), mean("untrained"))
+                && trained < untrained
+            {
+                found.push(format!("{title} ({name})"));
+            }
+        }
+        if row["rank_me"]["mean"].as_f64().is_some_and(|rank| rank < COLLAPSED) {
+            found.push(format!("{title} (collapsed)"));
+        }
+    }
+    match found.as_slice() {
+        [] => "\nNo method is below its untrained encoder, and none has collapsed.\n".to_owned(),
+        found => format!("\nBelow the untrained encoder: {}.\n", found.join(", ")),
+    }
 }
 
 /// Ours beside lightly's, as far as both were measured.
@@ -229,6 +255,23 @@ mod tests {
         assert_eq!((percent(linear).as_str(), &row["scores"]["pixels"]["knn"]), ("85.0 ± 7.1", &Value::Null));
         assert_eq!(percent(&Value::Null), "–");
         assert_eq!(line(row), "BYOL: 85.0 ± 7.1, –, – (untrained –, –, –)");
+    }
+
+    #[test]
+    fn what_learned_nothing_is_named() {
+        let row = |trained: f64, rank: f64| {
+            json!({
+                "title": "M", "rank_me": { "mean": rank },
+                "scores": {
+                    "trained": { "linear": { "mean": trained }, "knn": { "mean": 0.9 } },
+                    "untrained": { "linear": { "mean": 0.7 }, "knn": { "mean": 0.8 } },
+                },
+            })
+        };
+        let fine = "\nNo method is below its untrained encoder, and none has collapsed.\n";
+        assert_eq!(worse_than_untrained(&[row(0.8, 30.0)]), fine);
+        let found = worse_than_untrained(&[row(0.6, 1.5)]);
+        assert_eq!(found, "\nBelow the untrained encoder: M (linear), M (collapsed).\n");
     }
 
     #[test]
