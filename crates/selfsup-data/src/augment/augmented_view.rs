@@ -10,6 +10,7 @@ use super::planes::{Normalize, Planes};
 use super::resample::{CropBox, Flip, Interpolation};
 use super::resized_crop::RandomResizedCrop;
 use super::solarize::{Solarize, solarize};
+use super::vectors::widest;
 use super::view::{Scratch, View};
 use super::{chance, check_probability};
 use crate::Image;
@@ -181,33 +182,6 @@ impl AugmentedView {
         Ok(scratch.planes)
     }
 
-    /// The same in instructions of 256 bits instead of 128: a program for any x86-64 machine may not take them for
-    /// granted. No operation is fused or exchanged, so that the values are the same bit for bit.
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2")]
-    fn write_by_avx2(
-        &self,
-        image: &Image,
-        params: &ViewParams,
-        scratch: &mut Scratch,
-        out: &mut [f32],
-    ) -> Result<()> {
-        self.write_with(image, params, scratch, out)
-    }
-
-    /// The same in instructions of 512 bits.
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-    fn write_by_avx512(
-        &self,
-        image: &Image,
-        params: &ViewParams,
-        scratch: &mut Scratch,
-        out: &mut [f32],
-    ) -> Result<()> {
-        self.write_with(image, params, scratch, out)
-    }
-
     #[inline(always)]
     fn write_with(
         &self,
@@ -256,21 +230,7 @@ impl View for AugmentedView {
 
     fn write(&self, image: &Image, rng: &mut Rng, scratch: &mut Scratch, out: &mut [f32]) -> Result<()> {
         let params = self.draw(image.height(), image.width(), rng);
-        #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512dq")
-            && is_x86_feature_detected!("avx512vl")
-        {
-            // SAFETY: the machine has the instructions that the function is compiled for.
-            return unsafe { self.write_by_avx512(image, &params, scratch, out) };
-        }
-        #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx2") {
-            // SAFETY: the machine has the instructions that the function is compiled for.
-            return unsafe { self.write_by_avx2(image, &params, scratch, out) };
-        }
-        self.write_with(image, &params, scratch, out)
+        widest(|| self.write_with(image, &params, scratch, out))
     }
 }
 

@@ -8,13 +8,14 @@
 //! | make a training view in one pass | [`ViewConfig`] and [`AugmentedView`] |
 //! | make an evaluation view | [`PlainConfig`] and [`PlainView`] |
 //! | make several views a sample | [`two_views`], [`multi_crop`] |
-//! | put single transforms together | [`RandomResizedCrop`] or [`RandomCrop`], then [`RandomFlip`], [`ColorJitter`], [`RandomGrayscale`], [`GaussianBlur`], [`Solarize`], with [`Chain`] |
-//! | add a view of one's own | implement [`View`] |
+//! | put transforms together in any order, one's own among them, as one view | [`Pipeline`] |
+//! | apply single transforms | [`RandomResizedCrop`] or [`RandomCrop`], then [`RandomFlip`], [`ColorJitter`], [`RandomGrayscale`], [`GaussianBlur`], [`Solarize`], with [`Chain`] |
+//! | add a transform of one's own | implement [`Augment`](selfsup_core::Augment) for [`Planes`], or the whole [`View`] |
 //!
 //! Arithmetic is in floats from 0 to 1 from the first byte to the last, as torchvision's on float tensors. On byte
 //! tensors and PIL images torchvision cuts to whole bytes after every step, which loses up to 1/255 each time.
 
-// What a view does is compiled twice, for vectors of 128 and of 256 bits, and so has to be a part of its caller.
+// What a view does is compiled for vectors of several widths (`vectors`), and so has to be a part of its caller.
 #![allow(clippy::inline_always)]
 
 mod augmented_view;
@@ -26,6 +27,7 @@ mod grayscale;
 mod lines;
 mod multi_view;
 mod padded_crop;
+mod pipeline;
 mod plain_view;
 mod planes;
 #[cfg(test)]
@@ -34,6 +36,7 @@ mod resample;
 mod resized_crop;
 mod solarize;
 mod taps;
+mod vectors;
 mod view;
 
 pub use augmented_view::{AugmentedView, ViewConfig, ViewParams};
@@ -44,6 +47,7 @@ pub use gaussian_blur::{GaussianBlur, gaussian_blur};
 pub use grayscale::{RandomGrayscale, grayscale};
 pub use multi_view::{multi_crop, two_views};
 pub use padded_crop::{Padding, RandomCrop};
+pub use pipeline::{Pipeline, Transform, Window};
 pub use plain_view::{PlainConfig, PlainView};
 pub use planes::Planes;
 pub use resample::{CropBox, Flip, Interpolation};

@@ -1,0 +1,38 @@
+//! The widest vector instructions of the machine, for loops that the compiler turns into them.
+//!
+//! A program for any x86-64 machine may not take more than 128 bits for granted. What is passed here is compiled again for
+//! 256 and for 512 bits, as far as it is inlined: all it calls should be `#[inline(always)]`. No operation is fused or
+//! exchanged, so that results are the same bit for bit.
+
+/// Runs `work` in the widest instructions.
+#[inline(always)]
+pub(super) fn widest<R>(work: impl FnOnce() -> R) -> R {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl")
+        {
+            // SAFETY: the machine has the instructions that the function is compiled for.
+            return unsafe { by_avx512(work) };
+        }
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the machine has the instructions that the function is compiled for.
+            return unsafe { by_avx2(work) };
+        }
+    }
+    work()
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn by_avx2<R>(work: impl FnOnce() -> R) -> R {
+    work()
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn by_avx512<R>(work: impl FnOnce() -> R) -> R {
+    work()
+}
