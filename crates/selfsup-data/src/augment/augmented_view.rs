@@ -10,7 +10,7 @@ use super::planes::{Normalize, Planes};
 use super::resample::{CropBox, Flip, Interpolation};
 use super::resized_crop::RandomResizedCrop;
 use super::solarize::{Solarize, solarize};
-use super::vectors::widest;
+use super::vectors::{Work, widest};
 use super::view::{Scratch, View};
 use super::{chance, check_probability};
 use crate::Image;
@@ -223,6 +223,24 @@ impl AugmentedView {
     }
 }
 
+/// The arguments of [`View::write`], and what was drawn.
+struct Writing<'a> {
+    view: &'a AugmentedView,
+    image: &'a Image,
+    params: &'a ViewParams,
+    scratch: &'a mut Scratch,
+    out: &'a mut [f32],
+}
+
+impl Work for Writing<'_> {
+    type Out = Result<()>;
+
+    #[inline(always)]
+    fn run(self) -> Result<()> {
+        self.view.write_with(self.image, self.params, self.scratch, self.out)
+    }
+}
+
 impl View for AugmentedView {
     fn shape(&self) -> [usize; 3] {
         [self.config.size, self.config.size, self.channels]
@@ -230,7 +248,7 @@ impl View for AugmentedView {
 
     fn write(&self, image: &Image, rng: &mut Rng, scratch: &mut Scratch, out: &mut [f32]) -> Result<()> {
         let params = self.draw(image.height(), image.width(), rng);
-        widest(|| self.write_with(image, &params, scratch, out))
+        widest(Writing { view: self, image, params: &params, scratch, out })
     }
 }
 

@@ -14,7 +14,7 @@ use super::planes::{Normalize, Planes};
 use super::resample::Flip;
 use super::resized_crop::RandomResizedCrop;
 use super::solarize::{Solarize, solarize};
-use super::vectors::widest;
+use super::vectors::{Work, widest};
 use super::view::{Scratch, View};
 use super::{chance, check_probability};
 use crate::Image;
@@ -203,6 +203,24 @@ impl Pipeline {
     }
 }
 
+/// The arguments of [`View::write`].
+struct Writing<'a> {
+    pipeline: &'a Pipeline,
+    image: &'a Image,
+    rng: &'a mut Rng,
+    scratch: &'a mut Scratch,
+    out: &'a mut [f32],
+}
+
+impl Work for Writing<'_> {
+    type Out = Result<()>;
+
+    #[inline(always)]
+    fn run(self) -> Result<()> {
+        self.pipeline.write_with(self.image, self.rng, self.scratch, self.out)
+    }
+}
+
 impl View for Pipeline {
     fn shape(&self) -> [usize; 3] {
         let [height, width] = self.size();
@@ -210,7 +228,7 @@ impl View for Pipeline {
     }
 
     fn write(&self, image: &Image, rng: &mut Rng, scratch: &mut Scratch, out: &mut [f32]) -> Result<()> {
-        widest(|| self.write_with(image, rng, scratch, out))
+        widest(Writing { pipeline: self, image, rng, scratch, out })
     }
 }
 
