@@ -6,9 +6,9 @@ from lightly.models.modules.heads import ProjectionHead
 from torch import Tensor, nn
 
 
-def convnet() -> tuple[nn.Module, int]:
-    """Four blocks of 3x3 convolution, BatchNorm and ReLU on one channel, and the mean over all places."""
-    blocks, channels = [], 1
+def convnet(channels: int = 1) -> tuple[nn.Module, int]:
+    """Four blocks of 3x3 convolution, BatchNorm and ReLU, and the mean over all places."""
+    blocks = []
     for width, stride in [(32, 1), (64, 2), (128, 2), (256, 2)]:
         conv = nn.Conv2d(channels, width, 3, stride=stride, padding=1, bias=False)
         blocks += [conv, nn.BatchNorm2d(width), nn.ReLU()]

@@ -5,6 +5,7 @@
 PROGRAM is the `selfsup` binary, FOLDER an empty folder. Pretrains a ResNet-18 and a ViT for a few steps on drawn
 pictures, exports them, and then
 - torchvision and timm load the weights with strict=True and give the features that `selfsup embed` wrote, to 1e-4;
+- the ConvNet of benches/peers, on which lightly's methods are compared with ours, is our ConvNet, to 1e-4;
 - `selfsup embed` takes torchvision's and timm's weights in place of its own and gives their features, to 1e-4;
 - TensorBoard reads the event file, and its scalars are those of metrics.jsonl.
 """
@@ -15,7 +16,10 @@ import shutil
 import subprocess
 import sys
 
+sys.path.insert(0, str(pathlib.Path(__file__).parents[4] / "benches/peers"))
+
 import numpy as np
+import simclr
 import timm
 import torch
 import torchvision
@@ -138,6 +142,15 @@ def main(program, folder):
     same_features("torchvision's resnet18", model, weights, found, x)
     same_weights("torchvision's resnet18", program, folder, "resnet", model, x)
     same_scalars(place)
+
+    found, weights, _ = run(program, folder, "convnet", ["encoder.kind=convnet"])
+    model, _ = simclr.convnet(3)
+    # A block is a convolution, a norm and a ReLU.
+    for i in range(4):
+        for at, layer in enumerate(("conv", "norm")):
+            for name in [name for name in weights if name.startswith(f"blocks.{i}.{layer}.")]:
+                weights[f"{3 * i + at}.{name.rpartition('.')[2]}"] = weights.pop(name)
+    same_features("the ConvNet of benches/peers", model, weights, found, x)
 
     settings = ["encoder.kind=vit", f"encoder.image_size={SIZE}", "encoder.patch_size=8", "encoder.dim=192", "encoder.heads=3"]
     found, weights, _ = run(program, folder, "vit", settings)
