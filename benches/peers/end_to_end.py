@@ -1,14 +1,12 @@
 """SimCLR on the first 10,000 images of Fashion-MNIST by lightly: images in, a trained encoder out.
 
 * `end-to-end`: a round is an epoch; work is counted in images, and the answer also has the peak of memory.
-* `quality`: a round is a whole pretraining of `--epochs`; the answer names files of the features that it led to.
 * `first-step`: there is no protocol; the script prints its answer after the first step and ends, to be timed from
   outside. Its `seconds` count from the start of the process.
 """
 
 import argparse
 import time
-from pathlib import Path
 from typing import Any
 
 import worker
@@ -16,18 +14,11 @@ import worker
 SETTINGS = {
     "end-to-end": ["lightly-default", "lightly-best"],
     "end-to-end-bf16": ["lightly-default", "lightly-best"],
-    "quality": ["lightly-default"],
     "first-step": ["lightly"],
 }
 
 IMAGES, BATCH = 10_000, 256
 MEAN, STD = 0.286, 0.353
-
-
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """What only this script takes."""
-    parser.add_argument("--epochs", type=int, default=30, help="epochs of the row `quality`")
-    parser.add_argument("--out", type=Path, help="folder for the features of `quality` (--data/features)")
 
 
 class Pretraining:
@@ -43,7 +34,7 @@ class Pretraining:
         torch.set_num_threads(options.threads)
         torch.manual_seed(options.seed)
         count = worker.scaled(options, IMAGES)
-        self.images, self.labels = inputs.fashion_mnist(options, "train", count)
+        self.images, _ = inputs.fashion_mnist(options, "train", count)
         if len(self.images) < BATCH:
             raise SystemExit(f"{len(self.images)} images: {options.row} needs at least one batch of {BATCH}")
         transform = SimCLRTransform(
@@ -65,13 +56,11 @@ class Pretraining:
         bfloat16 = options.row.endswith("-bf16") and options.setting == "lightly-best"
         self.method = simclr.SimClr(simclr.convnet(), channels_last=options.setting == "lightly-best", bfloat16=bfloat16)
 
-    def epoch(self, scheduler: Any = None) -> int:
+    def epoch(self) -> int:
         """One pass over the data; returns how many images it used."""
         used, total_loss = 0, 0.0
         for x0, x1 in self.batches:
             total_loss += self.method.step(x0, x1)
-            if scheduler:
-                scheduler.step()
             used += len(x0)
         float(total_loss)  # The documentation's loop prints the mean.
         return used
@@ -81,18 +70,6 @@ class Pretraining:
         self.sampler.count = min(2 * BATCH, len(self.images))
         self.epoch()
         self.sampler.count = len(self.images)
-
-    def features(self, images: Any) -> Any:
-        """What the encoder makes of images `[N, 28, 28]` as they are: `[N, 256]`."""
-        import numpy as np
-        import torch
-
-        self.method.model.eval()
-        with torch.no_grad():
-            x = (torch.from_numpy(images.astype(np.float32) / 255).unsqueeze(1) - MEAN) / STD
-            features = torch.cat([self.method.encoder(part) for part in x.split(1000)])
-        self.method.model.train()
-        return features.numpy()
 
 
 def end_to_end(options: argparse.Namespace) -> worker.Round:
@@ -109,47 +86,6 @@ def end_to_end(options: argparse.Namespace) -> worker.Round:
     return one_round
 
 
-def quality(options: argparse.Namespace) -> worker.Round:
-    """Pretraining from fresh weights; a further round begins anew with the next seed."""
-    import numpy as np
-
-    import inputs
-
-    test, test_labels = inputs.fashion_mnist(options, "t10k", worker.scaled(options, IMAGES))
-    _, labels = inputs.fashion_mnist(options, "train", 1)
-    if labels is None or test_labels is None:
-        raise SystemExit(f"{options.data / 'fashion-mnist'} lacks labels: quality reads the two files of labels")
-    folder = options.out or options.data / "features"
-    folder.mkdir(parents=True, exist_ok=True)
-    seed = options.seed
-
-    def one_round() -> dict[str, Any]:
-        nonlocal seed
-        from lightly.utils.scheduler import CosineWarmupScheduler
-
-        options.seed, seed = seed, seed + 1
-        started = time.perf_counter()
-        run = Pretraining(options)
-        total = options.epochs * (len(run.images) // BATCH)
-        scheduler = CosineWarmupScheduler(run.method.optimizer, warmup_epochs=total // 10, max_epochs=total)
-        used = sum(run.epoch(scheduler) for _ in range(options.epochs))
-        answer = {"seconds": time.perf_counter() - started, "work": float(used), "seed": options.seed}
-        answer |= worker.memory()
-        arrays = {
-            "train_features": run.features(run.images),
-            "train_labels": run.labels,
-            "test_features": run.features(test),
-            "test_labels": test_labels,
-        }
-        for name, array in arrays.items():
-            path = folder.resolve() / f"lightly-seed{options.seed}-{name.replace('_', '-')}.npy"
-            np.save(path, array.astype(np.int64) if name.endswith("labels") else array)
-            answer[name] = str(path)
-        return answer
-
-    return one_round
-
-
 def first_step(options: argparse.Namespace) -> None:
     """What a user waits for after starting the script: imports, data, network and one step."""
     run = Pretraining(options)
@@ -161,8 +97,8 @@ def first_step(options: argparse.Namespace) -> None:
 
 def prepare(options: argparse.Namespace) -> worker.Round:
     """The row's own way to prepare."""
-    return {"end-to-end": end_to_end, "end-to-end-bf16": end_to_end, "quality": quality, "first-step": first_step}[options.row](options)
+    return {"end-to-end": end_to_end, "end-to-end-bf16": end_to_end, "first-step": first_step}[options.row](options)
 
 
 if __name__ == "__main__":
-    worker.serve(SETTINGS, prepare, arguments)
+    worker.serve(SETTINGS, prepare)

@@ -28,13 +28,13 @@ class Parser(argparse.ArgumentParser):
         self.exit(1, f"{self.prog}: {message}\n")
 
 
-def serve(settings: Settings, prepare: Prepare, extra: Callable[[Parser], None] | None = None) -> None:
+def serve(settings: Settings, prepare: Prepare) -> None:
     """Runs a script: reads its arguments, calls `prepare(options)` for the row, then answers rounds.
 
-    `settings` maps each row to its settings, first what the peer's documentation advises. `extra` adds arguments of the
-    script's own. A `prepare` that has already given the answer (see `reply`) returns a round that is never called.
+    `settings` maps each row to its settings, first what the peer's documentation advises. A `prepare` that has already
+    given the answer (see `reply`) returns a round that is never called.
     """
-    options = parse(settings, extra)
+    options = parse(settings)
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[variable] = str(options.threads)
     options.answers = os.fdopen(os.dup(1), "w")
@@ -57,7 +57,7 @@ def reply(options: argparse.Namespace, answer: dict[str, Any]) -> None:
     print(json.dumps(answer), file=options.answers, flush=True)
 
 
-def parse(settings: Settings, extra: Callable[[Parser], None] | None) -> argparse.Namespace:
+def parse(settings: Settings) -> argparse.Namespace:
     """The arguments that all scripts share, checked against `settings`; answers `--list-settings` and exits."""
     parser = Parser()
     parser.add_argument("--row", choices=settings)
@@ -67,8 +67,6 @@ def parse(settings: Settings, extra: Callable[[Parser], None] | None) -> argpars
     parser.add_argument("--scale", type=float, default=1.0, help="share of a round's work to do: 0.1 for a quick look")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--list-settings", action="store_true", help="print {row: [settings]} and exit")
-    if extra:
-        extra(parser)
     options = parser.parse_args()
     if options.list_settings:
         print(json.dumps(settings))
