@@ -3,7 +3,8 @@
 //! A folder holds `train.npy` and `test.npy`, `[N, D]` floats, with `train_labels.npy` and `test_labels.npy`, `[N]` whole
 //! numbers; or one `features.safetensors` with four tensors of these names.
 
-use crate::evaluate::{TRAINED, definitions};
+use crate::definitions;
+use crate::evaluate::TRAINED;
 use crate::judge::{Bars, Labels, Seen, check, judge, scores_json, table};
 use crate::recipe::{Assignment, EvalConfig, Recipe};
 use anyhow::{Context, Result, bail, ensure};
@@ -43,7 +44,7 @@ pub fn run(folder: &Path, set: &[Assignment], print_json: bool) -> Result<()> {
             "name": name, "train": n, "test": seen.test.size()[0], "classes": given.labels.classes, "dim": d,
             "split": "as the files have it",
         },
-        "definitions": definitions(&config, Some(&given.labels)),
+        "definitions": definitions::of_probes(&config, Some(&given.labels)),
         "seconds": started.elapsed().as_secs_f64(),
     });
     let text = serde_json::to_string_pretty(&report)?;

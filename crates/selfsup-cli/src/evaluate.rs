@@ -1,16 +1,19 @@
 //! `selfsup eval`: what a run's encoder is worth, beside the same encoder untrained and the raw input.
 
+use crate::attention;
+use crate::definitions;
 use crate::features;
 use crate::images::{self, Images};
-use crate::judge::{Bars, Labels, Seen, Verdict, check, few_labels, judge, scores_json, table};
+use crate::judge::{Bars, Labels, Seen, Verdict, check, judge, scores_json, table};
 use crate::model::{ImageModel, TextModel};
 use crate::objective::Modality;
 use crate::pretrain::recipe_of;
-use crate::recipe::{EvalConfig, Recipe};
+use crate::recipe::Recipe;
+use crate::task::{self, Said};
 use crate::text::{self, Texts};
 use anyhow::{Context, Result, bail};
 use selfsup::core::state::write_whole;
-use selfsup::core::{Batches, Dataset, Device, ImageViews, Key, TensorExt, tch};
+use selfsup::core::{Dataset, Device};
 use selfsup::data::augment::PlainView;
 use selfsup::train::checkpoint::{Checkpoints, Pointer, verify};
 use selfsup::train::loggers::{Metrics, read_metrics};
@@ -170,6 +173,27 @@ struct Judged {
     model: ModelFacts,
 }
 
+impl Judged {
+    /// Puts what the objective says into the report, and what its numbers mean among the definitions.
+    fn say(&mut self, said: &Said) -> Result<()> {
+        let mut insert = |key: &str, value| self.report.insert(key.to_owned(), value);
+        if !said.numbers.is_empty() {
+            let numbers = said.numbers.iter().map(|(name, value, _)| (name.clone(), json!(value)));
+            insert("task", Value::Object(numbers.collect()));
+        }
+        if !said.answers.is_empty() {
+            insert("answers", serde_json::to_value(&said.answers)?);
+        }
+        if !said.prototypes.is_empty() {
+            insert("prototypes", serde_json::to_value(&said.prototypes)?);
+        }
+        for (name, _, reading) in &said.numbers {
+            self.report["definitions"][name] = json!(reading);
+        }
+        Ok(())
+    }
+}
+
 fn on_images(recipe: &Recipe, weights: &Path, rivals: Rivals, device: Device) -> Result<Judged> {
     let images = Images::open(&recipe.data)?;
     let labels = Labels::new(images.classes(), images.train.labels(), images.test.labels());
@@ -194,7 +218,8 @@ fn on_images(recipe: &Recipe, weights: &Path, rivals: Rivals, device: Device) ->
     judging.judge(UNTRAINED, encode)?;
     model.load(weights)?;
     judging.judge(TRAINED, encode)?;
-    let task = task(&model, &test, seed, device).context("the pretext task on the test images")?;
+    let said = task::of_images(&model, &test, seed, device).context("the pretext task on the test images")?;
+    let attention = attention::measure(recipe, &model, &images.test, device).context("attention")?;
     judging.judge("pixels", || {
         let raw = |set| -> Result<_> {
             let view = PlainView::new(recipe.raw_view(), images.train.channels())?;
@@ -209,43 +234,12 @@ fn on_images(recipe: &Recipe, weights: &Path, rivals: Rivals, device: Device) ->
         "split": if images.held_out { "the test part was set aside here, by a fixed key" } else { "the set's own" },
     });
     let mut judged = judging.finish(data, ModelFacts::new(model.encoder.dim(), model.parameters()));
-    if !task.is_empty() {
-        judged.report.insert("task".to_owned(), Value::Object(task));
+    judged.say(&said)?;
+    if let Some(attention) = attention {
+        judged.report.insert("attention".to_owned(), serde_json::to_value(attention)?);
     }
     Ok(judged)
 }
-
-/// How well the objective's own task is solved on images that were not learned from; nothing for a method without such
-/// a number.
-fn task(
-    model: &ImageModel,
-    test: &dyn Batches<Batch = ImageViews>,
-    seed: u64,
-    device: Device,
-) -> Result<Map<String, Value>> {
-    Key::new(seed).with(TASK_DRAWS).seed_torch();
-    let (mut sums, mut samples) = (Vec::<(String, f64)>::new(), 0.0);
-    for batch in test.epoch(0, 0)? {
-        let batch = batch?.to_device(device);
-        let numbers = tch::no_grad(|| model.objective.judge(model.encoder.as_ref(), &batch))?;
-        if numbers.is_empty() {
-            break;
-        }
-        let n = batch.indices.size()[0] as f64;
-        samples += n;
-        for (name, x) in numbers {
-            let value = x.scalar()? * n;
-            match sums.iter_mut().find(|(known, _)| *known == name) {
-                Some((_, sum)) => *sum += value,
-                None => sums.push((name.into_owned(), value)),
-            }
-        }
-    }
-    Ok(sums.into_iter().map(|(name, sum)| (name, json!(sum / samples))).collect())
-}
-
-/// Tells the draws of the pretext task in evaluation from other draws of the same seed.
-const TASK_DRAWS: u64 = 0x7461_736b;
 
 fn on_text(recipe: &Recipe, run: &Path, weights: &Path, rivals: Rivals, device: Device) -> Result<Judged> {
     let settings = recipe.text.clone().unwrap_or_default();
@@ -320,55 +314,9 @@ impl Judging<'_> {
         report.insert("linear_probe".to_owned(), by_name(&|verdict| json!(verdict.linear)));
         report.insert("data".to_owned(), data);
         report.insert("seed".to_owned(), json!(self.recipe.train.seed));
-        let mut definitions = definitions(&self.recipe.eval, self.labels);
-        for (name, text) in OF_A_RUN {
-            definitions[name] = json!(text);
-        }
-        report.insert("definitions".to_owned(), definitions);
+        report.insert("definitions".to_owned(), definitions::of_a_run(&self.recipe.eval, self.labels));
         Judged { verdicts: self.verdicts, report, model }
     }
-}
-
-/// What the numbers are that only a run has.
-const OF_A_RUN: [(&str, &str); 3] = [
-    (
-        "alignment",
-        "mean squared distance of the features, at unit length, of two training views of a test image, the lower the nearer (Wang and Isola 2020)",
-    ),
-    ("checkpoint", "the last one, after run.step optimizer steps"),
-    (
-        "task",
-        "how well the trained networks solve the pretext task itself on the test images; pretext_chance is what guessing reaches",
-    ),
-];
-
-/// What each number of health and probes is, under the key of the number.
-pub fn definitions(eval: &EvalConfig, labels: Option<&Labels>) -> Value {
-    let mut all = json!({
-        "std": "standard deviation of the test features at unit length, averaged over the features; 1/sqrt(D) when spread evenly",
-        "rank_me": "exponential of the entropy of the singular values of the test features (Garrido et al. 2023)",
-        "uniformity": "logarithm of the mean Gaussian potential of all pairs of test features at unit length, the lower the more even (Wang and Isola 2020)",
-    });
-    let Some(labels) = labels else { return all };
-    all["linear"] = json!(
-        "accuracy on the test split of a logistic regression on frozen, standardised features; its regularisation is chosen on a held-out part of the training split"
-    );
-    all["knn"] = json!(format!(
-        "accuracy of the weighted vote of the {} nearest training samples by cosine similarity, temperature {}",
-        eval.knn.k.min(labels.train.size()[0]),
-        eval.knn.temperature
-    ));
-    let (asked, few) = (eval.few_label.labels_per_class, few_labels(&eval.few_label, labels.smallest));
-    let cut = if few.labels_per_class < asked {
-        format!(" ({asked} were asked for; the smallest class of the training split has no more)")
-    } else {
-        String::new()
-    };
-    all[few.name()] = json!(format!(
-        "the same with {} labels a class{cut}, mean and standard deviation over {} draws of the labelled samples",
-        few.labels_per_class, few.draws
-    ));
-    all
 }
 
 #[cfg(test)]
@@ -395,23 +343,5 @@ mod tests {
         assert_eq!((facts.samples_per_second, facts.step), (Some(20.0), 4));
         assert_eq!((facts.method.as_str(), facts.encoder.as_str()), ("simclr", "convnet"));
         assert_eq!(RunFacts::new(&recipe, 0, ModelFacts::new(3, (2, 1)), &metrics).samples_per_second, None);
-    }
-
-    #[test]
-    fn defines_the_few_label_probe_that_was_run() {
-        let labels = |n: i64| {
-            let train = (0..2 * n).map(|i| i % 2).collect();
-            Labels::new(vec!["a".into(), "b".into()], Some(train), Some(vec![0]))
-        };
-        let cut = definitions(&EvalConfig::default(), labels(7).as_ref());
-        assert!(cut.get("few10").is_none());
-        let text = cut["few7"].as_str().unwrap();
-        assert!(
-            text.starts_with("the same with 7 labels a class (10 were asked for; the smallest class"),
-            "{text}"
-        );
-        let whole = definitions(&EvalConfig::default(), labels(20).as_ref());
-        assert!(whole["few10"].as_str().unwrap().starts_with("the same with 10 labels a class, mean"));
-        assert!(definitions(&EvalConfig::default(), None).get("linear").is_none());
     }
 }

@@ -198,11 +198,20 @@ pub fn pairs(
     threads: usize,
 ) -> Result<Loader<ImageCollate<dyn ImageSet>>> {
     const IMAGES: usize = 2048;
-    let count = set.len().min(IMAGES);
-    let some = Subset::new(Arc::clone(set), (0..count).map(|i| i * set.len() / count).collect())?;
+    let some = some(set, IMAGES)?;
     let views = augmented(&[kind], set.channels())?;
     let views = views.into_iter().map(|view| Arc::new(view) as Arc<dyn View>).collect();
-    in_order(Arc::new(some), views, batch_size, threads)
+    in_order(some, views, batch_size, threads)
+}
+
+/// At most `count` images of a set, evenly taken.
+///
+/// # Errors
+/// None: the positions are those of the set.
+pub fn some(set: &Arc<dyn ImageSet>, count: usize) -> Result<Arc<dyn ImageSet>> {
+    let count = set.len().min(count);
+    let positions = (0..count).map(|i| i * set.len() / count).collect();
+    Ok(Arc::new(Subset::new(Arc::clone(set), positions)?))
 }
 
 /// The view in which a recipe's images are judged.

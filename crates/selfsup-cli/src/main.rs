@@ -1,8 +1,10 @@
 //! The `selfsup` program: recipes, pretraining, evaluation and reports.
 
 mod allocator;
+mod attention;
 mod combined;
 mod data;
+mod definitions;
 mod digest;
 mod doctor;
 mod elsewhere;
@@ -24,6 +26,7 @@ mod pretrain;
 mod recipe;
 mod report;
 mod reporting;
+mod task;
 mod text;
 
 use anyhow::{Result, bail};

@@ -2,12 +2,12 @@
 
 use anyhow::{Context, Result, bail};
 use selfsup::core::{
-    Encoder, ImageViews, Loss, MapEncoder, Named, Objective, PatchEncoder, Pictures, PixelEncoder, Precision,
-    Result as CoreResult, Site, Step, nn,
+    Encoder, ImageViews, Judgement, Loss, MapEncoder, Objective, PatchEncoder, Pictures, PixelEncoder,
+    Precision, Result as CoreResult, Site, Step, nn,
 };
 use selfsup::encoders::{
-    ConvNet, ConvNetConfig, PixelTransformer, PixelTransformerConfig, ResNet, ResNetConfig, TextTransformer,
-    TextTransformerConfig, Vit, VitConfig,
+    ConvNet, ConvNetConfig, PixelTransformer, PixelTransformerConfig, Pooling, ResNet, ResNetConfig,
+    TextTransformer, TextTransformerConfig, Vit, VitConfig,
 };
 use serde::{Deserialize, Serialize};
 
@@ -55,6 +55,14 @@ impl NetworkConfig {
             NetworkConfig::Resnet(config) => config.precision,
             NetworkConfig::Vit(config) => config.precision,
             NetworkConfig::PixelTransformer(_) | NetworkConfig::TextTransformer(_) => Precision::Float32,
+        }
+    }
+
+    /// What the features are made of, in a network on patches.
+    pub fn pooling(&self) -> Option<Pooling> {
+        match self {
+            NetworkConfig::Vit(config) => Some(config.pooling),
+            _ => None,
         }
     }
 
@@ -267,7 +275,7 @@ macro_rules! on {
                 &self,
                 encoder: &(dyn ImageNetwork + 'static),
                 batch: &ImageViews,
-            ) -> CoreResult<Vec<Named>> {
+            ) -> CoreResult<Judgement> {
                 let encoder =
                     encoder.$cast().ok_or_else(|| selfsup::core::Error::Other($missing.to_owned()))?;
                 self.0.judge(encoder, batch)

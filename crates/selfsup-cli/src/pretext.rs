@@ -3,7 +3,7 @@
 use crate::network::ImageNetwork;
 use crate::recipe::inside;
 use selfsup::core::{
-    Error, HeadNorm, ImageViews, LabelledTiles, Loss, Named, Objective, PretextLabeler, Result, Site, Step,
+    HeadNorm, ImageViews, Judgement, LabelledTiles, Loss, Objective, PretextLabeler, Result, Site, Step,
 };
 use selfsup::labels::{
     Jigsaw, JigsawConfig, RelativePosition, RelativePositionConfig, Rotation, RotationConfig,
@@ -107,10 +107,7 @@ impl<L: PretextLabeler> Pretext<L> {
     }
 
     fn tiles(&self, batch: &ImageViews) -> Result<LabelledTiles> {
-        let Some(view) = batch.views.first() else {
-            return Err(Error::config("views", 0, "at least one view an image for a pretext task"));
-        };
-        self.labeler.label(view)
+        self.labeler.label(batch.first("a pretext task")?)
     }
 }
 
@@ -126,7 +123,7 @@ impl<L: PretextLabeler> Objective<dyn ImageNetwork> for Pretext<L> {
         self.predict.loss(encoder, &self.tiles(batch)?, step)
     }
 
-    fn judge(&self, encoder: &(dyn ImageNetwork + 'static), batch: &ImageViews) -> Result<Vec<Named>> {
+    fn judge(&self, encoder: &(dyn ImageNetwork + 'static), batch: &ImageViews) -> Result<Judgement> {
         self.predict.judge(encoder, &self.tiles(batch)?)
     }
 }

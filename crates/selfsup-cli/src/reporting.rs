@@ -1,6 +1,7 @@
 //! `selfsup report`: from the files of a run to the page that shows it.
 
 use crate::evaluate::{Last, RunFacts, last_checkpoint};
+use crate::insight::method::{self, OfMethod};
 use crate::insight::{self, Insight};
 use crate::objective::Modality;
 use crate::pretrain::recipe_of;
@@ -30,10 +31,11 @@ pub fn run(run: &Path, device: Device) -> Result<()> {
         run.display()
     );
     let metrics = read_metrics(run)?;
-    let Insight { views, made, maps, neighbours } = match recipe.objective.modality() {
-        Modality::Images => insight::of_images(&recipe, &weights, device)?,
-        Modality::Text => insight::of_text(&recipe, run, &weights, device)?,
-    };
+    let Insight { views, method: OfMethod { made, task, prototypes, attention }, maps, neighbours } =
+        match recipe.objective.modality() {
+            Modality::Images => insight::of_images(&recipe, &weights, &found.method, device)?,
+            Modality::Text => insight::of_text(&recipe, run, &weights, device)?,
+        };
     let method = recipe.objective.method();
     let data = ReportData {
         title: run.file_name().unwrap_or_default().to_string_lossy().into_owned(),
@@ -44,6 +46,9 @@ pub fn run(run: &Path, device: Device) -> Result<()> {
         scores: found.scores(),
         views,
         made,
+        task,
+        prototypes,
+        attention,
         curves: curves(&metrics, found.run.model.dim),
         maps,
         neighbours,
@@ -61,7 +66,8 @@ struct Found {
     scores: BTreeMap<String, BTreeMap<String, Score>>,
     linear_probe: BTreeMap<String, Option<ProbeFound>>,
     data: DataFound,
-    definitions: BTreeMap<String, String>,
+    #[serde(flatten)]
+    method: method::Found,
     #[serde(default)]
     perplexity: Option<PerplexityFound>,
 }
@@ -101,7 +107,7 @@ impl Found {
         let mut columns: Vec<(&str, Column)> = Vec::new();
         for (prefix, name) in known {
             for key in trained.keys().filter(|key| key.starts_with(prefix)) {
-                let explanation = self.definitions.get(key).cloned().unwrap_or_default();
+                let explanation = self.method.definitions.get(key).cloned().unwrap_or_default();
                 columns.push((key, Column { name: name.to_owned(), explanation }));
             }
         }
@@ -119,7 +125,8 @@ impl Found {
 
     fn confusion(&self) -> Option<Confusion> {
         let probe = self.linear_probe.get("trained")?.as_ref()?;
-        Some(Confusion { counts: probe.confusion.counts.clone(), classes: self.data.classes.clone() })
+        let (counts, classes) = (probe.confusion.counts.clone(), self.data.classes.clone());
+        Some(Confusion { by: "the linear probe".to_owned(), counts, classes })
     }
 }
 

@@ -1,6 +1,6 @@
 //! The batches that data crates make and objectives take.
 
-use crate::{Device, Tensor};
+use crate::{Device, Error, Result, Tensor};
 
 /// Several augmented views of the same images.
 #[derive(Debug)]
@@ -14,6 +14,15 @@ pub struct ImageViews {
 }
 
 impl ImageViews {
+    /// The first view, in which images are judged; `who` asks for it.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when there is none.
+    pub fn first(&self, who: &str) -> Result<&Tensor> {
+        let expected = || format!("at least one view an image for {who}");
+        self.views.first().ok_or_else(|| Error::config("views", 0, expected()))
+    }
+
     /// The batch on `device`.
     #[must_use]
     pub fn to_device(&self, device: Device) -> Self {
@@ -37,6 +46,8 @@ pub struct LabelledTiles {
 /// What the labels of [`LabelledTiles`] stand for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LabelSpace {
+    /// What is asked of the tiles, as in `By how much was the image turned?`
+    pub question: &'static str,
     /// The tiles of a question, `K`.
     pub tiles: i64,
     /// What each class is, in words.

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`traits`] | [`Dataset`], [`Augment`], [`Batches`], [`Encoder`] and what more it may be ([`TokenEncoder`], [`MapEncoder`], [`PatchEncoder`], [`PixelEncoder`]), [`Objective`], [`PretextLabeler`], [`Evaluator`] |
 //! | [`pseudo`] | [`PseudoLabeler`] and what it takes and gives: [`Logits`], [`Probabilities`], [`FeatureRows`], [`PseudoLabels`], [`Reason`] |
+//! | [`judgement`] | what an objective says of a batch that was not learned from: numbers, answers, prototypes, pictures |
 //! | [`site`] | [`Site`]: what an objective is built from |
 //! | [`batch`] | the batches that data crates make and objectives take |
 //! | [`tensor`] | [`check_shape`], [`TensorExt`], bridges to and from native memory |
@@ -44,6 +45,7 @@ pub mod device;
 pub mod ema;
 mod error;
 pub mod heads;
+pub mod judgement;
 pub mod layers;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 pub mod mkl;
@@ -63,6 +65,7 @@ pub use comm::{Communicator, SingleProcess};
 pub use ema::Ema;
 pub use error::{Error, Result};
 pub use heads::{HeadNorm, MlpHead, MlpHeadConfig};
+pub use judgement::{Answers, Judgement, Number, PictureScale, Pictures, Prototypes};
 pub use precision::Precision;
 pub use pseudo::{FeatureRows, Logits, Probabilities, PseudoLabeler, PseudoLabels, Reason};
 pub use random::{Key, Rng};
@@ -70,5 +73,5 @@ pub use site::Site;
 pub use tensor::{TensorExt, check_kind, check_shape};
 pub use traits::{
     Augment, Batches, Dataset, Encoder, Evaluator, Features, Loss, MapEncoder, Mode, Named, Objective,
-    PatchEncoder, PictureScale, Pictures, PixelEncoder, PretextLabeler, Report, Score, Step, TokenEncoder,
+    PatchEncoder, PixelEncoder, PretextLabeler, Report, Score, Step, TokenEncoder,
 };

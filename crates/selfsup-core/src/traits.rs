@@ -1,6 +1,8 @@
 //! The traits that make up a pipeline, in the order in which data passes through them.
 
-use crate::{Communicator, Error, LabelSpace, LabelledTiles, Result, SingleProcess, Tensor, nn};
+use crate::{
+    Communicator, Error, Judgement, LabelSpace, LabelledTiles, Pictures, Result, SingleProcess, Tensor, nn,
+};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::fmt::Debug;
@@ -269,13 +271,14 @@ pub trait Objective<E: ?Sized> {
         Ok(())
     }
 
-    /// Named scalars of a batch that was not learned from, with the networks applied and not trained: how well the
-    /// pretext task itself is solved. A method whose task has no such number has none.
+    /// What the method says of a batch that was not learned from, with the networks applied and not trained: how well the
+    /// pretext task itself is solved, what was answered to its questions, how near the samples are to prototypes. A
+    /// method that has none of these says nothing.
     ///
     /// # Errors
     /// When the batch does not fit.
-    fn judge(&self, _encoder: &E, _batch: &Self::Batch) -> Result<Vec<Named>> {
-        Ok(Vec::new())
+    fn judge(&self, _encoder: &E, _batch: &Self::Batch) -> Result<Judgement> {
+        Ok(Judgement::default())
     }
 
     /// Pictures of what the method makes of a batch that was not learned from, where that is something to look at.
@@ -285,24 +288,6 @@ pub trait Objective<E: ?Sized> {
     fn pictures(&self, _encoder: &E, _batch: &Self::Batch) -> Result<Option<Pictures>> {
         Ok(None)
     }
-}
-
-/// Images side by side: columns with a caption each, whose rows belong to the same sample.
-#[derive(Debug)]
-pub struct Pictures {
-    /// What the numbers are.
-    pub scale: PictureScale,
-    /// Captions and images, `[N, C, H, W]` each; the first are the samples themselves.
-    pub columns: Vec<(&'static str, Tensor)>,
-}
-
-/// What the numbers of pictures are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PictureScale {
-    /// Pixels from 0 to 1.
-    Pixels,
-    /// Those of the views: what is left of pixels after a mean is subtracted and a deviation divided out.
-    Views,
 }
 
 /// Makes of images a task whose answer is known, because the images were changed here.

@@ -23,6 +23,8 @@ use serde::{Deserialize, Serialize};
 /// that it adds: so many take seconds, all of 9 tiles minutes.
 const MOST: i64 = 10_000;
 
+const QUESTION: &str = "Which cells of the image, numbered row by row from 0, stand here?";
+
 /// Settings of [`Jigsaw`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -91,7 +93,11 @@ impl Jigsaw {
         Ok(Jigsaw {
             config: config.clone(),
             permutations: Tensor::from_slice(&places).reshape([permutations, cells]),
-            space: LabelSpace { tiles: cells, classes: chosen.iter().map(name).collect() },
+            space: LabelSpace {
+                question: QUESTION,
+                tiles: cells,
+                classes: chosen.iter().map(name).collect(),
+            },
         })
     }
 

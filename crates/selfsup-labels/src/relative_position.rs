@@ -63,6 +63,8 @@ impl Default for RelativePositionConfig {
     }
 }
 
+const QUESTION: &str = "Where does the second tile lie, seen from the first?";
+
 /// The least side of a tile that was made coarse: 100 pixels (section 3.2).
 const COARSEST: i64 = 10;
 
@@ -104,7 +106,7 @@ impl RelativePosition {
         }
         let classes =
             ["above left", "above", "above right", "left", "right", "below left", "below", "below right"];
-        let space = LabelSpace { tiles: 2, classes: classes.map(str::to_owned).to_vec() };
+        let space = LabelSpace { question: QUESTION, tiles: 2, classes: classes.map(str::to_owned).to_vec() };
         Ok(RelativePosition { config: config.clone(), space })
     }
 

@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields, default)]
 pub struct RotationConfig {}
 
+const QUESTION: &str = "By how much was the image turned, counter-clockwise?";
+
 /// Turns every image by all four quarter turns.
 #[derive(Debug)]
 pub struct Rotation {
@@ -28,7 +30,7 @@ impl Rotation {
     /// None.
     pub fn new(_config: &RotationConfig) -> Result<Self> {
         let classes = ["0°", "90°", "180°", "270°"].map(str::to_owned).to_vec();
-        Ok(Rotation { space: LabelSpace { tiles: 1, classes } })
+        Ok(Rotation { space: LabelSpace { question: QUESTION, tiles: 1, classes } })
     }
 }
 

@@ -5,7 +5,7 @@
 //! under a path of its own ([`Site::part`](selfsup_core::Site::part)) and its numbers in the log under its name. Each
 //! encodes the batch for itself; the authors, too, have a batch for each task.
 
-use selfsup_core::{Error, Loss, Named, Objective, Pictures, Result, Step, Tensor, nn};
+use selfsup_core::{Error, Judgement, Loss, Objective, Pictures, Result, Step, Tensor, nn};
 use std::fmt;
 
 /// One of the objectives of a [`Combined`].
@@ -104,13 +104,12 @@ impl<E: ?Sized, B> Objective<E> for Combined<E, B> {
         self.parts.iter_mut().try_for_each(|part| part.objective.after_step(store, step))
     }
 
-    fn judge(&self, encoder: &E, batch: &B) -> Result<Vec<Named>> {
-        let mut numbers = Vec::new();
+    fn judge(&self, encoder: &E, batch: &B) -> Result<Judgement> {
+        let mut all = Judgement::default();
         for Part { name, objective, .. } in &self.parts {
-            let judged = objective.judge(encoder, batch)?;
-            numbers.extend(judged.into_iter().map(|(number, x)| (format!("{name}.{number}").into(), x)));
+            all.extend(objective.judge(encoder, batch)?.of_part(name));
         }
-        Ok(numbers)
+        Ok(all)
     }
 
     /// Those of the first part that has any.
@@ -129,7 +128,7 @@ mod tests {
     use super::*;
     use selfsup_core::ema::{Buffers, Ema};
     use selfsup_core::layers::{Bias, Linear};
-    use selfsup_core::{Device, Encoder, Kind, Mode, Site, TensorExt, check_shape, tch};
+    use selfsup_core::{Device, Encoder, Kind, Mode, Number, Site, TensorExt, check_shape, tch};
 
     #[derive(Debug)]
     struct Net(Linear);
@@ -180,8 +179,9 @@ mod tests {
             self.ema.update(0.5);
             Ok(())
         }
-        fn judge(&self, _encoder: &Net, batch: &Tensor) -> Result<Vec<Named>> {
-            Ok(vec![("mean".into(), batch.mean(None))])
+        fn judge(&self, _encoder: &Net, batch: &Tensor) -> Result<Judgement> {
+            let mean = Number { name: "mean".into(), value: batch.mean(None), reading: "The mean." };
+            Ok(Judgement { numbers: vec![mean], ..Judgement::of_prototypes(batch) })
         }
     }
 
@@ -240,7 +240,18 @@ mod tests {
         let alone = combined.parts[0].objective.loss(&encoder, &batch(), &step()).unwrap().total;
         assert_eq!(combined.loss(&encoder, &batch(), &step()).unwrap().total, alone);
         let judged = combined.judge(&encoder, &batch()).unwrap();
-        assert_eq!(judged[0].0, "one.mean");
+        assert_eq!(judged.numbers[0].name, "one.mean");
+    }
+
+    #[test]
+    fn what_the_parts_say_stands_under_their_names_in_their_order() {
+        let (_store, encoder, combined) = setup(&[("one", 1.0), ("two", 1.0)]);
+        let judged = combined.unwrap().judge(&encoder, &batch()).unwrap();
+        let numbers: Vec<&str> = judged.numbers.iter().map(|number| number.name.as_ref()).collect();
+        let prototypes: Vec<&str> = judged.prototypes.iter().map(|p| p.name.as_ref()).collect();
+        assert_eq!(numbers, ["one.mean", "two.mean"]);
+        assert_eq!(prototypes, ["one.prototypes", "two.prototypes"]);
+        assert_eq!(judged.prototypes[1].scores, batch());
     }
 
     #[test]

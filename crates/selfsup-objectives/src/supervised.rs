@@ -12,8 +12,8 @@
 use selfsup_core::layers::{Bias, Linear};
 use selfsup_core::tch::Reduction;
 use selfsup_core::{
-    Encoder, Error, ImageViews, Kind, Loss, Mode, Named, Objective, Result, Site, Step, Tensor, check_kind,
-    check_shape,
+    Encoder, Error, ImageViews, Judgement, Kind, Loss, Mode, Number, Objective, Result, Site, Step, Tensor,
+    check_kind, check_shape,
 };
 use serde::{Deserialize, Serialize};
 
@@ -90,9 +90,8 @@ impl Supervised {
 }
 
 /// The share of logits `[N, C]` that are largest at their label `[N]`.
-fn accuracy(logits: &Tensor, labels: &Tensor) -> Named {
-    let hits = logits.argmax(1, false).eq_tensor(labels).to_kind(Kind::Float);
-    ("accuracy".into(), hits.mean(None))
+fn accuracy(logits: &Tensor, labels: &Tensor) -> Tensor {
+    logits.argmax(1, false).eq_tensor(labels).to_kind(Kind::Float).mean(None)
 }
 
 impl<E: Encoder + ?Sized> Objective<E> for Supervised {
@@ -102,15 +101,20 @@ impl<E: Encoder + ?Sized> Objective<E> for Supervised {
         let (logits, labels) = self.logits(encoder, batch, Mode::Train)?;
         let smoothing = self.config.label_smoothing;
         let loss = logits.cross_entropy_loss(&labels, None::<Tensor>, Reduction::Mean, -100, smoothing);
-        Ok(Loss { total: loss, parts: vec![accuracy(&logits.detach(), &labels)] })
+        Ok(Loss::new(loss).with("accuracy", &accuracy(&logits, &labels)))
     }
 
-    fn judge(&self, encoder: &E, batch: &ImageViews) -> Result<Vec<Named>> {
+    fn judge(&self, encoder: &E, batch: &ImageViews) -> Result<Judgement> {
         if batch.labels.is_none() {
-            return Ok(Vec::new());
+            return Ok(Judgement::default());
         }
         let (logits, labels) = self.logits(encoder, batch, Mode::Eval)?;
-        Ok(vec![accuracy(&logits, &labels)])
+        let accuracy = Number {
+            name: "accuracy".into(),
+            value: accuracy(&logits, &labels),
+            reading: "The share of the images of which the head that was trained along tells the class.",
+        };
+        Ok(Judgement { numbers: vec![accuracy], ..Judgement::default() })
     }
 }
 
@@ -177,8 +181,9 @@ mod tests {
         let best = Vec::<i64>::try_from(logits.argmax(1, false)).unwrap();
         let images = ImageViews { labels: Some(Tensor::from_slice(&best)), ..images };
         let judged = objective.judge(&encoder, &images).unwrap();
-        assert_eq!((judged[0].0.as_ref(), judged[0].1.scalar().unwrap()), ("accuracy", 1.0));
-        assert!(objective.judge(&encoder, &batch(2, 1, 0.0)).unwrap().is_empty());
+        let accuracy = &judged.numbers[0];
+        assert_eq!((accuracy.name.as_ref(), accuracy.value.scalar().unwrap()), ("accuracy", 1.0));
+        assert!(objective.judge(&encoder, &batch(2, 1, 0.0)).unwrap().numbers.is_empty());
     }
 
     #[test]

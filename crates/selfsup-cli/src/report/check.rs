@@ -10,7 +10,8 @@ use anyhow::{Result, ensure};
 pub fn check(data: &ReportData) -> Result<()> {
     data.scores.as_ref().map_or(Ok(()), scores)?;
     data.maps.as_ref().map_or(Ok(()), maps)?;
-    data.confusion.as_ref().map_or(Ok(()), confusion)?;
+    let of_answers = data.task.iter().flat_map(|task| &task.questions).filter_map(|q| q.confusion.as_ref());
+    data.confusion.iter().chain(of_answers).try_for_each(confusion)?;
     data.curves.iter().try_for_each(curve)
 }
 
@@ -60,7 +61,7 @@ fn confusion(found: &Confusion) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Column, Map, Row};
+    use super::super::{Column, Map, Questions, Row, Task};
     use super::*;
 
     fn message(data: &ReportData) -> String {
@@ -95,14 +96,19 @@ mod tests {
         check(&maps(vec![])).unwrap();
     }
 
+    fn matrix(counts: Vec<Vec<u64>>) -> Confusion {
+        Confusion { by: "the linear probe".into(), counts, classes: vec!["a".into(), "b".into()] }
+    }
+
     #[test]
     fn rejects_a_matrix_that_is_not_square() {
-        let confusion = |counts: Vec<Vec<u64>>| ReportData {
-            confusion: Some(Confusion { counts, classes: vec!["a".into(), "b".into()] }),
-            ..ReportData::default()
-        };
+        let confusion =
+            |counts: Vec<Vec<u64>>| ReportData { confusion: Some(matrix(counts)), ..ReportData::default() };
         assert!(message(&confusion(vec![vec![1, 2]])).contains("1 rows for 2 classes"));
         assert!(message(&confusion(vec![vec![1, 2], vec![3]])).contains("row 'b'"));
+        let questions = Questions { confusion: Some(matrix(vec![vec![1, 2]])), ..Questions::default() };
+        let task = Some(Task { questions: vec![questions], ..Task::default() });
+        assert!(message(&ReportData { task, ..ReportData::default() }).contains("1 rows for 2 classes"));
         check(&confusion(vec![vec![1, 2], vec![3, 4]])).unwrap();
     }
 

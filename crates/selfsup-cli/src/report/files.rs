@@ -1,7 +1,7 @@
 //! The figures of a report as PNG files, under names that say what they show.
 
 use super::plot::{Bars, CurvePlot, MapPlot, Matrix, png};
-use super::{ReportData, pictures};
+use super::{ReportData, sheet};
 use anyhow::Result;
 
 /// Names and bytes of the files; figures of one name are numbered.
@@ -14,10 +14,31 @@ pub fn figures(data: &ReportData) -> Result<Vec<(String, Vec<u8>)>> {
         files.push(("scores".to_owned(), png(&Bars(scores))?));
     }
     if !data.views.is_empty() {
-        files.push(("views".to_owned(), pictures::png(&pictures::grid(&data.views))?));
+        files.push(("views".to_owned(), sheet::views("What training sees", "as stored", &data.views)?));
     }
     if !data.made.is_empty() {
-        files.push(("made".to_owned(), pictures::png(&pictures::grid(&data.made))?));
+        let title = "What the method makes of test images";
+        files.push(("made".to_owned(), sheet::views(title, "the image", &data.made)?));
+    }
+    for asked in data.task.iter().flat_map(|task| &task.questions) {
+        if !asked.shown.is_empty() {
+            files.push((
+                file_name(&format!("answers {}", asked.name)),
+                sheet::answers(&asked.question, &asked.shown)?,
+            ));
+        }
+        if let Some(found) = asked.confusion.as_ref().filter(|found| !found.classes.is_empty()) {
+            files.push((file_name(&format!("confusion of answers {}", asked.name)), png(&Matrix(found))?));
+        }
+    }
+    for set in data.prototypes.iter().filter(|set| !set.shown.is_empty()) {
+        let title = format!("Test images nearest to prototypes; {} of {} are used", set.used, set.prototypes);
+        let name = file_name(&format!("prototypes {}", set.name));
+        files.push((name, sheet::prototypes(&title, &set.shown, set.images)?));
+    }
+    if let Some(found) = data.attention.as_ref().filter(|found| !found.rows.is_empty()) {
+        let title = format!("Where {} looks, and over how many of {} patches", found.of, found.patches);
+        files.push(("attention".to_owned(), sheet::views(&title, "the image", &found.rows)?));
     }
     for curve in data.curves.iter().map(CurvePlot).filter(|curve| !curve.is_empty()) {
         files.push((file_name(&curve.0.name), png(&curve)?));

@@ -2,22 +2,25 @@
 //!
 //! [`ReportData`] is plain data: whoever has it can write a report, without a model or a tensor at hand.
 //! - `check`: whether the data fit together
-//! - `page`, `samples`: the page, section by section
+//! - `page`, `samples`, `method`: the page, section by section
+//! - `sheet`: pictures with their captions as one PNG file
 //! - `files`: the figures as PNG files
 //! - `outcome`: the sentence that says what came out
 //! - `plot`: bars, curves, maps and the confusion matrix, in light and dark colours
-//! - `pictures`: thumbnails, grids and PNG bytes
+//! - `pictures`: thumbnails and PNG bytes
 //! - `font`: the typeface inside the program, for machines that have none
 //! - `tsne`: two-dimensional maps of features
 
 mod check;
 mod files;
 mod font;
+mod method;
 mod outcome;
 mod page;
 mod pictures;
 mod plot;
 mod samples;
+mod sheet;
 mod tsne;
 
 pub use tsne::{EPOCHS, tsne};
@@ -47,6 +50,12 @@ pub struct ReportData {
     pub views: Vec<ViewRow>,
     /// Test images and what the method makes of them.
     pub made: Vec<ViewRow>,
+    /// How well the method's own task is solved.
+    pub task: Option<Task>,
+    /// Sets of prototypes and the images near them.
+    pub prototypes: Vec<PrototypeSet>,
+    /// Where an encoder with attention looks.
+    pub attention: Option<Attention>,
     /// What was measured over the steps of the training.
     pub curves: Vec<Curve>,
     /// Features of the test set laid out on planes.
@@ -57,6 +66,114 @@ pub struct ReportData {
     pub confusion: Option<Confusion>,
     /// How well a language model predicts.
     pub perplexity: Option<Perplexity>,
+}
+
+/// How well a method's own task is solved on images that were not learned from.
+#[derive(Clone, Debug, Default)]
+pub struct Task {
+    /// What the method does, as in `tell by how many quarter turns an image was turned`.
+    pub about: String,
+    /// Numbers of the task.
+    pub numbers: Vec<Number>,
+    /// Questions with their answers.
+    pub questions: Vec<Questions>,
+}
+
+impl Task {
+    /// Whether there is nothing to tell.
+    pub fn is_empty(&self) -> bool {
+        self.numbers.is_empty() && self.questions.is_empty()
+    }
+}
+
+/// A number and how to read it.
+#[derive(Clone, Debug, Default)]
+pub struct Number {
+    /// What it is called.
+    pub name: String,
+    /// The number.
+    pub value: f64,
+    /// One sentence on how to read it.
+    pub reading: String,
+}
+
+/// Questions of one kind.
+#[derive(Clone, Debug, Default)]
+pub struct Questions {
+    /// Whose questions, where there are several; otherwise empty.
+    pub name: String,
+    /// What is asked.
+    pub question: String,
+    /// How many were asked.
+    pub asked: u64,
+    /// How many were answered rightly.
+    pub right: u64,
+    /// Some of them.
+    pub shown: Vec<Answer>,
+    /// Which answers were taken for which; none where there are many.
+    pub confusion: Option<Confusion>,
+}
+
+/// A question as it was posed, and its answer.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The tiles.
+    pub image: RgbImage,
+    /// The right answer.
+    pub truth: String,
+    /// What was answered.
+    pub given: String,
+}
+
+impl Answer {
+    /// Whether the answer is right, and the words under the picture, in one line or two.
+    pub fn caption(&self) -> (bool, String) {
+        if self.truth == self.given {
+            return (true, format!("✓ {}", self.given));
+        }
+        (false, format!("✗ {}\ntrue: {}", self.given, self.truth))
+    }
+}
+
+/// Prototypes that test images are spread over.
+#[derive(Clone, Debug, Default)]
+pub struct PrototypeSet {
+    /// Which set, where there are several; otherwise empty.
+    pub name: String,
+    /// The images.
+    pub images: u64,
+    /// The prototypes.
+    pub prototypes: usize,
+    /// Those that an image at least is nearest to.
+    pub used: usize,
+    /// How many would be used if the images were spread over them evenly.
+    pub effective: f64,
+    /// The most used prototypes.
+    pub shown: Vec<Prototype>,
+}
+
+/// A prototype and the images near it.
+#[derive(Clone, Debug)]
+pub struct Prototype {
+    /// Its number, from 0.
+    pub number: usize,
+    /// The images that are nearer to it than to any other.
+    pub assigned: u64,
+    /// The nearest images, the nearest first, with how near they are.
+    pub nearest: Vec<(Sample, Option<f64>)>,
+}
+
+/// Where an encoder looks.
+#[derive(Clone, Debug, Default)]
+pub struct Attention {
+    /// Who looks, as in `the class token`.
+    pub of: String,
+    /// The patches of an image.
+    pub patches: usize,
+    /// The images that the numbers of the captions are averaged over.
+    pub images: usize,
+    /// Images and a map for each head.
+    pub rows: Vec<ViewRow>,
 }
 
 /// Accuracies by encoder and probe.
@@ -231,6 +348,8 @@ pub struct Query {
 /// How often a class was taken for another.
 #[derive(Clone, Debug, Default)]
 pub struct Confusion {
+    /// Who took it so, as in `the linear probe`.
+    pub by: String,
     /// `counts[true class][predicted class]`
     pub counts: Vec<Vec<u64>>,
     /// The classes' names.

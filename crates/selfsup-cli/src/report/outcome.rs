@@ -54,6 +54,12 @@ pub fn score(cell: Cell) -> String {
     if cell.n > 1 { format!("{} ± {}", percent(cell.mean), percent(cell.std)) } else { percent(cell.mean) }
 }
 
+/// The words with a capital letter at the beginning.
+pub fn capital(words: &str) -> String {
+    let mut letters = words.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::{Column, Row};

@@ -1,7 +1,7 @@
 //! The page: one HTML file that asks for no other, readable in light and dark, on a phone and on a large screen.
 
 use super::plot::{self, Bars, CurvePlot, MapPlot, Mark, Matrix, Shape, palette};
-use super::{Confusion, Curve, Maps, Perplexity, ReportData, Scores, outcome, samples};
+use super::{Confusion, Curve, Maps, Perplexity, ReportData, Scores, method, outcome, samples};
 use anyhow::Result;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -14,20 +14,48 @@ const TABLED: usize = 30;
 /// Confusions that are told in words.
 const TOLD: usize = 3;
 
+/// The bytes of a page, at most; it is opened in a browser and sent by mail.
+const BYTES: usize = 5_000_000;
+
+/// The pixels of the longer side of a picture, at most: as many as the page has room for.
+const SIDES: [u32; 7] = [160, 128, 96, 72, 56, 40, 28];
+
 /// The whole page.
 ///
 /// # Errors
 /// Figures that cannot be drawn, and pictures without pixels.
 pub fn page(data: &ReportData) -> Result<String> {
+    let mut page = String::new();
+    for most in SIDES {
+        page = with_pictures_of(data, most)?;
+        if page.len() <= BYTES {
+            break;
+        }
+    }
+    Ok(page)
+}
+
+fn with_pictures_of(data: &ReportData, most: u32) -> Result<String> {
     let dark = format!("@media (prefers-color-scheme: dark) {{\n{}}}", palette::dark_rules());
     let sections = [
         data.scores.as_ref().filter(|scores| !scores.rows.is_empty()).map(scores).transpose()?,
-        (!data.views.is_empty()).then(|| samples::views(&data.views)).transpose()?,
-        (!data.made.is_empty()).then(|| samples::made(&data.made)).transpose()?,
+        (!data.views.is_empty()).then(|| samples::views(&data.views, most)).transpose()?,
+        (!data.made.is_empty()).then(|| samples::made(&data.made, most)).transpose()?,
+        data.task
+            .as_ref()
+            .filter(|task| !task.is_empty())
+            .map(|task| method::task(task, most))
+            .transpose()?,
+        (!data.prototypes.is_empty()).then(|| method::prototypes(&data.prototypes, most)).transpose()?,
+        data.attention
+            .as_ref()
+            .filter(|a| !a.rows.is_empty())
+            .map(|a| method::attention(a, most))
+            .transpose()?,
         (!data.curves.is_empty()).then(|| curves(&data.curves)).transpose()?,
         data.maps.as_ref().filter(|maps| !maps.maps.is_empty()).map(maps).transpose()?,
-        (!data.neighbours.is_empty()).then(|| samples::neighbours(&data.neighbours)).transpose()?,
-        data.confusion.as_ref().filter(|found| !found.classes.is_empty()).map(confusion).transpose()?,
+        (!data.neighbours.is_empty()).then(|| samples::neighbours(&data.neighbours, most)).transpose()?,
+        data.confusion.as_ref().filter(|found| !found.classes.is_empty()).map(probe).transpose()?,
         data.perplexity.map(perplexity),
     ];
     let page = html! {
@@ -212,7 +240,15 @@ fn mark(class: usize) -> Markup {
     }
 }
 
-fn confusion(found: &Confusion) -> Result<Markup> {
+fn probe(found: &Confusion) -> Result<Markup> {
+    Ok(html! { section { h2 { "Confusions" } (confusion(found, "test samples")?) } })
+}
+
+/// A matrix, beside what it says in words; `what` are those that were counted.
+///
+/// # Errors
+/// A figure that cannot be drawn.
+pub fn confusion(found: &Confusion, what: &str) -> Result<Markup> {
     let right: u64 = found.counts.iter().enumerate().map(|(class, row)| row[class]).sum();
     let total: u64 = found.counts.iter().flatten().sum();
     let description =
@@ -220,35 +256,32 @@ fn confusion(found: &Confusion) -> Result<Markup> {
     let figure = plot::svg(&Matrix(found), &description)?;
     let worst = worst_confusions(found);
     Ok(html! {
-        section {
-            h2 { "Confusions" }
-            div.columns {
-                figure { (PreEscaped(figure)) }
-                div {
-                    p {
-                        "The linear probe is right on " (right) " of " (total) " test samples. A row of the matrix \
-                         is a true class, and its cells say in per cent what the class was taken for; the \
-                         diagonal is right."
-                    }
-                    @if !worst.is_empty() {
-                        p { "The most frequent confusions:" }
-                        ul { @for sentence in worst { li { (sentence) } } }
-                    }
-                    @if found.classes.len() <= TABLED { (counts(found)) }
+        div.columns {
+            figure { (PreEscaped(figure)) }
+            div {
+                p {
+                    (outcome::capital(&found.by)) " is right on " (right) " of " (total) " " (what) ". A row of the \
+                     matrix is a true class, and its cells say in per cent what the class was taken for; the diagonal \
+                     is right."
                 }
+                @if !worst.is_empty() {
+                    p { "The most frequent confusions:" }
+                    ul { @for sentence in worst { li { (sentence) } } }
+                }
+                @if found.classes.len() <= TABLED { (counts(found, what)) }
             }
         }
     })
 }
 
 /// The matrix in numbers.
-fn counts(found: &Confusion) -> Markup {
+fn counts(found: &Confusion, what: &str) -> Markup {
     html! {
         details {
             summary { "The counts as a table" }
             div.scroll tabindex="0" role="region" aria-label="Counts of the confusion matrix" {
                 table.counts {
-                    caption { "Test samples by true class (rows) and predicted class (columns)." }
+                    caption { (outcome::capital(what)) " by true class (rows) and predicted class (columns)." }
                     thead {
                         tr {
                             th scope="col" { "True" }

@@ -12,39 +12,44 @@ const SMALL: u32 = 64;
 ///
 /// # Errors
 /// Pictures without pixels.
-pub fn views(rows: &[ViewRow]) -> Result<Markup> {
+pub fn views(rows: &[ViewRow], most: u32) -> Result<Markup> {
     let note = "Each image as it is stored, then views of it with what was drawn for them.";
-    side_by_side("What training sees", note, "as stored", rows)
+    side_by_side("What training sees", note, "as stored", rows, most)
 }
 
 /// Each test image, beside what the method sees and makes of it.
 ///
 /// # Errors
 /// Pictures without pixels.
-pub fn made(rows: &[ViewRow]) -> Result<Markup> {
+pub fn made(rows: &[ViewRow], most: u32) -> Result<Markup> {
     let note = "Test images, which training never saw, then what the method was shown of them and what it made of that. \
                 It learned by making them alike.";
-    side_by_side("What the method makes of images", note, "the image", rows)
+    side_by_side("What the method makes of images", note, "the image", rows, most)
 }
 
-fn side_by_side(title: &str, note: &str, first: &str, rows: &[ViewRow]) -> Result<Markup> {
-    let most = 1 + rows.iter().map(|row| row.views.len()).max().unwrap_or(0);
+/// Images, and beside each what belongs to it; pictures have at most `most` pixels a side.
+///
+/// # Errors
+/// Pictures without pixels.
+pub fn side_by_side(title: &str, note: &str, first: &str, rows: &[ViewRow], most: u32) -> Result<Markup> {
+    let columns = 1 + rows.iter().map(|row| row.views.len()).max().unwrap_or(0);
     // As many rows beside each other as there is room for their pictures.
-    let width = 7 * most.min(8);
+    let width = 7 * columns.min(8);
     let outer = format!("grid-template-columns:repeat(auto-fill,minmax(min(100%,{width}rem),1fr))");
-    let inner = match most {
-        ..=4 => format!("grid-template-columns:repeat({most},minmax(0,7.5rem))"),
+    let inner = match columns {
+        ..=4 => format!("grid-template-columns:repeat({columns},minmax(0,7.5rem))"),
         _ => "grid-template-columns:repeat(auto-fit,minmax(5.2rem,1fr))".into(),
     };
     let mut shown = Vec::new();
     for (index, row) in rows.iter().enumerate() {
         let number = index + 1;
         let mut figures = vec![html! {
-            figure.stored { (picture(&row.image, &format!("Image {number}: {first}"))?) figcaption { (first) } }
+            figure.stored { (picture(&row.image, &format!("Image {number}: {first}"), most)?) figcaption { (first) } }
         }];
         for view in &row.views {
             let alt = format!("Image {number}: {}", view.caption);
-            figures.push(html! { figure { (picture(&view.image, &alt)?) figcaption { (view.caption) } } });
+            figures
+                .push(html! { figure { (picture(&view.image, &alt, most)?) figcaption { (view.caption) } } });
         }
         shown.push(figures);
     }
@@ -63,13 +68,13 @@ fn side_by_side(title: &str, note: &str, first: &str, rows: &[ViewRow]) -> Resul
 ///
 /// # Errors
 /// Pictures without pixels.
-pub fn neighbours(queries: &[Query]) -> Result<Markup> {
+pub fn neighbours(queries: &[Query], most: u32) -> Result<Markup> {
     let pairs = || queries.iter().flat_map(|q| q.nearest.iter().map(move |near| is_same(&q.query, near)));
     let (compared, same) = (pairs().flatten().count(), pairs().flatten().filter(|&same| same).count());
     let (texts, images): (Vec<&Query>, Vec<&Query>) =
         queries.iter().partition(|query| matches!(query.query.shown, Shown::Text(_)));
-    let images = images.into_iter().map(pictured).collect::<Result<Vec<_>>>()?;
-    let texts = texts.into_iter().map(passage).collect::<Result<Vec<_>>>()?;
+    let images = images.into_iter().map(|query| pictured(query, most)).collect::<Result<Vec<_>>>()?;
+    let texts = texts.into_iter().map(|query| passage(query, most)).collect::<Result<Vec<_>>>()?;
     Ok(html! {
         section {
             h2 { "Nearest neighbours" }
@@ -86,18 +91,19 @@ pub fn neighbours(queries: &[Query]) -> Result<Markup> {
     })
 }
 
-fn pictured(query: &Query) -> Result<Markup> {
+fn pictured(query: &Query, most: u32) -> Result<Markup> {
     let mut nearest = Vec::new();
     for sample in &query.nearest {
         let alt = sample.class.as_ref().map_or("Neighbour".into(), |class| format!("Neighbour: {class}"));
-        nearest
-            .push(html! { figure { (shown(sample, &alt)?) figcaption { (class(&query.query, sample)) } } });
+        nearest.push(
+            html! { figure { (shown(sample, &alt, most)?) figcaption { (class(&query.query, sample)) } } },
+        );
     }
     let alt = query.query.class.as_ref().map_or("Query".into(), |class| format!("Query: {class}"));
     Ok(html! {
         div.query {
             figure {
-                (shown(&query.query, &alt)?)
+                (shown(&query.query, &alt, most)?)
                 @if let Some(class) = &query.query.class { figcaption { (class) } }
             }
             div.nearest { @for figure in nearest { (figure) } }
@@ -105,17 +111,17 @@ fn pictured(query: &Query) -> Result<Markup> {
     })
 }
 
-fn passage(query: &Query) -> Result<Markup> {
+fn passage(query: &Query, most: u32) -> Result<Markup> {
     let mut nearest = Vec::new();
     for sample in &query.nearest {
         nearest.push(
-            html! { li { span.text { (shown(sample, "Neighbour")?) } " " (class(&query.query, sample)) } },
+            html! { li { span.text { (shown(sample, "Neighbour", most)?) } " " (class(&query.query, sample)) } },
         );
     }
     Ok(html! {
         div {
             blockquote {
-                (shown(&query.query, "Query")?)
+                (shown(&query.query, "Query", most)?)
                 @if let Some(class) = &query.query.class { " " span.note { (class) } }
             }
             ol { @for item in nearest { (item) } }
@@ -123,9 +129,13 @@ fn passage(query: &Query) -> Result<Markup> {
     })
 }
 
-fn shown(sample: &Sample, alt: &str) -> Result<Markup> {
+/// A sample.
+///
+/// # Errors
+/// A picture without pixels.
+pub fn shown(sample: &Sample, alt: &str, most: u32) -> Result<Markup> {
     match &sample.shown {
-        Shown::Image(image) => picture(image, alt),
+        Shown::Image(image) => picture(image, alt, most),
         Shown::Text(text) => Ok(html! { (text) }),
     }
 }
@@ -148,8 +158,12 @@ fn is_same(a: &Sample, b: &Sample) -> Option<bool> {
     Some(a.class.as_ref()? == b.class.as_ref()?)
 }
 
-fn picture(image: &RgbImage, alt: &str) -> Result<Markup> {
-    let small = pictures::thumbnail(image);
+/// A picture inside the page, with what a reader who does not see it is told.
+///
+/// # Errors
+/// A picture without pixels.
+pub fn picture(image: &RgbImage, alt: &str, most: u32) -> Result<Markup> {
+    let small = pictures::thumbnail(image, most);
     let address = pictures::data_uri(&pictures::png(&small)?);
     let crisp = small.width().max(small.height()) <= SMALL;
     Ok(html! {

@@ -2,6 +2,7 @@
 
 use super::*;
 use image::Rgb;
+use rand::RngExt;
 use std::collections::BTreeSet;
 
 fn picture(seed: u32) -> RgbImage {
@@ -44,6 +45,53 @@ fn tiny() -> ReportData {
             image: picture(3),
             views: vec![View { image: picture(4), caption: "what is made of that".into() }],
         }],
+        task: Some(Task {
+            about: "tell by how many quarter turns an image was turned".into(),
+            numbers: vec![Number {
+                name: "pretext_accuracy".into(),
+                value: 0.75,
+                reading: "The share of the questions that are answered rightly.".into(),
+            }],
+            questions: vec![Questions {
+                name: String::new(),
+                question: "By how much was the image turned?".into(),
+                asked: 8,
+                right: 6,
+                shown: [("0°", "0°"), ("0°", "90°")]
+                    .map(|(truth, given)| Answer {
+                        image: picture(5),
+                        truth: truth.into(),
+                        given: given.into(),
+                    })
+                    .into(),
+                confusion: Some(Confusion {
+                    by: "the method".into(),
+                    counts: vec![vec![3, 1], vec![1, 3]],
+                    classes: vec!["0°".into(), "90°".into()],
+                }),
+            }],
+        }),
+        prototypes: vec![PrototypeSet {
+            name: "head 1".into(),
+            images: 8,
+            prototypes: 5,
+            used: 3,
+            effective: 2.4,
+            shown: vec![Prototype {
+                number: 4,
+                assigned: 5,
+                nearest: vec![(sample(6, "cat"), Some(0.97)), (sample(7, "dog"), None)],
+            }],
+        }],
+        attention: Some(Attention {
+            of: "the class token".into(),
+            patches: 9,
+            images: 8,
+            rows: vec![ViewRow {
+                image: picture(8),
+                views: vec![View { image: picture(9), caption: "all heads: 4.2".into() }],
+            }],
+        }),
         curves: vec![
             Curve::loss(steps(|x| 5.0 - x.sqrt())),
             Curve::feature_std(steps(|x| 0.08 + 0.001 * x), 128),
@@ -57,7 +105,11 @@ fn tiny() -> ReportData {
             query: sample(0, "cat"),
             nearest: vec![sample(1, "cat"), sample(2, "dog")],
         }],
-        confusion: Some(Confusion { counts: vec![vec![3, 1], vec![0, 4]], classes }),
+        confusion: Some(Confusion {
+            by: "the linear probe".into(),
+            counts: vec![vec![3, 1], vec![0, 4]],
+            classes,
+        }),
         perplexity: Some(Perplexity { model: 95.31, unigram: 1032.4 }),
     }
 }
@@ -91,7 +143,7 @@ fn the_page_asks_for_nothing_and_runs_nothing() {
         assert_eq!(found, None, "the page has {unwanted}");
     }
     let pictures = page.matches("<img").count();
-    assert_eq!(pictures, 7);
+    assert_eq!(pictures, 13);
     assert_eq!(page.matches("src=\"data:image/png;base64,").count(), pictures);
     assert_eq!(page.matches("alt=\"").count(), pictures);
 }
@@ -99,11 +151,14 @@ fn the_page_asks_for_nothing_and_runs_nothing() {
 #[test]
 fn empty_parts_are_left_out() {
     let mut data = tiny();
-    let mut headings = 8;
-    let cuts: [fn(&mut ReportData); 8] = [
+    let mut headings = 11;
+    let cuts: [fn(&mut ReportData); 11] = [
         |data| data.scores = None,
         |data| data.views.clear(),
         |data| data.made.clear(),
+        |data| data.task = Some(Task::default()),
+        |data| data.prototypes.clear(),
+        |data| data.attention = Some(Attention::default()),
         |data| data.curves.clear(),
         |data| data.maps = Some(Maps::default()),
         |data| data.neighbours.clear(),
@@ -131,6 +186,9 @@ fn names_are_escaped_wherever_they_stand() {
     data.scores.as_mut().unwrap().columns[0].name = name.into();
     data.neighbours[0].query.class = Some(name.into());
     data.views[0].views[0].caption = name.into();
+    data.task.as_mut().unwrap().questions[0].question = name.into();
+    data.task.as_mut().unwrap().questions[0].shown[0].given = name.into();
+    data.prototypes[0].name = name.into();
     let page = page::page(&data).unwrap();
     assert!(!page.contains("<i>") && !page.contains("&\""));
     assert!(page.contains("alt=\"Image 1: &lt;i&gt;&amp;&quot;'\""));
@@ -157,11 +215,15 @@ fn writes_the_page_and_every_figure_the_same_each_time() {
     assert_eq!(
         names,
         [
+            "answers.png",
+            "attention.png",
+            "confusion-of-answers.png",
             "confusion.png",
             "loss.png",
             "made.png",
             "pca-trained.png",
             "pca-untrained.png",
+            "prototypes-head-1.png",
             "report.html",
             "scores.png",
             "spread-of-the-features.png",
@@ -192,8 +254,28 @@ fn a_run_that_went_wrong_has_a_report_all_the_same() {
         vec![Some(Cell { mean: f64::NAN, std: f64::NAN, n: 3 }), None];
     data.confusion.as_mut().unwrap().counts = vec![vec![0, 0], vec![0, 0]];
     data.perplexity = Some(Perplexity { model: f64::NAN, unigram: 10.0 });
+    data.task.as_mut().unwrap().numbers[0].value = f64::NAN;
+    data.prototypes[0] = PrototypeSet { effective: f64::NAN, ..PrototypeSet::default() };
     let folder = tempfile::tempdir().unwrap();
     let page = fs::read_to_string(write(&data, folder.path()).unwrap()).unwrap();
     assert!(page.contains("No finite value was measured."));
     assert!(page.contains("The model does no better."));
+}
+
+#[test]
+fn a_page_of_many_large_pictures_stays_small() {
+    let mut data = tiny();
+    // Noise, which no compression makes smaller.
+    let noise = |seed: u64| {
+        let mut rng = selfsup::core::Key::new(seed).rng();
+        RgbImage::from_fn(200, 150, |_, _| Rgb(std::array::from_fn(|_| rng.random())))
+    };
+    let sample = |seed: u64| (Sample { shown: Shown::Image(noise(seed)), class: None }, None);
+    let nearest: Vec<_> = (0..8).map(sample).collect();
+    data.prototypes[0].shown =
+        (0..10).map(|number| Prototype { number, assigned: 1, nearest: nearest.clone() }).collect();
+    let page = page::page(&data).unwrap();
+    assert!(page.len() < 5_000_000, "{}", page.len());
+    assert_eq!(page.matches("<img").count(), 11 + 80);
+    assert!(page.contains("width=\"128\"") && !page.contains("width=\"160\""));
 }

@@ -20,8 +20,8 @@
 use crate::clustering::crops::{check_crops, encode_crops};
 use selfsup_core::tensor::check_kind;
 use selfsup_core::{
-    Encoder, Error, HeadNorm, ImageViews, Kind, Loss, MlpHead, MlpHeadConfig, Mode, Objective, Result, Site,
-    Step, Tensor, TensorExt, check_shape, tch,
+    Encoder, Error, HeadNorm, ImageViews, Judgement, Kind, Loss, MlpHead, MlpHeadConfig, Mode, Objective,
+    Prototypes, Result, Site, Step, Tensor, TensorExt, check_shape, tch,
 };
 use selfsup_numerics::{Geometry, KMeans, KMeansConfig};
 use serde::{Deserialize, Serialize};
@@ -227,6 +227,22 @@ impl<E: Encoder + ?Sized> Objective<E> for DeepClusterV2 {
         let device = self.bank.device();
         self.classify(encoder, batch, |_, m| Tensor::randperm(m, (Kind::Int64, device)), step)
     }
+
+    fn judge(&self, encoder: &E, batch: &ImageViews) -> Result<Judgement> {
+        if i64::try_from(&self.epoch)? == 0 {
+            return Ok(Judgement::default()); // no clustering yet
+        }
+        let h = encoder.encode(batch.first("DeepCluster v2")?, Mode::Eval)?; // [N, D]
+        let z = self.projector.forward(&h, Mode::Eval)?.l2_normalize(); // [N, P]
+        let head = |(h, prototypes): (usize, &Tensor)| Prototypes {
+            name: format!("head {}", h + 1).into(),
+            scores: z.matmul(&prototypes.tr()).detach(), // [N, K]
+        };
+        Ok(Judgement {
+            prototypes: self.prototypes.iter().enumerate().map(head).collect(),
+            ..Judgement::default()
+        })
+    }
 }
 
 #[cfg(test)]
@@ -385,6 +401,23 @@ mod tests {
         assert!(found == kinds || found == 1 - &kinds, "{found}");
         assert_eq!(loss.parts[0].0, "accuracy");
         assert_eq!(loss.parts[0].1.scalar().unwrap(), 1.0);
+    }
+
+    #[test]
+    fn images_are_nearest_to_the_centroids_of_their_clusters_once_there_are_some() {
+        let (store, encoder, objective) = setup(&config(&[3, 2]));
+        assert!(objective.judge(&encoder, &half(0)).unwrap().prototypes.is_empty());
+        run(2, &objective, &encoder, &store);
+        assert!(objective.judge(&encoder, &half(0)).unwrap().prototypes.is_empty());
+        let draw = |head: usize, _: i64| Tensor::from_slice(&DRAWS[0][head]);
+        objective.classify(&encoder, &half(2), draw, &step(2)).unwrap();
+        // The encoder has not moved since the bank was filled; its embeddings of the first view are head 1's samples.
+        let judged = objective.judge(&encoder, &half(0)).unwrap();
+        let names: Vec<&str> = judged.prototypes.iter().map(|p| p.name.as_ref()).collect();
+        assert_eq!(names, ["head 1", "head 2"]);
+        let clusters = objective.assignments.get(0).narrow(0, 0, 3);
+        assert_eq!(judged.prototypes[0].scores.argmax(1, false), clusters);
+        assert_eq!(judged.prototypes[1].scores.size(), [3, 2]);
     }
 
     #[test]

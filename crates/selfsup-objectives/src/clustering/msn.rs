@@ -15,8 +15,8 @@ use crate::clustering::msn_loss::{MsnLoss, MsnLossConfig, MsnOutput};
 use selfsup_core::ema::{Buffers, Ema};
 use selfsup_core::layers::{Affine, BatchNorm, Bias, Linear, normal};
 use selfsup_core::{
-    Error, ImageViews, Kind, Loss, Mode, Objective, PatchEncoder, Result, Site, Step, Tensor, check_shape,
-    nn, tch,
+    Error, ImageViews, Judgement, Kind, Loss, Mode, Objective, PatchEncoder, Result, Site, Step, Tensor,
+    TensorExt, check_shape, nn, tch,
 };
 use serde::{Deserialize, Serialize};
 
@@ -230,6 +230,12 @@ impl<E: PatchEncoder + ?Sized> Objective<E> for Msn<E> {
         self.ema.update(self.momentum + (1.0 - self.momentum) * step.progress() / STRETCH);
         Ok(())
     }
+
+    fn judge(&self, encoder: &E, batch: &ImageViews) -> Result<Judgement> {
+        let h = encoder.encode(batch.first("MSN")?, Mode::Eval)?; // [N, D]
+        let z = self.projector.forward(&h, Mode::Eval).l2_normalize(); // [N, P]
+        Ok(Judgement::of_prototypes(&z.matmul(&self.prototypes.weight.l2_normalize().tr()))) // [N, K]
+    }
 }
 
 #[cfg(test)]
@@ -356,6 +362,18 @@ mod tests {
             assert!(gradient.defined() && bool::try_from(gradient.isfinite().all()).unwrap(), "{name}");
             assert!(gradient.abs().max().scalar().unwrap() > 0.0, "{name}");
         }
+    }
+
+    #[test]
+    fn images_are_nearest_to_the_prototypes_that_point_where_they_do() {
+        let (_store, encoder, msn) = setup(&MsnConfig { prototypes: 4, ..config() });
+        let batch = batch(4, &[16, 16], 0.0);
+        let h = encoder.encode(&batch.views[0], Mode::Eval).unwrap();
+        let z = msn.projector.forward(&h, Mode::Eval).flip([0]) * 3.0;
+        tch::no_grad(|| msn.prototypes.weight.shallow_clone().copy_(&z));
+        let judged = msn.judge(&encoder, &batch).unwrap();
+        let of_own = judged.prototypes[0].scores.flip([1]).diag(0);
+        assert!((of_own - 1.0).abs().max().scalar().unwrap() < 1e-5);
     }
 
     #[test]

@@ -14,8 +14,8 @@ use crate::clustering::crops::{check_crops, encode_crops};
 use crate::clustering::swav_loss::{SwavLoss, SwavLossConfig, SwavOutput};
 use selfsup_core::layers::{Bias, Linear};
 use selfsup_core::{
-    Encoder, Error, ImageViews, Loss, MlpHead, MlpHeadConfig, Mode, Objective, Result, Site, Step, Tensor,
-    TensorExt, nn, tch,
+    Encoder, Error, ImageViews, Judgement, Loss, MlpHead, MlpHeadConfig, Mode, Objective, Result, Site, Step,
+    Tensor, TensorExt, nn, tch,
 };
 use selfsup_numerics::SinkhornConfig;
 use serde::{Deserialize, Serialize};
@@ -169,6 +169,12 @@ impl<E: Encoder + ?Sized> Objective<E> for Swav {
         self.normalize_prototypes();
         Ok(())
     }
+
+    fn judge(&self, encoder: &E, batch: &ImageViews) -> Result<Judgement> {
+        let h = encoder.encode(batch.first("SwAV")?, Mode::Eval)?; // [N, D]
+        let z = self.projector.forward(&h, Mode::Eval)?.l2_normalize(); // [N, P]
+        Ok(Judgement::of_prototypes(&z.matmul(&self.prototypes.weight.tr()))) // [N, K]
+    }
 }
 
 #[cfg(test)]
@@ -321,6 +327,27 @@ mod tests {
         let views = batch.views.iter().map(|v| v.index_select(0, &order)).collect();
         let permuted = swav.loss(&encoder, &ImageViews { views, ..batch }, &step(0)).unwrap().total;
         assert!((loss - permuted).abs().scalar().unwrap() < 1e-5);
+    }
+
+    #[test]
+    fn images_are_nearest_to_the_prototypes_that_stand_where_they_are() {
+        let (store, encoder, swav) = setup(&config());
+        let batch = batch(5, &[4, 4], 0.0);
+        // The embeddings of the images themselves, in another order, are the prototypes.
+        let order = Tensor::from_slice(&[3_i64, 1, 4, 0, 2]);
+        let v = store.variables();
+        let h = encoder.encode(&batch.views[0], Mode::Eval).unwrap();
+        let z = h.matmul(&v["objective.projector.0.weight"].tr()) + &v["objective.projector.0.bias"];
+        tch::no_grad(|| v["objective.prototypes.weight"].shallow_clone().copy_(&z.index_select(0, &order)));
+        swav.normalize_prototypes();
+        let judged = swav.judge(&encoder, &batch).unwrap();
+        let scores = &judged.prototypes[0].scores;
+        assert_eq!(scores.argmax(0, false), order);
+        let (highest, _) = scores.max_dim(0, false);
+        assert!((highest - 1.0).abs().max().scalar().unwrap() < 1e-5);
+        assert!(!scores.requires_grad());
+        let error = swav.judge(&encoder, &ImageViews { views: vec![], ..batch }).unwrap_err().to_string();
+        assert_eq!(error, "views = 0: at least one view an image for SwAV");
     }
 
     #[test]

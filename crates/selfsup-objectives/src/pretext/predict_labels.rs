@@ -12,8 +12,8 @@
 //! features meet.
 
 use selfsup_core::{
-    Encoder, Error, HeadNorm, Kind, LabelSpace, LabelledTiles, Loss, MlpHead, MlpHeadConfig, Mode, Named,
-    Objective, Result, Site, Step, Tensor, check_kind, check_shape,
+    Answers, Encoder, Error, HeadNorm, Judgement, Kind, LabelSpace, LabelledTiles, Loss, MlpHead,
+    MlpHeadConfig, Mode, Number, Objective, Result, Site, Step, Tensor, check_kind, check_shape,
 };
 use serde::{Deserialize, Serialize};
 
@@ -39,9 +39,7 @@ impl Default for PredictLabelsConfig {
 #[derive(Debug)]
 pub struct PredictLabels {
     head: MlpHead,
-    tiles: i64,
-    classes: i64,
-    chance: f64,
+    space: LabelSpace,
 }
 
 impl PredictLabels {
@@ -69,9 +67,7 @@ impl PredictLabels {
         };
         Ok(PredictLabels {
             head: MlpHead::new(site.path() / "head", space.tiles * site.dim(), &head)?,
-            tiles: space.tiles,
-            classes,
-            chance: space.chance(),
+            space: space.clone(),
         })
     }
 
@@ -88,25 +84,39 @@ impl PredictLabels {
         batch: &LabelledTiles,
         mode: Mode,
     ) -> Result<Tensor> {
-        let [m, k, ..] = check_shape("tiles", &batch.tiles, [-1, self.tiles, -1, -1, -1])?;
+        let [m, k, ..] = check_shape("tiles", &batch.tiles, [-1, self.space.tiles, -1, -1, -1])?;
         check_shape("labels", &batch.labels, [m])?;
         check_kind("labels", &batch.labels, Kind::Int64)?;
         if m == 0 {
             return Err(Error::config("tiles", format!("{:?}", batch.tiles.size()), "at least one question"));
         }
         let (low, high) = (i64::try_from(batch.labels.min())?, i64::try_from(batch.labels.max())?);
-        if low < 0 || high >= self.classes {
-            let expected = format!("classes in 0..{}", self.classes);
+        let classes = self.space.classes.len() as i64;
+        if low < 0 || high >= classes {
+            let expected = format!("classes in 0..{classes}");
             return Err(Error::config("labels", format!("{low}..={high}"), expected));
         }
         let features = encoder.encode(&batch.tiles.flatten(0, 1), mode)?; // [M * K, D]
         self.head.forward(&features.reshape([m, k * encoder.dim()]), mode) // [M, classes]
     }
 
-    fn accuracy(&self, logits: &Tensor, batch: &LabelledTiles) -> [Named; 2] {
-        let hits = logits.argmax(1, false).eq_tensor(&batch.labels);
-        let chance = logits.detach().new_full([0_i64; 0], self.chance, (Kind::Float, logits.device()));
-        [("pretext_accuracy".into(), hits.to_kind(Kind::Float).mean(None)), ("pretext_chance".into(), chance)]
+    /// How many of the answers `[M]` are right, and how many would be by guessing.
+    fn accuracy(&self, given: &Tensor, truth: &Tensor) -> [Number; 2] {
+        let hits = given.eq_tensor(truth).to_kind(Kind::Float);
+        let chance = hits.new_full([0_i64; 0], self.space.chance(), (Kind::Float, hits.device()));
+        [
+            Number {
+                name: "pretext_accuracy".into(),
+                value: hits.mean(None),
+                reading: "The share of the questions that are answered rightly. The farther above pretext_chance, the \
+                          more of the images the task made the encoder see.",
+            },
+            Number {
+                name: "pretext_chance".into(),
+                value: chance,
+                reading: "The share that guessing reaches, as all answers are equally frequent.",
+            },
+        ]
     }
 }
 
@@ -116,12 +126,21 @@ impl<E: Encoder + ?Sized> Objective<E> for PredictLabels {
     fn loss(&mut self, encoder: &E, batch: &LabelledTiles, _step: &Step) -> Result<Loss> {
         let logits = self.logits(encoder, batch, Mode::Train)?; // [M, classes]
         let loss = logits.cross_entropy_for_logits(&batch.labels);
-        Ok(Loss { total: loss, parts: self.accuracy(&logits, batch).into() })
+        let numbers = self.accuracy(&logits.argmax(1, false), &batch.labels);
+        Ok(Loss { total: loss, parts: numbers.map(|number| (number.name, number.value)).into() })
     }
 
-    fn judge(&self, encoder: &E, batch: &LabelledTiles) -> Result<Vec<Named>> {
-        let logits = self.logits(encoder, batch, Mode::Eval)?;
-        Ok(self.accuracy(&logits, batch).into())
+    fn judge(&self, encoder: &E, batch: &LabelledTiles) -> Result<Judgement> {
+        let given = self.logits(encoder, batch, Mode::Eval)?.argmax(1, false); // [M]
+        let answers = Answers {
+            name: "answers".into(),
+            space: self.space.clone(),
+            tiles: batch.tiles.shallow_clone(),
+            truth: batch.labels.shallow_clone(),
+            given,
+        };
+        let numbers = self.accuracy(&answers.given, &answers.truth).into();
+        Ok(Judgement { numbers, answers: vec![answers], ..Judgement::default() })
     }
 }
 
@@ -146,7 +165,7 @@ mod tests {
     }
 
     fn space(tiles: i64, classes: usize) -> LabelSpace {
-        LabelSpace { tiles, classes: (0..classes).map(|c| c.to_string()).collect() }
+        LabelSpace { question: "Which?", tiles, classes: (0..classes).map(|c| c.to_string()).collect() }
     }
 
     fn setup(config: &PredictLabelsConfig) -> (nn::VarStore, Pixels, PredictLabels) {
@@ -306,8 +325,42 @@ mod tests {
         let one =
             LabelledTiles { tiles: batch().tiles.narrow(0, 0, 1), labels: Tensor::from_slice(&[3_i64]) };
         let found = objective.judge(&encoder, &one).unwrap();
-        assert_eq!(found[0].0, "pretext_accuracy");
+        assert_eq!(found.numbers[0].name, "pretext_accuracy");
         assert_eq!(store.variables()["objective.head.1.running_mean"], before);
+    }
+
+    #[test]
+    fn answers_are_those_of_a_head_that_is_planted() {
+        // Features are tanh of the first three pixels. Of the second tile's, the head takes the largest: its place is the
+        // answer, and the fourth class is never given.
+        let (store, encoder, objective) = setup(&linear());
+        let v = store.variables();
+        tch::no_grad(|| {
+            for (_, x) in &v {
+                let _ = x.shallow_clone().zero_();
+            }
+            let options = (Kind::Float, Device::Cpu);
+            v["encoder.weight"].narrow(1, 0, 3).copy_(&Tensor::eye(3, options));
+            v["objective.head.0.weight"].narrow(0, 0, 3).narrow(1, 3, 3).copy_(&Tensor::eye(3, options));
+            let _ = v["objective.head.0.bias"].get(3).fill_(-9.0);
+        });
+        let tiles = Tensor::zeros([3, 2, 1, 2, 2], (Kind::Float, Device::Cpu));
+        for (question, place) in [2, 0, 1].into_iter().enumerate() {
+            let _ = tiles.get(question as i64).get(1).view(4).get(place).fill_(1.0);
+            // A first tile that says something else, and a pixel that nobody looks at.
+            let _ = tiles.get(question as i64).get(0).view(4).get((place + 1) % 3).fill_(2.0);
+            let _ = tiles.get(question as i64).get(1).view(4).get(3).fill_(5.0);
+        }
+        let labels = Tensor::from_slice(&[2_i64, 0, 3]);
+        let batch = LabelledTiles { tiles, labels };
+        let found = objective.judge(&encoder, &batch).unwrap();
+        let [answers] = found.answers.as_slice() else { panic!("{found:?}") };
+        assert_eq!(Vec::<i64>::try_from(&answers.given).unwrap(), [2, 0, 1]);
+        assert_eq!((&answers.truth, &answers.tiles), (&batch.labels, &batch.tiles));
+        assert_eq!(answers.space, space(2, 4));
+        let numbers = found.numbers.iter().map(|number| number.value.scalar().unwrap()).collect::<Vec<_>>();
+        assert!((numbers[0] - 2.0 / 3.0).abs() < 1e-6 && numbers[1] == 0.25, "{numbers:?}");
+        assert!(found.prototypes.is_empty());
     }
 
     #[test]

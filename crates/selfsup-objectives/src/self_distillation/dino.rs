@@ -20,7 +20,7 @@ use crate::self_distillation::dino_loss::DinoLoss;
 use crate::self_distillation::targets::DinoLossConfig;
 use selfsup_core::ema::{Buffers, cosine_momentum};
 use selfsup_core::{
-    Ema, Encoder, Error, ImageViews, Loss, Mode, Objective, Result, Site, Step, Tensor, nn, tch,
+    Ema, Encoder, Error, ImageViews, Judgement, Loss, Mode, Objective, Result, Site, Step, Tensor, nn, tch,
 };
 use serde::{Deserialize, Serialize};
 
@@ -108,6 +108,11 @@ impl<E: Encoder + ?Sized> Objective<E> for Dino<E> {
         self.ema.update(cosine_momentum(self.config.momentum, step.progress()));
         Ok(())
     }
+
+    fn judge(&self, encoder: &E, batch: &ImageViews) -> Result<Judgement> {
+        let h = encoder.encode(batch.first("DINO")?, Mode::Eval)?; // [N, D]
+        Ok(Judgement::of_prototypes(&self.head.forward(&h, Mode::Eval, LastLayer::Learns)?)) // [N, K]
+    }
 }
 
 /// The first views, which the teacher sees.
@@ -143,7 +148,7 @@ mod tests {
     use crate::clustering::tiny::{Pixels, batch, descend, fill};
     use crate::self_distillation::targets::TeacherTemperature;
     use crate::self_distillation::tiny::assert_near;
-    use selfsup_core::{Device, TensorExt};
+    use selfsup_core::{Device, Kind, TensorExt};
 
     fn config() -> DinoConfig {
         DinoConfig {
@@ -251,6 +256,27 @@ mod tests {
         assert_eq!(teacher(), before);
         objective.after_step(&store, &at).unwrap();
         assert_ne!(teacher(), before);
+    }
+
+    #[test]
+    fn the_rows_of_the_last_layer_are_prototypes_and_images_lie_near_those_that_point_to_them() {
+        let (store, encoder, objective) = setup();
+        let batch = batch(6, &[4, 4], 0.0);
+        let scores = || objective.judge(&encoder, &batch).unwrap().prototypes.remove(0).scores;
+        let said = objective.head.forward(
+            &encoder.encode(&batch.views[0], Mode::Eval).unwrap(),
+            Mode::Eval,
+            LastLayer::Learns,
+        );
+        assert_eq!(scores(), said.unwrap().detach());
+        // Rows that are the bottleneck's basis tell its coordinates, the squares of which sum to 1.
+        let basis = Tensor::eye(3, (Kind::Float, Device::Cpu));
+        let rows = Tensor::cat(&[&basis, &-&basis], 0);
+        tch::no_grad(|| store.variables()["objective.head.last_layer.weight_v"].shallow_clone().copy_(&rows));
+        let coordinates = scores().narrow(1, 0, 3);
+        assert_eq!(scores().narrow(1, 3, 3), -&coordinates);
+        let lengths = coordinates.square().sum_dim_intlist(1, false, None);
+        assert!((lengths - 1.0).abs().max().scalar().unwrap() < 1e-5);
     }
 
     #[test]

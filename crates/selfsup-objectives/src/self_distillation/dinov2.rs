@@ -20,7 +20,7 @@ use crate::self_distillation::block_masks::{BlockMasking, Shares};
 use crate::self_distillation::dino_head::DinoHeadConfig;
 use crate::self_distillation::masked_distillation::{MaskedDistillation, Settings};
 use crate::self_distillation::targets::{Centring, DinoLossConfig};
-use selfsup_core::{ImageViews, Loss, Objective, PatchEncoder, Result, Site, Step, nn};
+use selfsup_core::{ImageViews, Judgement, Loss, Objective, PatchEncoder, Result, Site, Step, nn};
 use serde::{Deserialize, Serialize};
 
 /// Settings of [`DinoV2`].
@@ -113,6 +113,10 @@ impl<E: PatchEncoder + ?Sized> Objective<E> for DinoV2<E> {
     fn after_step(&mut self, _store: &nn::VarStore, step: &Step) -> Result<()> {
         self.0.after_step(step);
         Ok(())
+    }
+
+    fn judge(&self, encoder: &E, batch: &ImageViews) -> Result<Judgement> {
+        self.0.judge(encoder, batch)
     }
 }
 

@@ -17,7 +17,7 @@ use crate::self_distillation::block_masks::{BlockMasking, Shares};
 use crate::self_distillation::dino_head::DinoHeadConfig;
 use crate::self_distillation::masked_distillation::{MaskedDistillation, Settings};
 use crate::self_distillation::targets::DinoLossConfig;
-use selfsup_core::{ImageViews, Loss, Objective, PatchEncoder, Result, Site, Step, nn};
+use selfsup_core::{ImageViews, Judgement, Loss, Objective, PatchEncoder, Result, Site, Step, nn};
 use serde::{Deserialize, Serialize};
 
 /// Settings of [`Ibot`].
@@ -109,15 +109,20 @@ impl<E: PatchEncoder + ?Sized> Objective<E> for Ibot<E> {
         self.0.after_step(step);
         Ok(())
     }
+
+    fn judge(&self, encoder: &E, batch: &ImageViews) -> Result<Judgement> {
+        self.0.judge(encoder, batch)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::clustering::tiny::{batch, descend, fill};
+    use crate::self_distillation::dino_head::LastLayer;
     use crate::self_distillation::targets::TeacherTemperature;
     use crate::self_distillation::tiny::{Patches, assert_near, hidden};
-    use selfsup_core::{Device, Tensor, TensorExt};
+    use selfsup_core::{Device, Encoder, Mode, Tensor, TensorExt};
 
     fn config() -> IbotConfig {
         let teacher_temperature = TeacherTemperature { start: 0.05, end: 0.05, warmup_epochs: 0 };
@@ -260,6 +265,16 @@ mod tests {
         }
         let expected = dino.loss(&dino_encoder, &batch, &step).unwrap().total.scalar().unwrap();
         assert!((loss.total.scalar().unwrap() - expected).abs() < 1e-5);
+    }
+
+    #[test]
+    fn judging_tells_what_the_head_of_the_features_says_of_whole_images() {
+        let (_store, encoder, objective) = built(&config()).unwrap();
+        let batch = batch(3, &[4, 4], 0.0);
+        let judged = objective.judge(&encoder, &batch).unwrap();
+        let h = encoder.encode(&batch.views[0], Mode::Eval).unwrap();
+        let said = objective.0.heads.features.forward(&h, Mode::Eval, LastLayer::Learns).unwrap();
+        assert_eq!(judged.prototypes[0].scores, said.detach());
     }
 
     #[test]

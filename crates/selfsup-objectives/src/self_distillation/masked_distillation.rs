@@ -11,7 +11,7 @@ use crate::self_distillation::koleo_loss::KoLeoLoss;
 use crate::self_distillation::targets::DinoLossConfig;
 use selfsup_core::ema::{Buffers, cosine_momentum};
 use selfsup_core::{
-    Ema, Error, ImageViews, Loss, Mode, PatchEncoder, Result, Site, Step, Tensor, check_shape, tch,
+    Ema, Error, ImageViews, Judgement, Loss, Mode, PatchEncoder, Result, Site, Step, Tensor, check_shape, tch,
 };
 
 /// What decides between iBOT, DINOv2 and others like them.
@@ -34,8 +34,8 @@ pub(crate) struct Settings {
 }
 
 #[derive(Debug)]
-struct Heads {
-    features: DinoHead,
+pub(crate) struct Heads {
+    pub(crate) features: DinoHead,
     patches: Option<DinoHead>,
 }
 
@@ -55,7 +55,7 @@ impl Heads {
 
 #[derive(Debug)]
 pub(crate) struct MaskedDistillation<E: ?Sized> {
-    heads: Heads,
+    pub(crate) heads: Heads,
     /// Stands in the place of hidden patches, `[D]`.
     mask_token: Tensor,
     teacher: Box<E>,
@@ -186,6 +186,12 @@ impl<E: PatchEncoder + ?Sized> MaskedDistillation<E> {
             Some(koleo) => loss.with("koleo_loss", &koleo),
             None => loss,
         })
+    }
+
+    pub(crate) fn judge(&self, encoder: &E, batch: &ImageViews) -> Result<Judgement> {
+        let h = encoder.encode(batch.first(self.settings.method)?, Mode::Eval)?; // [N, D]
+        let logits = self.heads.features.forward(&h, Mode::Eval, LastLayer::Learns)?; // [N, K]
+        Ok(Judgement::of_prototypes(&logits))
     }
 
     pub(crate) fn after_step(&mut self, step: &Step) {

@@ -42,11 +42,11 @@ impl Figure for Bars<'_> {
         let group = HEAD + STEP * self.0.rows.len() as i32 + GAP;
         for (index, column) in self.0.columns.iter().enumerate() {
             let top = group * index as i32;
-            let name = text::fitting(area, &column.name, text::NORMAL, WIDTH);
+            let name = text::fitting(&column.name, text::NORMAL, WIDTH);
             write_text(area, &name, Place::new(0, top + HEAD / 2 - 4), text::NORMAL, palette::INK.light)?;
             for (place, row) in self.0.rows.iter().enumerate() {
                 let middle = top + HEAD + STEP * place as i32 + STEP / 2;
-                let label = text::fitting(area, &row.name, text::SMALL, (LEFT - 16) as u32);
+                let label = text::fitting(&row.name, text::SMALL, (LEFT - 16) as u32);
                 let at = Place::new(LEFT - 16, middle).ending();
                 write_text(area, &label, at, text::SMALL, palette::MUTED.light)?;
                 let Some(cell) = row.cells[index] else {

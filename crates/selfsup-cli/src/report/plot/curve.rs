@@ -81,8 +81,8 @@ impl Figure for CurvePlot<'_> {
             dashes(LEFT, RIGHT).try_for_each(|(from, to)| {
                 line(vec![(from, y(*value)), (to, y(*value))], palette::MUTED, 3)
             })?;
-            let name = text::fitting(area, name, text::SMALL, (RIGHT - LEFT - 80) as u32);
-            let left = RIGHT - text::width(area, &name, text::SMALL) as i32;
+            let name = text::fitting(name, text::SMALL, (RIGHT - LEFT - 80) as u32);
+            let left = RIGHT - text::width(&name, text::SMALL) as i32;
             dashes(left - 64, left - 14)
                 .try_for_each(|(from, to)| line(vec![(from, 18), (to, 18)], palette::MUTED, 3))?;
             write_text(area, &name, Place::new(RIGHT, 18).ending(), text::SMALL, palette::MUTED.light)?;

@@ -136,7 +136,7 @@ impl Figure for MapPlot<'_> {
             let x = (class % COLUMNS * column) as i32;
             let y = (class / COLUMNS) as i32 * ROW as i32 + ROW as i32;
             Mark::of(class).draw(area, (x + 12, y), 10)?;
-            let name = text::fitting(area, name, text::SMALL, column as u32 - 56);
+            let name = text::fitting(name, text::SMALL, column as u32 - 56);
             write_text(area, &name, Place::new(x + 36, y), text::SMALL, palette::INK.light)?;
         }
         Ok(())

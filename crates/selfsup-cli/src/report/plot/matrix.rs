@@ -39,7 +39,7 @@ impl Matrix<'_> {
 
 impl Figure for Matrix<'_> {
     fn title(&self) -> String {
-        "Confusion of the linear probe, per cent of each true class".into()
+        format!("Confusions of {}, per cent of each true class", self.0.by)
     }
 
     fn size(&self) -> (u32, u32) {
@@ -60,7 +60,7 @@ impl Figure for Matrix<'_> {
         write_text(area, "true", at, text::SMALL, palette::MUTED.light)?;
         for (index, name) in self.0.classes.iter().enumerate().take_while(|_| classes <= NAMED) {
             let size = text::SMALL.min(cell as u32);
-            let name = text::fitting(area, name, size, left as u32 - 60);
+            let name = text::fitting(name, size, left as u32 - 60);
             let centre = left + cell * index as i32 + cell / 2;
             let at = Place::new(left - 12, centre).ending();
             write_text(area, &name, at, size, palette::INK.light)?;

@@ -12,7 +12,7 @@ mod curve;
 mod map;
 mod matrix;
 pub mod palette;
-mod text;
+pub mod text;
 
 pub use bars::Bars;
 pub use curve::CurvePlot;
@@ -104,7 +104,8 @@ pub fn svg(figure: &impl Figure, description: &str) -> Result<String> {
 pub fn png(figure: &impl Figure) -> Result<Vec<u8>> {
     font::register()?;
     let (width, height) = figure.size();
-    let outer = (width + 2 * MARGIN as u32, height + TITLE + figure.key_height() + 2 * MARGIN as u32);
+    let shown_width = width.max(text::width(&figure.title(), text::LARGE));
+    let outer = (shown_width + 2 * MARGIN as u32, height + TITLE + figure.key_height() + 2 * MARGIN as u32);
     let mut pixels = vec![0; 3 * outer.0 as usize * outer.1 as usize];
     {
         let whole = BitMapBackend::with_buffer(&mut pixels, outer).into_drawing_area();
@@ -112,8 +113,7 @@ pub fn png(figure: &impl Figure) -> Result<Vec<u8>> {
         let inner = whole.margin(MARGIN, MARGIN, MARGIN, MARGIN);
         let (head, rest) = inner.split_vertically(TITLE);
         let (body, key) = rest.split_vertically(height);
-        let title = text::fitting(&head, &figure.title(), text::LARGE, width);
-        write_text(&head, &title, Place::new(0, 28), text::LARGE, palette::INK.light)?;
+        write_text(&head, &figure.title(), Place::new(0, 28), text::LARGE, palette::INK.light)?;
         figure.draw(&body)?;
         figure.draw_key(&key)?;
         whole.present().map_err(refused)?;
@@ -124,6 +124,6 @@ pub fn png(figure: &impl Figure) -> Result<Vec<u8>> {
 }
 
 /// plotters' error in a form that crosses threads.
-fn refused<E: Error + Send + Sync + 'static>(error: DrawingAreaErrorKind<E>) -> anyhow::Error {
+pub fn refused<E: Error + Send + Sync + 'static>(error: DrawingAreaErrorKind<E>) -> anyhow::Error {
     anyhow!(error).context("a figure of the report cannot be drawn")
 }

@@ -68,16 +68,16 @@ where
     area.draw(&Text::new(text, place.at, style)).map_err(refused)
 }
 
-/// The width that a line takes.
-pub fn width<B: DrawingBackend>(area: &Area<B>, text: &str, size: u32) -> u32 {
-    area.estimate_text_size(text, &style(size, super::palette::INK.light)).map_or(0, |(width, _)| width)
+/// The width that a line takes; 0 where there is no typeface.
+pub fn width(text: &str, size: u32) -> u32 {
+    (font::FAMILY, size).into_font().box_size(text).map_or(0, |(width, _)| width)
 }
 
 /// The text, cut short with an ellipsis where it is wider than there is room.
-pub fn fitting<B: DrawingBackend>(area: &Area<B>, text: &str, size: u32, room: u32) -> String {
+pub fn fitting(text: &str, size: u32, room: u32) -> String {
     let mut shown = text.trim().to_owned();
     let mut kept = shown.chars().count();
-    while kept > 1 && width(area, &shown, size) > room {
+    while kept > 1 && width(&shown, size) > room {
         kept -= 1;
         shown = text.trim().chars().take(kept).collect::<String>().trim_end().to_owned() + "…";
     }

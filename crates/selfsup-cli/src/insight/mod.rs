@@ -1,4 +1,7 @@
-//! What a reader of a report sees of a run: views, maps of features, and nearest neighbours.
+//! What a reader of a report sees of a run: views, maps of features, nearest neighbours, and in `method` what the method
+//! itself does with test images.
+
+pub mod method;
 
 use crate::features;
 use crate::images::{self, Images};
@@ -8,15 +11,14 @@ use crate::report::{EPOCHS, Map, Maps, Query, Sample, Shown, View, ViewRow, tsne
 use crate::text::{self, Texts};
 use anyhow::{Context, Result};
 use image::RgbImage;
+use method::{Found, OfMethod};
 use selfsup::core::tensor::to_array2;
-use selfsup::core::{Batches, Device, Features, Key, Kind, PictureScale, Pictures, Tensor, tch};
-use selfsup::data::dataset::Subset;
+use selfsup::core::{Device, Features, Key, Kind, Tensor};
 use selfsup::data::{Image, ImageSet};
 use selfsup::eval::{map_2d, nearest_neighbours};
 use selfsup::numerics::Pca;
 use selfsup::train::loggers::Progress;
 use std::path::Path;
-use std::sync::Arc;
 
 /// The images whose views are shown.
 const SHOWN_IMAGES: usize = 6;
@@ -33,8 +35,8 @@ const EXCERPT: usize = 160;
 pub struct Insight {
     /// Images and their views; none for text.
     pub views: Vec<ViewRow>,
-    /// Test images and what the method makes of them; none where there is nothing to look at.
-    pub made: Vec<ViewRow>,
+    /// What the method does with test images; nothing for text.
+    pub method: OfMethod,
     /// Maps of test features.
     pub maps: Option<Maps>,
     /// Test samples and those nearest to them.
@@ -45,7 +47,7 @@ pub struct Insight {
 ///
 /// # Errors
 /// When the data cannot be read, or the checkpoint does not fit.
-pub fn of_images(recipe: &Recipe, weights: &Path, device: Device) -> Result<Insight> {
+pub fn of_images(recipe: &Recipe, weights: &Path, found: &Found, device: Device) -> Result<Insight> {
     let images = Images::open(&recipe.data)?;
     let view = images::plain_view(recipe, images.train.channels())?;
     let test = images::plain(&images.test, view, recipe.eval.batch_size, recipe.train.loader_threads)?;
@@ -59,7 +61,7 @@ pub fn of_images(recipe: &Recipe, weights: &Path, device: Device) -> Result<Insi
         Gallery { trained, untrained, labels, classes: images.classes(), show: &show, config: &recipe.eval };
     Ok(Insight {
         views: views(recipe, images.train.as_ref())?,
-        made: made(recipe, &model, &images, device)?,
+        method: method::of_images(recipe, &model, &images, found, &|i| gallery.sample(i), device)?,
         maps: gallery.maps()?,
         neighbours: gallery.neighbours()?,
     })
@@ -87,7 +89,7 @@ pub fn of_text(recipe: &Recipe, run: &Path, weights: &Path, device: Device) -> R
     let gallery = Gallery { trained, untrained, labels, classes, show: &show, config: &recipe.eval };
     Ok(Insight {
         views: Vec::new(),
-        made: Vec::new(),
+        method: OfMethod::default(),
         maps: gallery.maps()?,
         neighbours: gallery.neighbours()?,
     })
@@ -195,47 +197,6 @@ fn views(recipe: &Recipe, set: &dyn ImageSet) -> Result<Vec<ViewRow>> {
         rows.push(row);
     }
     Ok(rows)
-}
-
-/// Some test images with what the method makes of them.
-fn made(recipe: &Recipe, model: &ImageModel, images: &Images, device: Device) -> Result<Vec<ViewRow>> {
-    let set = &images.test;
-    let count = SHOWN_IMAGES.min(set.len());
-    let some = Subset::new(Arc::clone(set), (0..count).map(|i| i * set.len() / count.max(1)).collect())?;
-    let view = images::plain_view(recipe, set.channels())?;
-    let batches = images::plain(&(Arc::new(some) as Arc<dyn ImageSet>), view, count.max(1), 1)?;
-    let Some(batch) = batches.epoch(0, 0)?.next().transpose()? else { return Ok(Vec::new()) };
-    Key::new(recipe.train.seed).seed_torch();
-    let batch = batch.to_device(device);
-    let found = tch::no_grad(|| model.objective.pictures(model.encoder.as_ref(), &batch))?;
-    let Some(Pictures { scale, columns }) = found else { return Ok(Vec::new()) };
-    let plain = recipe.plain_view();
-    let pixels = |x: &Tensor| match scale {
-        PictureScale::Pixels => x.shallow_clone(),
-        PictureScale::Views => {
-            let each = |values: &[f32]| Tensor::from_slice(values).view([1, -1, 1, 1]).to_device(x.device());
-            x * each(&plain.std) + each(&plain.mean)
-        }
-    };
-    let columns: Vec<_> = columns.iter().map(|(caption, x)| (*caption, pixels(x))).collect();
-    let mut rows = Vec::new();
-    for i in 0..count as i64 {
-        let mut shown = columns.iter().map(|(caption, x)| -> Result<View> {
-            Ok(View { image: pixels_to_picture(&x.get(i))?, caption: (*caption).to_owned() })
-        });
-        let Some(first) = shown.next() else { break };
-        rows.push(ViewRow { image: first?.image, views: shown.collect::<Result<_>>()? });
-    }
-    Ok(rows)
-}
-
-/// `[C, H, W]` from 0 to 1 as a picture.
-fn pixels_to_picture(x: &Tensor) -> Result<RgbImage> {
-    let x = x.to_device(Device::Cpu).nan_to_num(0.0, 1.0, 0.0).clamp(0.0, 1.0);
-    let size = x.size();
-    let bytes = (x.expand([3, size[1], size[2]], false) * 255.0).round().to_kind(Kind::Uint8);
-    let bytes = Vec::<u8>::try_from(bytes.permute([1, 2, 0]).contiguous().view(-1))?;
-    RgbImage::from_raw(size[2] as u32, size[1] as u32, bytes).context("an image's pixels do not fill it")
 }
 
 fn picture(image: &Image) -> Result<RgbImage> {
