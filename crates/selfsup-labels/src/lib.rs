@@ -26,6 +26,13 @@
 //! | labeler | scores | label | weight |
 //! |---|---|---|---|
 //! | [`Threshold`] | class probabilities | the most probable class | 1 from a probability of `tau` on, else 0 |
+//! | [`FlexMatch`] | class probabilities of known samples | the most probable class | 1 from the class's threshold on, lower for classes learned less |
+//! | [`FreeMatch`] | class probabilities | the most probable class | 1 from the class's threshold on, all following the model's confidence |
+//! | [`SoftMatch`] | class probabilities | the most probable class | a truncated Gaussian of the confidence |
+//! | [`ClassBalanced`] | class probabilities | the most probable class | 1 for the surest of each class |
+//! | [`DistributionAlignment`] | class probabilities | their distribution, pulled to a target and sharpened | 1 |
+//! | [`Aligned`] | class probabilities | another labeler's, after alignment | the other labeler's |
+//! | [`MixMatch`] | class probabilities of K views | their mean, sharpened | 1 |
 //! | [`ClusterLabels`] | features | the k-means cluster | the margin to the second nearest centre |
 //!
 //! ```
@@ -51,14 +58,28 @@
 
 mod cluster;
 mod jigsaw;
+mod memory;
 mod permutations;
 mod relative_position;
 mod rotation;
-mod threshold;
+mod rows;
+mod scores;
+mod thresholds;
 mod tiles;
 
 pub use cluster::{ClusterConfig, ClusterLabels};
 pub use jigsaw::{Jigsaw, JigsawConfig};
 pub use relative_position::{Colour, RelativePosition, RelativePositionConfig};
 pub use rotation::{Rotation, RotationConfig};
-pub use threshold::{Threshold, ThresholdConfig};
+pub use scores::{IndexedProbabilities, LabelledProbabilities, ProbabilityStack};
+pub use thresholds::class_balanced::{ClassBalanced, ClassBalancedConfig, Keep};
+pub use thresholds::confidence::sharpen;
+pub use thresholds::distribution_alignment::{
+    Aligned, DistributionAlignment, DistributionAlignmentConfig, Target,
+};
+pub use thresholds::fairness::self_adaptive_fairness;
+pub use thresholds::flexmatch::{FlexMatch, FlexMatchConfig, Mapping};
+pub use thresholds::freematch::{FreeMatch, FreeMatchConfig};
+pub use thresholds::mixmatch::{MixMatch, MixMatchConfig};
+pub use thresholds::softmatch::{SoftMatch, SoftMatchConfig};
+pub use thresholds::threshold::{Threshold, ThresholdConfig};
