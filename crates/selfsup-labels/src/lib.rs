@@ -33,6 +33,9 @@
 //! | [`DistributionAlignment`] | class probabilities | their distribution, pulled to a target and sharpened | 1 |
 //! | [`Aligned`] | class probabilities | another labeler's, after alignment | the other labeler's |
 //! | [`MixMatch`] | class probabilities of K views | their mean, sharpened | 1 |
+//! | [`TemporalEnsemble`] | class probabilities of known samples | the running mean of a sample's predictions | 1 from a probability of `tau` on, else 0 |
+//! | [`Consistency`] | class probabilities of K views or models | their mean | how much these agree |
+//! | [`LabelAudit`] | given labels and class probabilities | the given one | 0 where the model is sure of another, else 1 |
 //! | [`ClusterLabels`] | features | the k-means cluster | the margin to the second nearest centre |
 //!
 //! ```
@@ -53,6 +56,16 @@
 //! # Ok::<(), selfsup_core::Error>(())
 //! ```
 //!
+//! How far to trust a model, and what of its labels to believe:
+//!
+//! | question | answer |
+//! |---|---|
+//! | are its confidences true? | [`calibration()`]; [`TemperatureScaling`] makes them so |
+//! | do views, or models, agree? | [`Agreement`] |
+//! | which given labels are wrong? | [`LabelAudit`], from the [`ConfidentJoint`] |
+//! | is a sample like the labelled ones? | a [`Detector`] on [`MaxSoftmax`], [`Energy`], [`NearestLabelled`] or [`Mahalanobis`] |
+//! | what does a threshold cost and gain? | [`Coverage`], [`class_precision`] |
+//!
 //! [`PretextLabeler`]: selfsup_core::PretextLabeler
 //! [`PseudoLabeler`]: selfsup_core::PseudoLabeler
 
@@ -61,6 +74,7 @@ mod jigsaw;
 mod memory;
 mod permutations;
 mod relative_position;
+mod reliability;
 mod rotation;
 mod rows;
 mod scores;
@@ -70,6 +84,21 @@ mod tiles;
 pub use cluster::{ClusterConfig, ClusterLabels};
 pub use jigsaw::{Jigsaw, JigsawConfig};
 pub use relative_position::{Colour, RelativePosition, RelativePositionConfig};
+pub use reliability::agreement::Agreement;
+pub use reliability::calibration::{Binning, Calibration, CalibrationConfig, CurvePoint, calibration};
+pub use reliability::confident_joint::ConfidentJoint;
+pub use reliability::consistency::{Consistency, ConsistencyConfig, Measure};
+pub use reliability::coverage::{ClassPrecision, Coverage, CoveragePoint, class_precision};
+pub use reliability::label_audit::{
+    AuditReport, Filter, LabelAudit, LabelAuditConfig, Quality, label_quality,
+};
+pub use reliability::out_of_distribution::detector::{Detector, Familiarity};
+pub use reliability::out_of_distribution::energy::Energy;
+pub use reliability::out_of_distribution::mahalanobis::Mahalanobis;
+pub use reliability::out_of_distribution::max_softmax::MaxSoftmax;
+pub use reliability::out_of_distribution::nearest_labelled::NearestLabelled;
+pub use reliability::temperature_scaling::TemperatureScaling;
+pub use reliability::temporal_ensemble::{TemporalEnsemble, TemporalEnsembleConfig};
 pub use rotation::{Rotation, RotationConfig};
 pub use scores::{IndexedProbabilities, LabelledProbabilities, ProbabilityStack};
 pub use thresholds::class_balanced::{ClassBalanced, ClassBalancedConfig, Keep};

@@ -9,7 +9,7 @@
 
 use super::confidence::{check_classes, check_momentum, sharpen, with_classes};
 use crate::memory::{restored, saved};
-use selfsup_core::{Device, Error, Kind, Probabilities, PseudoLabeler, PseudoLabels, Reason, Result, Tensor};
+use selfsup_core::{Error, Kind, Probabilities, PseudoLabeler, PseudoLabels, Reason, Result, Tensor};
 use serde::{Deserialize, Serialize};
 
 /// The distribution that labels should have.
@@ -185,6 +185,7 @@ mod tests {
     use super::super::course::{STEPS, assert_near, probabilities};
     use super::*;
     use crate::{FreeMatch, FreeMatchConfig, Threshold, ThresholdConfig};
+    use selfsup_core::Device;
 
     fn alignment(target: Target) -> DistributionAlignment {
         let config = DistributionAlignmentConfig { momentum: 0.9, target, ..Default::default() };
@@ -329,7 +330,9 @@ mod tests {
         aligned.label(&probabilities(0)).unwrap();
         let before = aligned.state();
         let mut half = alignment(Target::Uniform).state();
-        half.iter_mut().for_each(|(name, _)| name.insert_str(0, ALIGNMENT));
+        for (name, _) in &mut half {
+            name.insert_str(0, ALIGNMENT);
+        }
         let error = aligned.restore(&half).unwrap_err().to_string();
         assert_eq!(error, "state.global = missing: [] Float");
         assert_eq!(aligned.state(), before);

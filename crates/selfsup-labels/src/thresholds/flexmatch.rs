@@ -232,7 +232,7 @@ mod tests {
         [0.8, 0.04705883, 0.1, 0.5090909],
     ];
 
-    fn follows(warm_up: bool, masks: [u8; 20], thresholds: [[f64; 4]; 20]) {
+    fn follows(warm_up: bool, masks: [u8; 20], thresholds: &[[f64; 4]; 20]) {
         let mut labeler = labeler(warm_up);
         for t in 0..STEPS {
             assert_near(&labeler.thresholds(), &thresholds[t as usize], 1e-6);
@@ -244,12 +244,12 @@ mod tests {
 
     #[test]
     fn goes_the_way_of_the_authors_code_with_warm_up() {
-        follows(true, MASKS, THRESHOLDS);
+        follows(true, MASKS, &THRESHOLDS);
     }
 
     #[test]
     fn goes_the_way_of_the_authors_code_without_warm_up() {
-        follows(false, MASKS_WITHOUT_WARM_UP, THRESHOLDS_WITHOUT_WARM_UP);
+        follows(false, MASKS_WITHOUT_WARM_UP, &THRESHOLDS_WITHOUT_WARM_UP);
     }
 
     #[test]

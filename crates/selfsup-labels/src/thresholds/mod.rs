@@ -11,4 +11,4 @@ pub mod softmatch;
 pub mod threshold;
 
 #[cfg(test)]
-mod course;
+pub(crate) mod course;

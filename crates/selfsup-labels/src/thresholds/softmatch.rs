@@ -229,7 +229,7 @@ mod tests {
         [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0],
     ];
 
-    fn follows(align: bool, means: [f64; 20], variances: [f64; 20], weights: [[f64; 8]; 20]) {
+    fn follows(align: bool, means: [f64; 20], variances: [f64; 20], weights: &[[f64; 8]; 20]) {
         let mut labeler = labeler(align, false);
         for t in 0..STEPS as usize {
             let found = labeler.label(&probabilities(t as i64)).unwrap();
@@ -242,12 +242,12 @@ mod tests {
 
     #[test]
     fn goes_the_way_of_the_authors_code() {
-        follows(false, MEANS, VARIANCES, WEIGHTS);
+        follows(false, MEANS, VARIANCES, &WEIGHTS);
     }
 
     #[test]
     fn goes_the_way_of_the_authors_code_with_uniform_alignment() {
-        follows(true, MEANS_ALIGNED, VARIANCES_ALIGNED, WEIGHTS_ALIGNED);
+        follows(true, MEANS_ALIGNED, VARIANCES_ALIGNED, &WEIGHTS_ALIGNED);
     }
 
     #[test]
