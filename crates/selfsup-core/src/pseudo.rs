@@ -129,10 +129,12 @@ pub enum Reason {
     OutOfDistribution = 8,
     /// Its class has more labels than the balance allows.
     Surplus = 9,
+    /// A person gave the label, and the model is sure of another.
+    Doubted = 10,
 }
 
 impl Reason {
-    const ALL: [Reason; 10] = [
+    const ALL: [Reason; 11] = [
         Reason::Given,
         Reason::Confident,
         Reason::Unsure,
@@ -143,6 +145,7 @@ impl Reason {
         Reason::Disagreement,
         Reason::OutOfDistribution,
         Reason::Surplus,
+        Reason::Doubted,
     ];
 
     /// The value that stands for it in [`PseudoLabels::reasons`].
@@ -156,7 +159,8 @@ impl Reason {
     /// When none has this value.
     pub fn from_code(code: i64) -> Result<Reason> {
         let found = usize::try_from(code).ok().and_then(|code| Reason::ALL.get(code));
-        found.copied().ok_or_else(|| Error::config("reason", code, "0 to 9"))
+        let expected = || format!("0 to {}", Reason::ALL.len() - 1);
+        found.copied().ok_or_else(|| Error::config("reason", code, expected()))
     }
 
     /// A sentence for a person.
@@ -172,6 +176,7 @@ impl Reason {
             Reason::Disagreement => "views or models disagree about it",
             Reason::OutOfDistribution => "unlike all labelled samples",
             Reason::Surplus => "its class has enough labels",
+            Reason::Doubted => "a person gave this label, and the model is sure of another",
         }
     }
 }
@@ -198,6 +203,7 @@ impl PseudoLabels {
     }
 
     /// The same with distributions `[N, C]`.
+    #[must_use]
     pub fn with_soft(mut self, soft: Tensor) -> PseudoLabels {
         self.soft = Some(soft);
         self
@@ -274,6 +280,6 @@ mod tests {
         for (code, reason) in Reason::ALL.into_iter().enumerate() {
             assert_eq!(Reason::from_code(code as i64).unwrap(), reason);
         }
-        assert_eq!(Reason::from_code(10).unwrap_err().to_string(), "reason = 10: 0 to 9");
+        assert_eq!(Reason::from_code(11).unwrap_err().to_string(), "reason = 11: 0 to 10");
     }
 }

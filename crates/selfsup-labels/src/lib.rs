@@ -26,6 +26,16 @@
 //! | labeler | scores | label | weight |
 //! |---|---|---|---|
 //! | [`Threshold`] | class probabilities | the most probable class | 1 from a probability of `tau` on, else 0 |
+//! | [`FlexMatch`] | class probabilities of known samples | the most probable class | 1 from the class's threshold on, lower for classes learned less |
+//! | [`FreeMatch`] | class probabilities | the most probable class | 1 from the class's threshold on, all following the model's confidence |
+//! | [`SoftMatch`] | class probabilities | the most probable class | a truncated Gaussian of the confidence |
+//! | [`ClassBalanced`] | class probabilities | the most probable class | 1 for the surest of each class |
+//! | [`DistributionAlignment`] | class probabilities | their distribution, pulled to a target and sharpened | 1 |
+//! | [`Aligned`] | class probabilities | another labeler's, after alignment | the other labeler's |
+//! | [`MixMatch`] | class probabilities of K views | their mean, sharpened | 1 |
+//! | [`TemporalEnsemble`] | class probabilities of known samples | the running mean of a sample's predictions | 1 from a probability of `tau` on, else 0 |
+//! | [`Consistency`] | class probabilities of K views or models | their mean | how much these agree |
+//! | [`LabelAudit`] | given labels and class probabilities | the given one | 0 where the model is sure of another, else 1 |
 //! | [`ClusterLabels`] | features | the k-means cluster | the margin to the second nearest centre |
 //!
 //! ```
@@ -46,19 +56,59 @@
 //! # Ok::<(), selfsup_core::Error>(())
 //! ```
 //!
+//! How far to trust a model, and what of its labels to believe:
+//!
+//! | question | answer |
+//! |---|---|
+//! | are its confidences true? | [`calibration()`]; [`TemperatureScaling`] makes them so |
+//! | do views, or models, agree? | [`Agreement`] |
+//! | which given labels are wrong? | [`LabelAudit`], from the [`ConfidentJoint`] |
+//! | is a sample like the labelled ones? | a [`Detector`] on [`MaxSoftmax`], [`Energy`], [`NearestLabelled`] or [`Mahalanobis`] |
+//! | what does a threshold cost and gain? | [`Coverage`], [`class_precision`] |
+//!
 //! [`PretextLabeler`]: selfsup_core::PretextLabeler
 //! [`PseudoLabeler`]: selfsup_core::PseudoLabeler
 
 mod cluster;
 mod jigsaw;
+mod memory;
 mod permutations;
 mod relative_position;
+mod reliability;
 mod rotation;
-mod threshold;
+mod rows;
+mod scores;
+mod thresholds;
 mod tiles;
 
 pub use cluster::{ClusterConfig, ClusterLabels};
 pub use jigsaw::{Jigsaw, JigsawConfig};
 pub use relative_position::{Colour, RelativePosition, RelativePositionConfig};
+pub use reliability::agreement::Agreement;
+pub use reliability::calibration::{Binning, Calibration, CalibrationConfig, CurvePoint, calibration};
+pub use reliability::confident_joint::ConfidentJoint;
+pub use reliability::consistency::{Consistency, ConsistencyConfig, Measure};
+pub use reliability::coverage::{ClassPrecision, Coverage, CoveragePoint, class_precision};
+pub use reliability::label_audit::{
+    AuditReport, Filter, LabelAudit, LabelAuditConfig, Quality, label_quality,
+};
+pub use reliability::out_of_distribution::detector::{Detector, Familiarity};
+pub use reliability::out_of_distribution::energy::Energy;
+pub use reliability::out_of_distribution::mahalanobis::Mahalanobis;
+pub use reliability::out_of_distribution::max_softmax::MaxSoftmax;
+pub use reliability::out_of_distribution::nearest_labelled::NearestLabelled;
+pub use reliability::temperature_scaling::TemperatureScaling;
+pub use reliability::temporal_ensemble::{TemporalEnsemble, TemporalEnsembleConfig};
 pub use rotation::{Rotation, RotationConfig};
-pub use threshold::{Threshold, ThresholdConfig};
+pub use scores::{IndexedProbabilities, LabelledProbabilities, ProbabilityStack};
+pub use thresholds::class_balanced::{ClassBalanced, ClassBalancedConfig, Keep};
+pub use thresholds::confidence::sharpen;
+pub use thresholds::distribution_alignment::{
+    Aligned, DistributionAlignment, DistributionAlignmentConfig, Target,
+};
+pub use thresholds::fairness::self_adaptive_fairness;
+pub use thresholds::flexmatch::{FlexMatch, FlexMatchConfig, Mapping};
+pub use thresholds::freematch::{FreeMatch, FreeMatchConfig};
+pub use thresholds::mixmatch::{MixMatch, MixMatchConfig};
+pub use thresholds::softmatch::{SoftMatch, SoftMatchConfig};
+pub use thresholds::threshold::{Threshold, ThresholdConfig};
