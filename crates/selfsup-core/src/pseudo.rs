@@ -198,6 +198,7 @@ impl PseudoLabels {
     }
 
     /// The same with distributions `[N, C]`.
+    #[must_use]
     pub fn with_soft(mut self, soft: Tensor) -> PseudoLabels {
         self.soft = Some(soft);
         self
