@@ -191,12 +191,19 @@ impl Slack {
     }
 }
 
-fn squares(rows: &[f32], d: usize) -> Vec<f32> {
-    rows.chunks_exact(d).map(|row| dot_with(row, row, |a, b| a * b)).collect()
+/// The squared lengths of rows.
+pub(crate) fn squares(rows: &[f32], d: usize) -> Vec<f32> {
+    rows.chunks_exact(d).map(|row| dot(row, row)).collect()
 }
 
-fn square_distance(a: &[f32], b: &[f32]) -> f32 {
+/// The squared distance of two rows: the same from either, and 0 for equal ones.
+pub(crate) fn square_distance(a: &[f32], b: &[f32]) -> f32 {
     dot_with(a, b, |a, b| (a - b) * (a - b))
+}
+
+/// The inner product of two rows.
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
+    dot_with(a, b, |a, b| a * b)
 }
 
 /// The sum of `term` over two rows, in sixteen lanes that the compiler keeps in vectors.
@@ -214,7 +221,7 @@ fn dot_with(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
 }
 
 /// The smallest number and where it first stands.
-fn least(row: &[f32]) -> (f32, usize) {
+pub(crate) fn least(row: &[f32]) -> (f32, usize) {
     let smaller = |a: f32, b: f32| if b < a { b } else { a };
     let mut lanes = [f32::INFINITY; 16];
     let chunks = row.chunks_exact(16);

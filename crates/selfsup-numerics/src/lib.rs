@@ -1,11 +1,15 @@
-//! Algorithms on feature matrices that several selfsup crates share: exact top-k search, k-means, Sinkhorn's optimal
-//! transport and principal components. All are functions of plain tensors, run where their input lies, and hold no
+//! Algorithms on feature matrices that several selfsup crates share: exact top-k search and its graph,
+//! k-means, Sinkhorn's optimal transport and principal components. All are functions of plain tensors, run where their input lies, and hold no
 //! state of a training run.
 //!
 //! | module | holds |
 //! |---|---|
 //! | [`mod@top_k`] | [`top_k()`]: the nearest keys of every query, in blocks, with ties resolved |
+//! | [`knn_graph`] | [`KnnGraph`]: every row joined with its nearest, sparse ([`Csr`]) |
 //! | [`k_means`] | [`KMeans`]: Lloyd's algorithm with k-means++, Euclidean or spherical |
+//! | [`agglomerative`] | [`Agglomerative`]: clusters joined along the edges of a graph, by Ward's, average or complete linkage |
+//! | [`mod@silhouette`], [`cluster_scores`], [`mod@gap`] | how good a clustering is |
+//! | [`mod@suggest_clusters`] | [`suggest_clusters()`]: how many clusters there are, by all of these |
 //! | [`mod@sinkhorn`] | [`sinkhorn()`]: scores to balanced soft assignments |
 //! | [`pca`] | [`Pca`]: principal components with explained variance |
 //!
@@ -29,16 +33,32 @@
 //! # Ok::<(), selfsup_core::Error>(())
 //! ```
 
+pub mod agglomerative;
 mod assign;
+pub mod cluster_scores;
+mod clusters;
+pub mod csr;
+pub mod gap;
 pub mod k_means;
+pub mod knn_graph;
+mod links;
 pub mod pca;
 mod product;
+pub mod silhouette;
 pub mod sinkhorn;
+pub mod suggest_clusters;
 pub mod top_k;
 
+pub use agglomerative::{Agglomerative, Linkage, Merge};
+pub use cluster_scores::{calinski_harabasz, davies_bouldin};
+pub use csr::Csr;
+pub use gap::{Gap, GapConfig, Reference, fewest_that_fit, gap_statistic};
 pub use k_means::{Assignment, Geometry, KMeans, KMeansConfig};
+pub use knn_graph::{Edges, KnnGraph, KnnGraphConfig};
 pub use pca::Pca;
+pub use silhouette::silhouette;
 pub use sinkhorn::{SinkhornConfig, sinkhorn};
+pub use suggest_clusters::{Candidate, ClusterCounts, SuggestConfig, suggest_clusters};
 pub use top_k::{Metric, Neighbours, SelfMatches, TopKConfig, top_k};
 
 use selfsup_core::{Error, Kind, Result, Tensor, check_shape};
