@@ -162,7 +162,7 @@ impl Vit {
         if let Hidden::Replaced { mask, token } = hidden {
             patches = patches.where_self(&mask.logical_not().unsqueeze(-1), token);
         }
-        patches = patches + positions;
+        let mut patches = patches + positions; // in 32 bits, whatever the patches are in
         if let Hidden::LeftOut { keep } = hidden {
             patches = gather_tokens(&patches, keep); // [N, K, D]
         }

@@ -318,7 +318,7 @@ mod tests {
                 Window::Resized(RandomResizedCrop { interpolation, ..RandomResizedCrop::new([size.0, size.1]) })
             };
             let channels = if colour { 3 } else { 1 };
-            let pixels = (0..height * width * channels).map(|i| (i as u64 * 37 ^ seed) as u8).collect();
+            let pixels = (0..height * width * channels).map(|i| ((i as u64 * 37) ^ seed) as u8).collect();
             let image = Image::new(pixels, [height, width, channels]).unwrap();
             let pipeline = Pipeline::new(window.clone(), steps.clone(), &[0.4], &[0.3], channels).unwrap();
             let (mut scratch, key) = (Scratch::default(), Key::new(seed));

@@ -336,7 +336,7 @@ mod tests {
         let (store, encoder, objective) = setup(&linear());
         let v = store.variables();
         tch::no_grad(|| {
-            for (_, x) in &v {
+            for x in v.values() {
                 let _ = x.shallow_clone().zero_();
             }
             let options = (Kind::Float, Device::Cpu);

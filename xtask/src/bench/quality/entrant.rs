@@ -137,7 +137,7 @@ impl Entrant {
             fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
         }
         let trial = folder.join("trial");
-        let mut command = self.pretrain(recipe, &trial, 0, TRIAL_EPOCHS, setting)?;
+        let mut command = pretrain(recipe, &trial, 0, TRIAL_EPOCHS, setting)?;
         command.args(["--overwrite", "--set", &format!("data.limit={TRIAL_IMAGES}")]);
         stage("measuring the speed", &mut command, "the message above says why")?;
         let seconds_per_image = seconds(&trial)? / (TRIAL_EPOCHS * trial_images(&trial)?) as f64;
@@ -151,32 +151,6 @@ impl Entrant {
         Ok(Length { epochs, seconds_per_image })
     }
 
-    fn pretrain(
-        &self,
-        recipe: &str,
-        run: &Path,
-        seed: u64,
-        epochs: u64,
-        setting: &Setting,
-    ) -> Result<Command> {
-        let mut command = program("release", "selfsup");
-        command.args(["pretrain", recipe, "--run"]).arg(run);
-        command.args(["--threads", &setting.threads.to_string()]);
-        if let Some(data) = &setting.data {
-            command.args(["--data", data]);
-        }
-        command.args(["--set", &format!("train.seed={seed}"), "--set", &format!("train.epochs={epochs}")]);
-        command.args(["--set", &format!("data.limit={IMAGES}")]);
-        command.args(["--set", &format!("train.loader_threads={}", setting.threads)]);
-        let text = text_of(recipe)?;
-        // A warm-up that the recipe counts in epochs keeps its share of the run.
-        if let (Some(warmup), Some(whole)) = (number_in(&text, "warmup_epochs"), number_in(&text, "epochs")) {
-            let scaled = warmup * epochs as f64 / whole;
-            command.args(["--set", &format!("schedule.warmup_epochs={scaled:?}")]);
-        }
-        Ok(command)
-    }
-
     /// Pretrains and judges with a seed, or what is left of it.
     pub fn outcome(&self, seed: u64, setting: &Setting) -> Result<Outcome> {
         let run = self.folder(setting).join(format!("seed-{seed}"));
@@ -184,7 +158,7 @@ impl Entrant {
         match &self.side {
             Side::Recipe(recipe) => {
                 let Length { epochs, seconds_per_image } = self.length(setting)?;
-                self.train(recipe, &run, seed, epochs, setting)?;
+                train(recipe, &run, seed, epochs, setting)?;
                 if !report.is_file() {
                     // The untrained encoder and the pixels are judged with the first seed.
                     judge(&run, if seed == 0 { &[] } else { &["--alone"] }, setting)?;
@@ -220,20 +194,39 @@ impl Entrant {
             }
         }
     }
+}
 
-    fn train(&self, recipe: &str, run: &Path, seed: u64, epochs: u64, setting: &Setting) -> Result<()> {
-        let memory = run.join("memory.json");
-        let noted = if memory.is_file() { read(&memory).unwrap_or_default() } else { Value::Null };
-        if noted["done"] == true {
-            return Ok(());
-        }
-        let mut command = self.pretrain(recipe, run, seed, epochs, setting)?;
-        let begun = fs::read_dir(run.join("checkpoints")).is_ok_and(|mut entries| entries.next().is_some());
-        command.arg(if begun { "--resume" } else { "--overwrite" });
-        eprintln!("==> pretraining {recipe}, seed {seed}, {epochs} epochs");
-        let before = if begun { noted["peak_megabytes"].as_f64().unwrap_or(0.0) } else { 0.0 };
-        watched(&mut command, before, &memory)
+fn train(recipe: &str, run: &Path, seed: u64, epochs: u64, setting: &Setting) -> Result<()> {
+    let memory = run.join("memory.json");
+    let noted = if memory.is_file() { read(&memory).unwrap_or_default() } else { Value::Null };
+    if noted["done"] == true {
+        return Ok(());
     }
+    let mut command = pretrain(recipe, run, seed, epochs, setting)?;
+    let begun = fs::read_dir(run.join("checkpoints")).is_ok_and(|mut entries| entries.next().is_some());
+    command.arg(if begun { "--resume" } else { "--overwrite" });
+    eprintln!("==> pretraining {recipe}, seed {seed}, {epochs} epochs");
+    let before = if begun { noted["peak_megabytes"].as_f64().unwrap_or(0.0) } else { 0.0 };
+    watched(&mut command, before, &memory)
+}
+
+fn pretrain(recipe: &str, run: &Path, seed: u64, epochs: u64, setting: &Setting) -> Result<Command> {
+    let mut command = program("release", "selfsup");
+    command.args(["pretrain", recipe, "--run"]).arg(run);
+    command.args(["--threads", &setting.threads.to_string()]);
+    if let Some(data) = &setting.data {
+        command.args(["--data", data]);
+    }
+    command.args(["--set", &format!("train.seed={seed}"), "--set", &format!("train.epochs={epochs}")]);
+    command.args(["--set", &format!("data.limit={IMAGES}")]);
+    command.args(["--set", &format!("train.loader_threads={}", setting.threads)]);
+    let text = text_of(recipe)?;
+    // A warm-up that the recipe counts in epochs keeps its share of the run.
+    if let (Some(warmup), Some(whole)) = (number_in(&text, "warmup_epochs"), number_in(&text, "epochs")) {
+        let scaled = warmup * epochs as f64 / whole;
+        command.args(["--set", &format!("schedule.warmup_epochs={scaled:?}")]);
+    }
+    Ok(command)
 }
 
 fn judge(run: &Path, flags: &[&str], setting: &Setting) -> Result<()> {
