@@ -66,6 +66,26 @@
 //! | is a sample like the labelled ones? | a [`Detector`] on [`MaxSoftmax`], [`Energy`], [`NearestLabelled`] or [`Mahalanobis`] |
 //! | what does a threshold cost and gain? | [`Coverage`], [`class_precision`] |
 //!
+//! A [`Selector`] proposes what to label next, never a sample that is labelled, and copies of one last:
+//!
+//! | selector | proposes |
+//! |---|---|
+//! | [`Uncertainty`] | what the model is least sure of |
+//! | [`CoreSet`] | what is farthest from all labelled samples |
+//! | [`TypiClust`] | typical samples of clusters without labels: for the first labels of all |
+//! | [`ClusterUncertainty`] | the least sure sample of each such cluster |
+//! | [`WeightedRanks`] | what is both unsure and typical |
+//!
+//! ```
+//! use selfsup_core::{FeatureRows, Tensor};
+//! use selfsup_labels::{CoreSet, Pool, Selector};
+//!
+//! let features = FeatureRows::new(&Tensor::from_slice2(&[[0.0_f32], [1.0], [5.0], [6.0]]))?;
+//! let pool = Pool::new(&features, &[0])?; // the first is labelled
+//! assert_eq!(CoreSet {}.select_next(2, &pool)?, [3, 1]); // the farthest; then of two that are as near the first
+//! # Ok::<(), selfsup_core::Error>(())
+//! ```
+//!
 //! [`PretextLabeler`]: selfsup_core::PretextLabeler
 //! [`PseudoLabeler`]: selfsup_core::PseudoLabeler
 
@@ -78,6 +98,7 @@ mod reliability;
 mod rotation;
 mod rows;
 mod scores;
+mod selection;
 mod thresholds;
 mod tiles;
 
@@ -87,7 +108,7 @@ pub use relative_position::{Colour, RelativePosition, RelativePositionConfig};
 pub use reliability::agreement::Agreement;
 pub use reliability::calibration::{Binning, Calibration, CalibrationConfig, CurvePoint, calibration};
 pub use reliability::confident_joint::ConfidentJoint;
-pub use reliability::consistency::{Consistency, ConsistencyConfig, Measure};
+pub use reliability::consistency::{Consistency, ConsistencyConfig, ConsistencyMeasure};
 pub use reliability::coverage::{ClassPrecision, Coverage, CoveragePoint, class_precision};
 pub use reliability::label_audit::{
     AuditReport, Filter, LabelAudit, LabelAuditConfig, Quality, label_quality,
@@ -101,6 +122,12 @@ pub use reliability::temperature_scaling::TemperatureScaling;
 pub use reliability::temporal_ensemble::{TemporalEnsemble, TemporalEnsembleConfig};
 pub use rotation::{Rotation, RotationConfig};
 pub use scores::{IndexedProbabilities, LabelledProbabilities, ProbabilityStack};
+pub use selection::cluster_uncertainty::{ClusterUncertainty, ClusterUncertaintyConfig};
+pub use selection::core_set::CoreSet;
+pub use selection::pool::{Pool, PredictedPool, Selector};
+pub use selection::typiclust::{TypiClust, TypiClustConfig};
+pub use selection::uncertainty::Uncertainty;
+pub use selection::weighted_ranks::{WeightedRanks, WeightedRanksConfig};
 pub use thresholds::class_balanced::{ClassBalanced, ClassBalancedConfig, Keep};
 pub use thresholds::confidence::sharpen;
 pub use thresholds::distribution_alignment::{

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 /// What is compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Measure {
+pub enum ConsistencyMeasure {
     /// The most probable classes.
     Agreement,
     /// The distributions, by their Jensen-Shannon divergence.
@@ -32,14 +32,14 @@ pub enum Measure {
 #[serde(default, deny_unknown_fields)]
 pub struct ConsistencyConfig {
     /// What is compared.
-    pub measure: Measure,
+    pub measure: ConsistencyMeasure,
     /// Labels of a lower weight are rejected: their weight becomes 0.
     pub min_weight: f64,
 }
 
 impl Default for ConsistencyConfig {
     fn default() -> Self {
-        ConsistencyConfig { measure: Measure::JensenShannon, min_weight: 0.5 }
+        ConsistencyConfig { measure: ConsistencyMeasure::JensenShannon, min_weight: 0.5 }
     }
 }
 
@@ -77,12 +77,12 @@ impl PseudoLabeler for Consistency {
         }
         let found = Agreement::of(scores)?;
         let weights = match self.config.measure {
-            Measure::Agreement => found.agreement,
+            ConsistencyMeasure::Agreement => found.agreement,
             // Of one class there is nothing to disagree about: 1 - 0 / ln 2.
-            Measure::JensenShannon => {
+            ConsistencyMeasure::JensenShannon => {
                 1.0 - found.mutual_information / (members.min(classes).max(2) as f64).ln()
             }
-            Measure::KullbackLeibler => (-found.mean_kl).exp(),
+            ConsistencyMeasure::KullbackLeibler => (-found.mean_kl).exp(),
         };
         let weights = weights.clamp(0.0, 1.0);
         // In 32 bits as the weights are, so that one of exactly the least weight is kept.
@@ -104,7 +104,7 @@ mod tests {
         ProbabilityStack::new(&members).unwrap()
     }
 
-    fn weights(measure: Measure, min_weight: f64) -> (Vec<f64>, Vec<Reason>) {
+    fn weights(measure: ConsistencyMeasure, min_weight: f64) -> (Vec<f64>, Vec<Reason>) {
         // Equal views; views of different confidence; opposite views.
         let scores = stack(&[[[0.9, 0.1], [0.9, 0.1], [1.0, 0.0]], [[0.9, 0.1], [0.6, 0.4], [0.0, 1.0]]]);
         let found =
@@ -118,20 +118,20 @@ mod tests {
             let (found, _) = weights(measure, 0.0);
             assert!(found.iter().zip(expected).all(|(f, e)| (f - e).abs() < 1e-6), "{measure:?}: {found:?}");
         };
-        near(Measure::Agreement, [1.0, 1.0, 0.5]);
+        near(ConsistencyMeasure::Agreement, [1.0, 1.0, 0.5]);
         let h = |p: f64| -p * p.ln() - (1.0 - p) * (1.0 - p).ln();
         let js = h(0.75) - 0.5 * h(0.9) - 0.5 * h(0.6);
-        near(Measure::JensenShannon, [1.0, 1.0 - js / 2_f64.ln(), 0.0]);
+        near(ConsistencyMeasure::JensenShannon, [1.0, 1.0 - js / 2_f64.ln(), 0.0]);
         let kl = |p: f64, q: f64| p * (p / q).ln() + (1.0 - p) * ((1.0 - p) / (1.0 - q)).ln();
-        near(Measure::KullbackLeibler, [1.0, (-0.5 * (kl(0.9, 0.6) + kl(0.6, 0.9))).exp(), 0.0]);
+        near(ConsistencyMeasure::KullbackLeibler, [1.0, (-0.5 * (kl(0.9, 0.6) + kl(0.6, 0.9))).exp(), 0.0]);
     }
 
     #[test]
     fn rejects_what_views_disagree_about_and_says_so() {
-        let (found, reasons) = weights(Measure::Agreement, 0.6);
+        let (found, reasons) = weights(ConsistencyMeasure::Agreement, 0.6);
         assert_eq!(found, [1.0, 1.0, 0.0]);
         assert_eq!(reasons, [Reason::Confident, Reason::Confident, Reason::Disagreement]);
-        assert_eq!(weights(Measure::Agreement, 0.5).0, [1.0, 1.0, 0.5]);
+        assert_eq!(weights(ConsistencyMeasure::Agreement, 0.5).0, [1.0, 1.0, 0.5]);
     }
 
     #[test]

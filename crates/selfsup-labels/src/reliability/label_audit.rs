@@ -107,7 +107,7 @@ impl LabelAudit {
         let p = scores.probabilities().tensor();
         let labels = class_indices("labels", scores.labels(), p.size()[0], p.size()[1])?;
         let rows = Rows::of(p)?;
-        let samples = Samples { rows: &rows, labels: &labels, min_per_class: self.config.min_per_class };
+        let samples = Samples::new(&rows, &labels, p.size()[1] as usize, self.config.min_per_class);
         let prune = prune_counts(&joint.calibrated, self.config.min_per_class as i64, self.config.fraction);
         let mut doubted = match self.config.filter {
             Filter::NoiseRate => samples.by_noise_rate(&prune),
@@ -188,14 +188,16 @@ fn prune_counts(joint: &[Vec<i64>], least: i64, fraction: f64) -> Vec<Vec<i64>> 
 struct Samples<'a> {
     rows: &'a Rows,
     labels: &'a [usize],
-    min_per_class: usize,
+    /// The samples labelled with each class; none where they are too few to doubt any.
+    of: Vec<Vec<usize>>,
 }
 
-impl Samples<'_> {
-    /// The samples labelled `class`; none when they are too few to doubt any.
-    fn of(&self, class: usize) -> Vec<usize> {
-        let members: Vec<usize> = (0..self.labels.len()).filter(|&i| self.labels[i] == class).collect();
-        if members.len() > self.min_per_class.max(1) { members } else { Vec::new() }
+impl<'a> Samples<'a> {
+    fn new(rows: &'a Rows, labels: &'a [usize], classes: usize, min_per_class: usize) -> Self {
+        let mut of = vec![Vec::new(); classes];
+        labels.iter().enumerate().for_each(|(i, &label)| of[label].push(i));
+        of.iter_mut().filter(|members| members.len() <= min_per_class.max(1)).for_each(Vec::clear);
+        Samples { rows, labels, of }
     }
 
     fn probability(&self, i: usize, class: usize) -> f64 {
@@ -205,7 +207,7 @@ impl Samples<'_> {
     fn by_class(&self, prune: &[Vec<i64>]) -> Vec<bool> {
         let mut mask = vec![false; self.labels.len()];
         for (class, row) in prune.iter().enumerate() {
-            let mut members = self.of(class);
+            let mut members = self.of[class].clone();
             let count = (members.len() as i64 - row[class]).max(0) as usize;
             members.sort_by(|&a, &b| self.probability(a, class).total_cmp(&self.probability(b, class)));
             members.iter().take(count).for_each(|&i| mask[i] = true);
@@ -216,12 +218,11 @@ impl Samples<'_> {
     fn by_noise_rate(&self, prune: &[Vec<i64>]) -> Vec<bool> {
         let mut mask = vec![false; self.labels.len()];
         for (class, row) in prune.iter().enumerate() {
-            let members = self.of(class);
             for (other, &count) in
                 row.iter().enumerate().filter(|&(other, &count)| other != class && count > 0)
             {
                 let margin = |i: usize| self.probability(i, other) - self.probability(i, class);
-                let mut order = members.clone();
+                let mut order = self.of[class].clone();
                 order.sort_by(|&a, &b| margin(b).total_cmp(&margin(a)));
                 order.iter().take(count as usize).for_each(|&i| mask[i] = true);
             }
