@@ -27,6 +27,12 @@
 //! |---|---|---|---|
 //! | [`Threshold`] | class probabilities | the most probable class | 1 from a probability of `tau` on, else 0 |
 //! | [`ClusterLabels`] | features | the k-means cluster | the margin to the second nearest centre |
+//! | [`AgglomerativeLabels`] | features | the cluster along the neighbour graph | the share of neighbours with the label |
+//! | [`SinkhornLabels`] | logits | the best class when all get equal shares | the share of the sample that it gets |
+//! | [`NearestMean`] | features, few labels | the class with the nearest mean | the margin to the second nearest mean |
+//! | [`LabelPropagation`], [`LabelSpreading`] | features, few labels | the class that arrives from labelled samples | how certain its distribution is |
+//!
+//! Few labels are [`FewLabels`]; they keep weight 1.
 //!
 //! ```
 //! use selfsup_core::{FeatureRows, Probabilities, PseudoLabeler, Tensor};
@@ -49,16 +55,30 @@
 //! [`PretextLabeler`]: selfsup_core::PretextLabeler
 //! [`PseudoLabeler`]: selfsup_core::PseudoLabeler
 
+mod affinity;
+mod agglomerative;
 mod cluster;
+mod few_labels;
 mod jigsaw;
+mod label_propagation;
+mod label_spreading;
+mod nearest_mean;
 mod permutations;
 mod relative_position;
 mod rotation;
+mod sinkhorn;
 mod threshold;
 mod tiles;
 
+pub use affinity::Kernel;
+pub use agglomerative::{AgglomerativeLabels, AgglomerativeLabelsConfig};
 pub use cluster::{ClusterConfig, ClusterLabels};
+pub use few_labels::FewLabels;
 pub use jigsaw::{Jigsaw, JigsawConfig};
+pub use label_propagation::{LabelPropagation, LabelPropagationConfig};
+pub use label_spreading::{LabelSpreading, LabelSpreadingConfig};
+pub use nearest_mean::{NearestMean, NearestMeanConfig};
 pub use relative_position::{Colour, RelativePosition, RelativePositionConfig};
 pub use rotation::{Rotation, RotationConfig};
+pub use sinkhorn::{SinkhornLabels, SinkhornLabelsConfig};
 pub use threshold::{Threshold, ThresholdConfig};

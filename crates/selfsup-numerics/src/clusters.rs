@@ -58,7 +58,9 @@ impl Spread {
         for row in rows() {
             mean.iter_mut().zip(row).for_each(|(mean, &v)| *mean += f64::from(v));
         }
-        mean.iter_mut().for_each(|mean| *mean /= count);
+        for mean in &mut mean {
+            *mean /= count;
+        }
         let (mut squares, mut distances) = (0.0, 0.0);
         for row in rows() {
             let square: f64 = row.iter().zip(&mean).map(|(&v, mean)| (f64::from(v) - mean).powi(2)).sum();
