@@ -7,8 +7,11 @@
 //! A sample on its centre has weight 1, one halfway to the next centre 0. With distances to centres in place of mean
 //! distances to clusters this is the silhouette (the "simplified" one of Hruschka et al. 2004).
 
-use selfsup_core::{Error, FeatureRows, Key, PseudoLabeler, PseudoLabels, Reason, Result, Tensor};
-use selfsup_numerics::{KMeans, KMeansConfig};
+use selfsup_core::{
+    Error, FeatureRows, Key, Kind, PseudoLabeler, PseudoLabels, Reason, Result, Tensor, check_kind,
+    check_shape,
+};
+use selfsup_numerics::{KMeans, KMeansConfig, nearest_centres};
 use serde::{Deserialize, Serialize};
 
 /// How to cluster, and which labels to trust.
@@ -28,7 +31,8 @@ pub struct ClusterConfig {
 #[derive(Debug)]
 pub struct ClusterLabels {
     config: ClusterConfig,
-    fitted: Option<KMeans>,
+    /// `[K, D]`, or `[0, 0]` before the first batch.
+    centres: Tensor,
 }
 
 impl ClusterLabels {
@@ -40,12 +44,13 @@ impl ClusterLabels {
         if !(0.0..=1.0).contains(&config.min_weight) {
             return Err(Error::config("min_weight", config.min_weight, "0 to 1"));
         }
-        Ok(ClusterLabels { config, fitted: None })
+        let centres = Tensor::zeros([0, 0], (Kind::Float, selfsup_core::Device::Cpu));
+        Ok(ClusterLabels { config, centres })
     }
 
-    /// The clustering, once a batch was labelled.
-    pub fn clusters(&self) -> Option<&KMeans> {
-        self.fitted.as_ref()
+    /// The centres `[K, D]`, once a batch was labelled.
+    pub fn centres(&self) -> Option<&Tensor> {
+        (self.centres.size()[0] > 0).then_some(&self.centres)
     }
 }
 
@@ -59,16 +64,36 @@ impl PseudoLabeler for ClusterLabels {
     /// number of features.
     fn label(&mut self, scores: &FeatureRows) -> Result<PseudoLabels> {
         let scores = scores.tensor();
-        let fitted = match self.fitted.take() {
-            Some(fitted) => fitted,
-            None => KMeans::fit(scores, &self.config.k_means, Key::new(self.config.seed))?,
-        };
-        let found = self.fitted.insert(fitted).assign(scores)?;
+        if self.centres().is_none() {
+            self.centres = KMeans::fit(scores, &self.config.k_means, Key::new(self.config.seed))?.centres;
+        }
+        let centres = self.centres.to_device(scores.device());
+        let found = nearest_centres(scores, &centres, self.config.k_means.geometry)?;
         // A sample on two centres at once (0 / 0) belongs to neither.
         let margin: Tensor = 1.0 - (found.nearest / found.second).sqrt().nan_to_num(1.0, 1.0, 1.0);
         let rejected = margin.lt(self.config.min_weight);
         let weights = margin.masked_fill(&rejected, 0.0);
         Ok(PseudoLabels::new(found.labels, weights, Reason::Central, Reason::Between))
+    }
+
+    fn state(&self) -> Vec<(String, Tensor)> {
+        vec![("centres".to_owned(), self.centres.copy())]
+    }
+
+    /// Takes up the centres.
+    ///
+    /// # Errors
+    /// When they are missing, no Floats, or not one for each cluster.
+    fn restore(&mut self, state: &[(String, Tensor)]) -> Result<()> {
+        let found = state.iter().find(|(name, _)| name == "centres");
+        let (_, centres) =
+            found.ok_or_else(|| Error::config("state", "no centres", "a tensor named centres"))?;
+        check_kind("centres", centres, Kind::Float)?;
+        if centres.size() != [0, 0] {
+            check_shape("centres", centres, [self.config.k_means.clusters, -1])?;
+        }
+        self.centres = centres.copy();
+        Ok(())
     }
 }
 
@@ -118,13 +143,30 @@ mod tests {
     }
 
     #[test]
+    fn goes_on_from_its_state() {
+        let (mut a, mut b) = (labeler(2, 0.0), labeler(2, 0.0));
+        b.restore(&a.state()).unwrap();
+        assert!(b.centres().is_none());
+        a.label(&rows(Tensor::from_slice2(&[[-1.0_f32], [1.0], [9.0], [11.0]]))).unwrap();
+        b.restore(&a.state()).unwrap();
+        // Alone these two would be the centres.
+        let next = Tensor::from_slice2(&[[2.0_f32], [3.0]]);
+        let (found, other) = (a.label(&rows(next.copy())).unwrap(), b.label(&rows(next)).unwrap());
+        assert!(found.labels == other.labels && found.weights == other.weights);
+        assert_eq!(found.labels.int64_value(&[0]), found.labels.int64_value(&[1]));
+        let error = labeler(3, 0.0).restore(&a.state()).unwrap_err().to_string();
+        assert_eq!(error, "centres: expected [3, _], found [2, 1]");
+        assert_eq!(b.restore(&[]).unwrap_err().to_string(), "state = no centres: a tensor named centres");
+    }
+
+    #[test]
     fn rejects_batches_that_do_not_fit_and_keeps_its_centres() {
         let mut labeler = labeler(2, 0.0);
         let error = labeler.label(&rows(Tensor::from_slice2(&[[1.0_f32]]))).unwrap_err().to_string();
         assert_eq!(error, "clusters = 2: 1 to 1, the number of samples");
         labeler.label(&rows(Tensor::from_slice2(&[[0.0_f32], [1.0]]))).unwrap();
         assert!(labeler.label(&rows(Tensor::from_slice2(&[[0.0_f32, 1.0]]))).is_err());
-        assert!(labeler.clusters().is_some());
+        assert!(labeler.centres().is_some());
         let error = ClusterLabels::new(ClusterConfig { min_weight: -1.0, ..Default::default() }).unwrap_err();
         assert_eq!(error.to_string(), "min_weight = -1: 0 to 1");
     }

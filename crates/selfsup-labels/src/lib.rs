@@ -37,6 +37,12 @@
 //! | [`Consistency`] | class probabilities of K views or models | their mean | how much these agree |
 //! | [`LabelAudit`] | given labels and class probabilities | the given one | 0 where the model is sure of another, else 1 |
 //! | [`ClusterLabels`] | features | the k-means cluster | the margin to the second nearest centre |
+//! | [`AgglomerativeLabels`] | features | the cluster along the neighbour graph | the share of neighbours with the label |
+//! | [`SinkhornLabels`] | logits | the best class when all get equal shares | the share of the sample that it gets |
+//! | [`NearestMean`] | features, few labels | the class with the nearest mean | the margin to the second nearest mean |
+//! | [`LabelPropagation`], [`LabelSpreading`] | features, few labels | the class that arrives from labelled samples | how certain its distribution is |
+//!
+//! Few labels are [`FewLabels`]; they keep weight 1.
 //!
 //! ```
 //! use selfsup_core::{FeatureRows, Probabilities, PseudoLabeler, Tensor};
@@ -89,9 +95,15 @@
 //! [`PretextLabeler`]: selfsup_core::PretextLabeler
 //! [`PseudoLabeler`]: selfsup_core::PseudoLabeler
 
+mod affinity;
+mod agglomerative;
 mod cluster;
+mod few_labels;
 mod jigsaw;
+mod label_propagation;
+mod label_spreading;
 mod memory;
+mod nearest_mean;
 mod permutations;
 mod relative_position;
 mod reliability;
@@ -99,11 +111,18 @@ mod rotation;
 mod rows;
 mod scores;
 mod selection;
+mod sinkhorn;
 mod thresholds;
 mod tiles;
 
+pub use affinity::Kernel;
+pub use agglomerative::{AgglomerativeLabels, AgglomerativeLabelsConfig};
 pub use cluster::{ClusterConfig, ClusterLabels};
+pub use few_labels::FewLabels;
 pub use jigsaw::{Jigsaw, JigsawConfig};
+pub use label_propagation::{LabelPropagation, LabelPropagationConfig};
+pub use label_spreading::{LabelSpreading, LabelSpreadingConfig};
+pub use nearest_mean::{NearestMean, NearestMeanConfig};
 pub use relative_position::{Colour, RelativePosition, RelativePositionConfig};
 pub use reliability::agreement::Agreement;
 pub use reliability::calibration::{Binning, Calibration, CalibrationConfig, CurvePoint, calibration};
@@ -128,6 +147,7 @@ pub use selection::pool::{Pool, PredictedPool, Selector};
 pub use selection::typiclust::{TypiClust, TypiClustConfig};
 pub use selection::uncertainty::Uncertainty;
 pub use selection::weighted_ranks::{WeightedRanks, WeightedRanksConfig};
+pub use sinkhorn::{SinkhornLabels, SinkhornLabelsConfig};
 pub use thresholds::class_balanced::{ClassBalanced, ClassBalancedConfig, Keep};
 pub use thresholds::confidence::sharpen;
 pub use thresholds::distribution_alignment::{

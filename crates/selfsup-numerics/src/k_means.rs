@@ -121,15 +121,27 @@ impl KMeans {
     /// # Errors
     /// When `x` is no finite matrix or has another number of features than the centres.
     pub fn assign(&self, x: &Tensor) -> Result<Assignment> {
-        let (x, _) = finite_matrix("x", x)?;
-        check_shape("x", &x, [-1, self.centres.size()[1]])?;
-        match self.geometry {
-            Geometry::Euclidean => {
-                let offset = self.centres.mean_dim(0, true, None);
-                two_nearest(&(x - &offset), &(&self.centres - &offset))
-            }
-            Geometry::Spherical => two_nearest(&x.l2_normalize(), &self.centres),
+        nearest_centres(x, &self.centres, self.geometry)
+    }
+}
+
+/// The two nearest of given centres for every sample. On the sphere samples and centres are scaled to length 1.
+///
+/// # Shapes
+/// `x` `[M, D]`, `centres` `[K, D]`.
+///
+/// # Errors
+/// When `x` or `centres` are no finite matrix, or they differ in the number of features.
+pub fn nearest_centres(x: &Tensor, centres: &Tensor, geometry: Geometry) -> Result<Assignment> {
+    let (x, _) = finite_matrix("x", x)?;
+    let (centres, [_, d]) = finite_matrix("centres", centres)?;
+    check_shape("x", &x, [-1, d])?;
+    match geometry {
+        Geometry::Euclidean => {
+            let offset = centres.mean_dim(0, true, None);
+            two_nearest(&(x - &offset), &(centres - &offset))
         }
+        Geometry::Spherical => two_nearest(&x.l2_normalize(), &centres.l2_normalize()),
     }
 }
 
@@ -496,6 +508,51 @@ mod tests {
         let members = x.l2_normalize().index_select(0, &a.labels.eq(0).nonzero().squeeze_dim(1));
         let direction = members.sum_dim_intlist([0].as_slice(), false, None).l2_normalize();
         assert!(f64::try_from((direction - a.centres.get(0)).abs().max()).unwrap() < 1e-5);
+    }
+
+    /// Lloyd's rounds on the sphere by loops: labels by the largest cosine, centres along the sums.
+    #[test]
+    fn on_the_sphere_it_goes_the_way_of_a_loop_in_64_bits() {
+        let x = formula(60, 3);
+        let unit = |row: &[f64]| {
+            let length = row.iter().map(|v| v * v).sum::<f64>().sqrt();
+            row.iter().map(|v| v / length).collect::<Vec<f64>>()
+        };
+        let rows: Vec<Vec<f64>> =
+            Vec::<Vec<f64>>::try_from(&x).unwrap().iter().map(|row| unit(row)).collect();
+        let mut centres = rows[..4].to_vec();
+        let mut labels = vec![0; 60];
+        for _ in 0..100 {
+            for (label, row) in labels.iter_mut().zip(&rows) {
+                let cosine = |k: &usize| row.iter().zip(&centres[*k]).map(|(a, b)| a * b).sum::<f64>();
+                *label = (0..4).max_by(|a, b| cosine(a).total_cmp(&cosine(b))).unwrap();
+            }
+            for (k, centre) in centres.iter_mut().enumerate() {
+                let members = || rows.iter().zip(&labels).filter(|(_, label)| **label == k);
+                let sum = |j: usize| members().map(|(row, _)| row[j]).sum::<f64>();
+                *centre = unit(&[sum(0), sum(1), sum(2)]);
+            }
+        }
+        let config = KMeansConfig { geometry: Geometry::Spherical, tolerance: 0.0, ..config(4) };
+        let found = KMeans::fit_from(&x, &x.narrow(0, 0, 4), &config).unwrap();
+        let labels: Vec<i64> = labels.into_iter().map(|label| label as i64).collect();
+        assert_eq!(Vec::<i64>::try_from(&found.labels).unwrap(), labels);
+        for (found, centre) in Vec::<Vec<f64>>::try_from(&found.centres).unwrap().iter().zip(&centres) {
+            assert!(found.iter().zip(centre).all(|(f, e)| (f - e).abs() < 1e-5));
+        }
+    }
+
+    #[test]
+    fn given_centres_on_the_sphere_need_no_length() {
+        let x = Tensor::from_slice2(&[[3.0_f32, 0.0], [0.0, 2.0], [1.0, 1.0]]);
+        let centres = Tensor::from_slice2(&[[0.0_f32, 7.0], [0.1, 0.0]]);
+        let found = nearest_centres(&x, &centres, Geometry::Spherical).unwrap();
+        assert_eq!(Vec::<i64>::try_from(&found.labels.narrow(0, 0, 2)).unwrap(), [1, 0]);
+        let second = Vec::<f64>::try_from(&found.second).unwrap();
+        let expected = [2.0, 2.0, 2.0 - 2.0_f64.sqrt()];
+        assert!(second.iter().zip(expected).all(|(s, e)| (s - e).abs() < 1e-6), "{second:?}");
+        let error = nearest_centres(&x, &centres.narrow(1, 0, 1), Geometry::Spherical).unwrap_err();
+        assert_eq!(error.to_string(), "x: expected [_, 1], found [3, 2]");
     }
 
     #[test]

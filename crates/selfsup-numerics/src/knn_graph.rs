@@ -215,7 +215,9 @@ mod tests {
                 let mut others: Vec<usize> = (0..30).filter(|&j| j != i).collect();
                 others
                     .sort_by(|&a, &b| distance(&rows[i], &rows[a]).total_cmp(&distance(&rows[i], &rows[b])));
-                others[..k].iter().for_each(|&j| near[i][j] = true);
+                for &j in &others[..k] {
+                    near[i][j] = true;
+                }
             }
             for edges in [Edges::Directed, Edges::Either, Edges::Mutual] {
                 let mut expected = Vec::new();

@@ -1,6 +1,6 @@
-//! Algorithms on feature matrices that several selfsup crates share: exact top-k search and its graph,
-//! k-means, Sinkhorn's optimal transport and principal components. All are functions of plain tensors, run where their input lies, and hold no
-//! state of a training run.
+//! Algorithms on feature matrices that several selfsup crates share: exact top-k search and the graph of
+//! neighbours, k-means and agglomerative clustering and how good they are, Sinkhorn's optimal transport, principal
+//! components. All are functions of plain tensors, run where their input lies, and hold no state of a training run.
 //!
 //! | module | holds |
 //! |---|---|
@@ -53,7 +53,7 @@ pub use agglomerative::{Agglomerative, Linkage, Merge};
 pub use cluster_scores::{calinski_harabasz, davies_bouldin};
 pub use csr::Csr;
 pub use gap::{Gap, GapConfig, Reference, fewest_that_fit, gap_statistic};
-pub use k_means::{Assignment, Geometry, KMeans, KMeansConfig};
+pub use k_means::{Assignment, Geometry, KMeans, KMeansConfig, nearest_centres};
 pub use knn_graph::{Edges, KnnGraph, KnnGraphConfig};
 pub use pca::Pca;
 pub use silhouette::silhouette;

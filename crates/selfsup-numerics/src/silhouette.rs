@@ -88,7 +88,11 @@ fn sums_on_cpu(x: &Tensor, clusters: &Clusters, metric: Metric) -> Result<Vec<f6
             for (i, row) in distances.chunks_exact_mut(width).enumerate() {
                 let itself = block * ROWS + i;
                 match metric {
-                    Metric::Cosine => row.iter_mut().for_each(|v| *v = 1.0 - *v),
+                    Metric::Cosine => {
+                        for v in row.iter_mut() {
+                            *v = 1.0 - *v;
+                        }
+                    }
                     Metric::Euclidean => {
                         let square = squares[itself];
                         row.iter_mut()

@@ -95,7 +95,11 @@ pub fn suggest_clusters(
     if candidates.iter().all(|&k| k < 2) {
         return Err(Error::config("candidates", format!("{candidates:?}"), "a number of clusters above 1"));
     }
-    let x = if n > config.sample { x.index_select(0, &sample(n, config.sample, key)) } else { x };
+    let x = if n > config.sample {
+        x.index_select(0, &sample(n, config.sample, key).to_device(x.device()))
+    } else {
+        x
+    };
     let (x, metric) = match config.gap.k_means.geometry {
         Geometry::Euclidean => (x, Metric::Euclidean),
         Geometry::Spherical => (x.l2_normalize(), Metric::Cosine),
