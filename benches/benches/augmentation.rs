@@ -3,7 +3,7 @@
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use selfsup::core::{Key, Result};
 use selfsup::data::augment::{GaussianBlur, ViewConfig, two_views};
-use selfsup::data::{Collate, ImageCollate};
+use selfsup::data::{Collate, ImageCollate, Pixels};
 use selfsup_benches::texture;
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ const IMAGES: usize = 512;
 
 fn views(c: &mut Criterion, name: &str, shape: [usize; 3], config: &ViewConfig) -> Result<()> {
     let dataset = Arc::new(texture(IMAGES, shape)?);
-    let collate = ImageCollate { dataset, views: two_views(config, shape[2])? };
+    let collate = ImageCollate { dataset, views: two_views(config, shape[2])?, pixels: Pixels::Float32 };
     let indices: Vec<usize> = (0..IMAGES).collect();
     let [height, width, channels] = shape;
     let id = BenchmarkId::new(name, format!("{height}x{width}x{channels}-to-{0}x{0}", config.size));

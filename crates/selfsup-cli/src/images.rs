@@ -7,7 +7,7 @@ use selfsup::core::{Batches, Dataset, Error, Key, Result as CoreResult};
 use selfsup::data::augment::{AugmentedView, PlainView, View};
 use selfsup::data::dataset::{DecodedImages, Subset};
 use selfsup::data::sampler::{Sequential, Shuffled, ShuffledShards};
-use selfsup::data::{Image, ImageCollate, ImageSet, Loader, LoaderConfig};
+use selfsup::data::{Image, ImageCollate, ImageSet, Loader, LoaderConfig, Pixels, Unpack};
 use selfsup::train::loggers::Progress;
 use std::sync::Arc;
 
@@ -165,6 +165,19 @@ pub fn augmented(kinds: &[ViewKind], channels: usize) -> Result<Vec<AugmentedVie
     Ok(views)
 }
 
+/// The views of kinds, as a loader takes them.
+fn drawn(kinds: &[ViewKind], channels: usize) -> Result<Vec<Arc<dyn View>>> {
+    Ok(augmented(kinds, channels)?.into_iter().map(|view| Arc::new(view) as Arc<dyn View>).collect())
+}
+
+/// What makes the batches of [`training`] numbers for a network.
+///
+/// # Errors
+/// With the field that cannot work.
+pub fn unpack(kinds: &[ViewKind], channels: usize, pixels: Pixels) -> Result<Unpack> {
+    Ok(Unpack::new(&drawn(kinds, channels)?, pixels)?)
+}
+
 /// The loader of augmented views for training.
 ///
 /// # Errors
@@ -175,10 +188,10 @@ pub fn training(
     config: LoaderConfig,
     shuffle_buffer: usize,
     seed: u64,
+    pixels: Pixels,
 ) -> Result<Loader<ImageCollate<dyn ImageSet>>> {
-    let views = augmented(kinds, set.channels())?;
-    let views = views.into_iter().map(|view| Arc::new(view) as Arc<dyn View>).collect();
-    let (shards, collate) = (set.shards(), ImageCollate { dataset: Arc::clone(set), views });
+    let views = drawn(kinds, set.channels())?;
+    let (shards, collate) = (set.shards(), ImageCollate { dataset: Arc::clone(set), views, pixels });
     let loader = if shards.is_empty() {
         Loader::new(collate, Shuffled { len: set.len() }, config, seed)
     } else {
@@ -199,9 +212,7 @@ pub fn pairs(
 ) -> Result<Loader<ImageCollate<dyn ImageSet>>> {
     const IMAGES: usize = 2048;
     let some = some(set, IMAGES)?;
-    let views = augmented(&[kind], set.channels())?;
-    let views = views.into_iter().map(|view| Arc::new(view) as Arc<dyn View>).collect();
-    in_order(some, views, batch_size, threads)
+    in_order(some, drawn(&[kind], set.channels())?, batch_size, threads)
 }
 
 /// At most `count` images of a set, evenly taken.
@@ -251,7 +262,7 @@ fn in_order(
 ) -> Result<Loader<ImageCollate<dyn ImageSet>>> {
     let config = LoaderConfig { batch_size, drop_last: false, threads, prefetch: 2 };
     let len = dataset.len();
-    let collate = ImageCollate { dataset, views };
+    let collate = ImageCollate { dataset, views, pixels: Pixels::Float32 };
     Ok(Loader::new(collate, Sequential { len }, config, 0).map_err(|e| inside(e, "eval"))?)
 }
 

@@ -97,9 +97,11 @@ impl Job {
         let train = &self.recipe.train;
         let (mut stretches, buffer) = (Vec::new(), self.recipe.data.shuffle_buffer);
         for (end, kinds) in self.recipe.views().stretches(train.epochs)? {
-            stretches
-                .push((end, images::training(&images.train, &kinds, train.loader(), buffer, train.seed)?));
+            let (loader, pixels) = (train.loader(), self.recipe.data.pixels);
+            let batches = images::training(&images.train, &kinds, loader, buffer, train.seed, pixels)?;
+            stretches.push((end, batches));
         }
+        let unpack = images::unpack(&self.recipe.views().kinds, channels, self.recipe.data.pixels)?;
         if !self.recipe.encoder.precision().is_native(self.device) {
             eprintln!("note       encoder.precision = \"bfloat16\": this machine emulates it, which is slow");
         }
@@ -116,7 +118,7 @@ impl Job {
         let to = |batch: &ImageViews| {
             let labels =
                 labels.as_ref().map(|labels| labels.index_select(0, &batch.indices).to_device(device));
-            ImageViews { labels, ..batch.to_device(device) }
+            Ok(ImageViews { labels, ..unpack.apply(batch.to_device(device))? })
         };
         let batches = OnDevice { batches: Stretches { stretches }, to: &to, names: &names };
         // A view in training size, encoded as in evaluation, shows how the features spread.
@@ -148,7 +150,7 @@ impl Job {
         };
         let names = |batch: &TokenBatch| called(&batch.indices, name);
         let device = self.device;
-        let to = |batch: &TokenBatch| batch.to_device(device);
+        let to = |batch: &TokenBatch| Ok(batch.to_device(device));
         let batches = OnDevice { batches: loader, to: &to, names: &names };
         let look = |encoder: &(dyn TokenEncoder + 'static), batch: &TokenBatch| {
             encoder.encode(&batch.tokens, Mode::Eval)
@@ -326,7 +328,7 @@ fn environment(device: Device) -> Map<String, Value> {
 /// Batches that are moved to the device as they are taken, with what else an objective wants to know of them.
 struct OnDevice<'a, B: Batches> {
     batches: B,
-    to: &'a dyn Fn(&B::Batch) -> B::Batch,
+    to: &'a dyn Fn(&B::Batch) -> CoreResult<B::Batch>,
     names: &'a dyn Fn(&B::Batch) -> Vec<String>,
 }
 
@@ -342,7 +344,7 @@ impl<B: Batches> Batches for OnDevice<'_, B> {
         epoch: u64,
         skip: u64,
     ) -> Result<Box<dyn Iterator<Item = Result<B::Batch, Error>> + '_>, Error> {
-        let moved = move |batch: CoreResult<B::Batch>| Ok((self.to)(&batch?));
+        let moved = move |batch: CoreResult<B::Batch>| (self.to)(&batch?);
         Ok(Box::new(self.batches.epoch(epoch, skip)?.map(moved)))
     }
 

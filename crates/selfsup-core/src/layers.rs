@@ -210,6 +210,15 @@ pub fn normal(parameter: &Tensor, std: f64) {
     tch::no_grad(|| drop(parameter.shallow_clone().normal_(0.0, std)));
 }
 
+/// Fills a weight `[out, ...]` from the uniform distribution of Glorot and Bengio 2010, *Understanding the difficulty of training
+/// deep feedforward neural networks*, equation 16: bounded by `sqrt(6 / (in + out))`, where a kernel is one row of inputs.
+pub fn xavier_uniform(weight: &Tensor) {
+    let outputs = weight.size().first().copied().unwrap_or(1).max(1);
+    let inputs = weight.numel() as i64 / outputs;
+    let bound = (6.0 / (inputs + outputs) as f64).sqrt();
+    tch::no_grad(|| drop(weight.shallow_clone().uniform_(-bound, bound)));
+}
+
 /// Fills a parameter from a normal distribution cut off at two standard deviations, as BERT does. (timm's and PyTorch's
 /// `trunc_normal_` cuts at the values -2 and 2 instead: with a standard deviation of 0.02 that is [`normal`].)
 pub fn truncated_normal(parameter: &Tensor, std: f64) {

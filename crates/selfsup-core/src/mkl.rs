@@ -10,6 +10,7 @@
 //! machines, as they do between any two of MKL's kernels.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
+use std::sync::OnceLock;
 
 /// The name of MKL's question.
 const NAME: &CStr = c"mkl_serv_intel_cpu_true";
@@ -36,19 +37,108 @@ fn has_avx512() -> bool {
         && is_x86_feature_detected!("avx512vl")
 }
 
-/// Whether libtorch hears this program's answer: false where the linker did not export it.
-pub fn is_asked() -> bool {
+/// What a name stands for in the order in which libraries look for it; null where nothing has it.
+fn named(name: &CStr) -> *mut c_void {
     unsafe extern "C" {
         fn dlsym(handle: *mut c_void, name: *const c_char) -> *mut c_void;
     }
-    // SAFETY: a null handle stands for the order in which libraries look for symbols; the name ends with 0.
-    let found = unsafe { dlsym(std::ptr::null_mut(), NAME.as_ptr()) };
-    found == takes_intels_kernels as *mut c_void
+    // SAFETY: a null handle stands for the default order; the name ends with 0.
+    unsafe { dlsym(std::ptr::null_mut(), name.as_ptr()) }
+}
+
+/// Whether libtorch hears this program's answer: false where the linker did not export it.
+pub fn is_asked() -> bool {
+    named(NAME) == takes_intels_kernels as *mut c_void
 }
 
 /// Whether libtorch takes MKL's kernels for AVX-512.
 pub fn uses_avx512() -> bool {
     has_avx512() && (is_asked() || is_intels())
+}
+
+/// BLAS's product in single precision: matrices column by column, every argument by reference.
+type Sgemm = unsafe extern "C" fn(
+    transpose_a: *const c_char,
+    transpose_b: *const c_char,
+    m: *const c_int,
+    n: *const c_int,
+    k: *const c_int,
+    alpha: *const f32,
+    a: *const f32,
+    lda: *const c_int,
+    b: *const f32,
+    ldb: *const c_int,
+    beta: *const f32,
+    c: *mut f32,
+    ldc: *const c_int,
+);
+
+/// MKL's product of matrices, made by the calling thread alone: for code that has threads of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct OwnThread {
+    sgemm: Sgemm,
+    set_threads: unsafe extern "C" fn(c_int) -> c_int,
+}
+
+impl OwnThread {
+    /// The product, where libtorch brings MKL; another libtorch has another library, or none that is visible.
+    pub fn find() -> Option<OwnThread> {
+        static FOUND: OnceLock<Option<OwnThread>> = OnceLock::new();
+        *FOUND.get_or_init(|| {
+            let (sgemm, set_threads) = (named(c"sgemm_"), named(c"MKL_Set_Num_Threads_Local"));
+            if sgemm.is_null() || set_threads.is_null() {
+                return None;
+            }
+            // SAFETY: a library with the second name is MKL, whose manual gives both functions these signatures; the names
+            // with 32-bit integers are those without the suffix _64.
+            unsafe {
+                Some(OwnThread {
+                    sgemm: std::mem::transmute(sgemm),
+                    set_threads: std::mem::transmute(set_threads),
+                })
+            }
+        })
+    }
+
+    /// All inner products of the rows of `a` with the rows of `b`.
+    ///
+    /// # Shapes
+    /// Row-major `a` `[M, d]` and `b` `[N, d]` to `out` `[M, N]`.
+    ///
+    /// # Panics
+    /// When a slice has another length, or a side is above 2^31 - 1.
+    pub fn products(self, a: &[f32], b: &[f32], d: usize, out: &mut [f32]) {
+        let (m, n) = (a.len() / d, b.len() / d);
+        assert!(a.len() == m * d && b.len() == n * d && out.len() == m * n, "blocks of rows of {d} numbers");
+        if out.is_empty() {
+            return;
+        }
+        let [rows, columns, width] = [m, n, d].map(|side| {
+            c_int::try_from(side).unwrap_or_else(|_| panic!("a side of {side}: at most {}", c_int::MAX))
+        });
+        let (transposed, plain) = (b'T' as c_char, b'N' as c_char);
+        // SAFETY: column by column, `b` is [d, N], `a` is [d, M] and `out` is [N, M], each as long as was checked; `out` is
+        // borrowed alone. The number of threads is this thread's own, and put back.
+        unsafe {
+            let before = (self.set_threads)(1);
+            (self.sgemm)(
+                &raw const transposed,
+                &raw const plain,
+                &raw const columns,
+                &raw const rows,
+                &raw const width,
+                &1.0,
+                b.as_ptr(),
+                &raw const width,
+                a.as_ptr(),
+                &raw const width,
+                &0.0,
+                out.as_mut_ptr(),
+                &raw const columns,
+            );
+            (self.set_threads)(before);
+        }
+    }
 }
 
 #[cfg(test)]

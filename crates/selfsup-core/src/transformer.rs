@@ -1,8 +1,8 @@
 //! Attention, and the pre-norm block of Vision Transformers. They live here because encoders are made of them, and so are
 //! the decoders and predictors that objectives own.
 
-use crate::layers::{Bias, LayerNorm, Linear, normal};
-use crate::{Error, Mode, Result, Tensor, nn, tch};
+use crate::layers::{Bias, LayerNorm, Linear, normal, xavier_uniform};
+use crate::{Device, Error, Kind, Mode, Result, Tensor, nn, tch};
 use std::borrow::Borrow;
 
 /// The shape of a [`Block`].
@@ -52,6 +52,13 @@ impl Block {
             heads,
             drop_path,
         })
+    }
+
+    /// Draws the weights anew from Xavier's uniform distribution, as MAE's authors do.
+    pub fn start_xavier(&self) {
+        for layer in [&self.qkv, &self.proj, &self.fc1, &self.fc2] {
+            xavier_uniform(&layer.weight);
+        }
     }
 
     /// Applies the block; `mask` is true where a token may look, broadcast to `[N, heads, T, T]`, and without it all look
@@ -153,10 +160,30 @@ pub fn gather_tokens(x: &Tensor, keep: &Tensor) -> Tensor {
     x.gather(1, &index, false)
 }
 
+/// Fixed positions of a grid of patches (Vaswani et al. 2017, section 3.5, for two dimensions as in Chen et
+/// al. 2021, MoCo v3): a quarter of the values are sines of the column, a quarter cosines of it, then the
+/// same of the row, with the frequencies `10000^(-4 k / dim)`. `dim` is a multiple of 4.
+///
+/// # Shapes
+/// `[rows * columns, dim]` Float, row by row.
+pub fn sine_cosine_positions([rows, columns]: [i64; 2], dim: i64, device: Device) -> Tensor {
+    let double = (Kind::Double, Device::Cpu);
+    let quarter = dim / 4;
+    let exponents = Tensor::arange(quarter, double) * (-(10_000_f64.ln()) / quarter as f64);
+    let frequencies = exponents.exp(); // [d / 4]
+    let waves = |places: Tensor| {
+        let angles = places.reshape([-1, 1]) * &frequencies; // [T, d / 4]
+        Tensor::cat(&[angles.sin(), angles.cos()], 1) // [T, d / 2]
+    };
+    let across = Tensor::arange(columns, double).unsqueeze(0).expand([rows, columns], false);
+    let down = Tensor::arange(rows, double).unsqueeze(1).expand([rows, columns], false);
+    Tensor::cat(&[waves(across), waves(down)], 1).to_kind(Kind::Float).to_device(device)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Device, Kind, TensorExt};
+    use crate::TensorExt;
 
     fn block(drop_path: f64) -> (nn::VarStore, Block) {
         let store = nn::VarStore::new(Device::Cpu);
@@ -193,6 +220,35 @@ mod tests {
         let [before, after] = [&x, &changed].map(|x| block.forward(x, Some(&causal), Mode::Eval));
         assert_eq!(before.narrow(1, 0, 3), after.narrow(1, 0, 3));
         assert_ne!(before.narrow(1, 3, 2), after.narrow(1, 3, 2));
+    }
+
+    // p = torch.tensor(utils.get_2d_sine_cosine_positional_embedding(8, 3, cls_token=False))
+    // print(p[5], p.sum(), (p * (torch.arange(72) * 0.7).sin().reshape(9, 8)).sum())
+    #[test]
+    fn positions_are_those_of_the_reference() {
+        let positions = sine_cosine_positions([3, 3], 8, Device::Cpu);
+        assert_eq!(positions.size(), [9, 8]);
+        let expected = Tensor::from_slice(&[
+            0.909297_f32,
+            0.019999,
+            -0.416147,
+            0.9998,
+            0.841471,
+            0.01,
+            0.540302,
+            0.99995,
+        ]);
+        assert!((positions.get(5) - expected).abs().max().scalar().unwrap() < 1e-5);
+        for (x, expected) in [(&positions, 35.428_034), (&(&positions * wave(&[9, 8])), -1.013_518)] {
+            assert!((x.sum(Kind::Double).scalar().unwrap() - expected).abs() < 1e-4);
+        }
+    }
+
+    #[test]
+    fn positions_of_an_oblong_grid_are_part_of_those_of_a_square_one() {
+        let (square, oblong) =
+            (sine_cosine_positions([4, 4], 12, Device::Cpu), sine_cosine_positions([2, 4], 12, Device::Cpu));
+        assert_eq!(square.narrow(0, 0, 8), oblong);
     }
 
     #[test]

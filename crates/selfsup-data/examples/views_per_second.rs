@@ -6,7 +6,7 @@ use selfsup_core::{Batches, Key, Result};
 use selfsup_data::augment::{AugmentedView, GaussianBlur, Scratch, View, ViewConfig, two_views};
 use selfsup_data::dataset::ArrayImages;
 use selfsup_data::sampler::Shuffled;
-use selfsup_data::{Image, ImageCollate, Loader, LoaderConfig};
+use selfsup_data::{Image, ImageCollate, Loader, LoaderConfig, Pixels};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -34,7 +34,7 @@ fn main() -> Result<()> {
 
         let images = (100_000_000 / pixels.len()).min(10_000);
         let dataset = Arc::new(ArrayImages::new(pixels.repeat(images), [stored, stored, 3])?);
-        let collate = ImageCollate { dataset, views: two_views(&config, 3)? };
+        let collate = ImageCollate { dataset, views: two_views(&config, 3)?, pixels: Pixels::Float32 };
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let loader_config = LoaderConfig { threads, ..LoaderConfig::default() };
         let loader = Loader::new(collate, Shuffled { len: images }, loader_config, 0)?;

@@ -27,7 +27,7 @@
 //! use selfsup_core::Batches;
 //! use selfsup_data::augment::{ViewConfig, two_views};
 //! use selfsup_data::sampler::Shuffled;
-//! use selfsup_data::{ImageCollate, ImageSet, Loader, LoaderConfig, dataset::ArrayImages};
+//! use selfsup_data::{ImageCollate, ImageSet, Loader, LoaderConfig, Pixels, dataset::ArrayImages};
 //! use std::sync::Arc;
 //!
 //! // `selfsup_data::open("fashion-mnist")?.train`, or `open("my/photos")?.train`; here, noise.
@@ -36,7 +36,7 @@
 //!
 //! let config = ViewConfig { size: 24, scale: [0.2, 1.0], ..ViewConfig::default() };
 //! let views = two_views(&config, images.channels())?;
-//! let collate = ImageCollate { dataset: Arc::new(images), views };
+//! let collate = ImageCollate { dataset: Arc::new(images), views, pixels: Pixels::Float32 };
 //! let config = LoaderConfig { batch_size: 16, ..LoaderConfig::default() };
 //! let loader = Loader::new(collate, Shuffled { len: 64 }, config, 0)?;
 //!
@@ -58,6 +58,7 @@ mod collate;
 pub mod dataset;
 mod image;
 mod loader;
+mod pixels;
 pub mod sampler;
 pub mod text;
 
@@ -65,4 +66,5 @@ pub use collate::{Collate, ImageCollate, TokenCollate};
 pub use dataset::{ImageSet, ImageSplits, open};
 pub use image::Image;
 pub use loader::{Loader, LoaderConfig};
+pub use pixels::{Pixels, Unpack};
 pub use sampler::Sampler;

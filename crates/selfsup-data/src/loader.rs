@@ -182,6 +182,7 @@ impl<B> Drop for Epoch<B> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Pixels;
     use crate::augment::{ViewConfig, two_views};
     use crate::collate::ImageCollate;
     use crate::dataset::ArrayImages;
@@ -195,7 +196,8 @@ mod tests {
         let dataset = Arc::new(ArrayImages::new(pixels, [12, 12, 3]).unwrap());
         let views = two_views(&ViewConfig { size: 8, ..ViewConfig::default() }, 3).unwrap();
         let config = LoaderConfig { batch_size: 16, drop_last: false, threads, prefetch: 2 };
-        Loader::new(ImageCollate { dataset, views }, Shuffled { len: 40 }, config, 3).unwrap()
+        Loader::new(ImageCollate { dataset, views, pixels: Pixels::Float32 }, Shuffled { len: 40 }, config, 3)
+            .unwrap()
     }
 
     fn values(batch: &ImageViews) -> Vec<u32> {

@@ -84,4 +84,4 @@ pub use pixel_transformer::{PixelTransformer, PixelTransformerConfig};
 pub use pooling::Pooling;
 pub use resnet::{ResNet, ResNetConfig, Stem};
 pub use text_transformer::{TextTransformer, TextTransformerConfig};
-pub use vit::{Vit, VitConfig};
+pub use vit::{Positions, Vit, VitConfig, Weights};

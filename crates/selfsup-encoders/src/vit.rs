@@ -7,13 +7,16 @@
 //! With [`Pooling::Average`] the features are the average of the *normalised* patch tokens: timm's
 //! `global_pool="avg", fc_norm=False`, whose parameters are those of the class token's network.
 //!
+//! [`Positions::SineCosine`] and [`Weights::Xavier`] are the start of MAE (He et al. 2022, appendix A.1 and the authors' code): a network
+//! that knows from its first step where a patch lies.
+//!
 //! Positional embeddings fit images of another size, square or not, by bicubic interpolation with antialiasing to the
 //! new grid's size. (Interpolating by a scale factor rounds, and shifts every patch.)
 
 use crate::input::{check_images, check_keep, check_rate, check_sizes, shape};
 use crate::pooling::Pooling;
-use selfsup_core::layers::{Bias, Conv2d, ConvShape, LayerNorm, normal};
-use selfsup_core::transformer::{Block, BlockShape, check_block, gather_tokens};
+use selfsup_core::layers::{Bias, Conv2d, ConvShape, LayerNorm, normal, xavier_uniform};
+use selfsup_core::transformer::{Block, BlockShape, check_block, gather_tokens, sine_cosine_positions};
 use selfsup_core::{
     Encoder, Error, Kind, MapEncoder, Mode, PatchEncoder, Precision, Result, Tensor, TokenEncoder,
     check_kind, check_shape, nn,
@@ -44,8 +47,32 @@ pub struct VitConfig {
     /// Stochastic depth (Huang et al. 2016): the probability of leaving out the last block's branches for a sample in
     /// training; it falls to 0 towards the first block.
     pub drop_path: f64,
+    /// How a token is told where it lies.
+    pub positions: Positions,
+    /// What the weights start from.
+    pub weights: Weights,
     /// In what it computes while it is trained.
     pub precision: Precision,
+}
+
+/// How a token is told where in the image it lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Positions {
+    /// By an embedding that is learned from N(0, 0.02^2), as in the paper.
+    Learned,
+    /// By fixed sines and cosines of its row and column; the class token by nothing. `dim` is a multiple of 4.
+    SineCosine,
+}
+
+/// What the weights of a network start from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Weights {
+    /// N(0, 0.02^2) in the blocks, a convolution's uniform distribution where patches are cut: timm's.
+    Normal,
+    /// The uniform distribution of Glorot and Bengio 2010 in all of them, with a class token from N(0, 0.02^2).
+    Xavier,
 }
 
 impl VitConfig {
@@ -78,6 +105,8 @@ impl Default for VitConfig {
             mlp_ratio: 4.0,
             pooling: Pooling::ClassToken,
             drop_path: 0.0,
+            positions: Positions::Learned,
+            weights: Weights::Normal,
             precision: Precision::Float32,
         }
     }
@@ -127,12 +156,25 @@ impl Vit {
         }
         check_block(dim, heads, mlp_ratio)?;
         check_rate("drop_path", config.drop_path)?;
+        if config.positions == Positions::SineCosine && dim % 4 != 0 {
+            return Err(Error::config(
+                "dim",
+                dim,
+                "a multiple of 4, for sines and cosines of rows and columns",
+            ));
+        }
 
         let options = (Kind::Float, path.device());
-        let patches = (image_size / patch_size) * (image_size / patch_size);
+        let side = image_size / patch_size;
+        let patches = side * side;
         let cls_token = path.add("cls_token", Tensor::randn([1, 1, dim], options) * 1e-6, true);
-        let pos_embed = path.add("pos_embed", Tensor::zeros([1, 1 + patches, dim], options), true);
-        normal(&pos_embed, 0.02);
+        let learned = config.positions == Positions::Learned;
+        let pos_embed = path.add("pos_embed", Tensor::zeros([1, 1 + patches, dim], options), learned);
+        if learned {
+            normal(&pos_embed, 0.02);
+        } else {
+            pos_embed.narrow(1, 1, patches).copy_(&sine_cosine_positions([side, side], dim, path.device()));
+        }
         let cut = ConvShape { kernel: patch_size, stride: patch_size, padding: 0 };
         let patch_embed = Conv2d::new(path / "patch_embed" / "proj", channels_in, dim, cut, Bias::Yes);
         let blocks = (0..depth)
@@ -140,7 +182,12 @@ impl Vit {
                 let drop_path = config.drop_path * i as f64 / (depth - 1).max(1) as f64;
                 Block::new(path / "blocks" / i, BlockShape { dim, heads, mlp_ratio, drop_path })
             })
-            .collect::<Result<_>>()?;
+            .collect::<Result<Vec<_>>>()?;
+        if config.weights == Weights::Xavier {
+            normal(&cls_token, 0.02);
+            xavier_uniform(&patch_embed.weight);
+            blocks.iter().for_each(Block::start_xavier);
+        }
         let norm = LayerNorm::new(path / "norm", dim, 1e-6);
         Ok(Vit { config: config.clone(), patch_embed, cls_token, pos_embed, blocks, norm })
     }
@@ -430,6 +477,49 @@ mod tests {
             assert!((all[name].std(false).scalar().unwrap() - expected).abs() < tolerance, "{name}");
         }
         assert!(all["patch_embed.proj.bias"].abs().max().scalar().unwrap() > 0.0);
+    }
+
+    // from lightly.models.modules import MaskedVisionTransformerTIMM
+    // m = MaskedVisionTransformerTIMM(vit=VisionTransformer(img_size=32, patch_size=4, embed_dim=192, depth=12,
+    //     num_heads=3, num_classes=0)).vit
+    // for n in ["blocks.0.attn.qkv.weight", "blocks.3.mlp.fc1.weight", "patch_embed.proj.weight"]:
+    //     w = m.get_parameter(n); print(n, w.std().item(), w.abs().max().item())
+    // print(m.pos_embed.requires_grad, m.pos_embed[0, [0, 1, 10, 64]].sum(1))
+    #[test]
+    fn starts_as_maes_encoder_does() {
+        let store = nn::VarStore::new(Device::Cpu);
+        let config = VitConfig {
+            positions: Positions::SineCosine,
+            weights: Weights::Xavier,
+            ..VitConfig::tiny(32, 4)
+        };
+        Vit::new(store.root(), &config).unwrap();
+        let all = store.variables();
+        for (name, deviation, largest) in [
+            ("blocks.0.attn.qkv.weight", 0.051_014, 0.088_388),
+            ("blocks.3.mlp.fc1.weight", 0.045_667, 0.079_057),
+            ("patch_embed.proj.weight", 0.091_117, 0.158_104),
+        ] {
+            let found = all[name].std(false).scalar().unwrap();
+            assert!((found / deviation - 1.0).abs() < 0.02, "{name}: {found}");
+            let found = all[name].abs().max().scalar().unwrap();
+            assert!((found / largest - 1.0).abs() < 0.002, "{name}: {found}");
+        }
+        assert!((all["cls_token"].std(false).scalar().unwrap() - 0.02).abs() < 5e-3);
+        let positions = &all["pos_embed"];
+        assert!(!positions.requires_grad());
+        for (i, expected) in [(0, 0.0), (1, 96.0), (10, 103.732_6), (64, 86.091_9)] {
+            let found = positions.get(0).get(i).sum(Kind::Double).scalar().unwrap();
+            assert!((found - expected).abs() < 1e-3, "{i}: {found}");
+        }
+    }
+
+    #[test]
+    fn refuses_sines_and_cosines_of_a_size_that_they_do_not_divide() {
+        let store = nn::VarStore::new(Device::Cpu);
+        let config = VitConfig { dim: 18, positions: Positions::SineCosine, ..small() };
+        let error = Vit::new(store.root(), &config).unwrap_err().to_string();
+        assert_eq!(error, "dim = 18: a multiple of 4, for sines and cosines of rows and columns");
     }
 
     #[test]

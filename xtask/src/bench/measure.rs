@@ -206,6 +206,7 @@ impl Side {
                         let bytes = answer.get("peak_unshared_bytes").or(answer.get("peak_bytes"));
                         Ok(bytes.and_then(Value::as_f64).context("it does not tell its memory")? / 1e6)
                     }
+                    Kind::Faults => answer["faults"].as_f64().context("it does not tell its page faults"),
                     _ => rate(&answer),
                 }
             }

@@ -27,6 +27,8 @@ pub enum Kind {
     Start,
     /// Peak memory after a round, all processes together.
     Memory,
+    /// Pages that the system had to give for a batch, in a round after the first.
+    Faults,
     /// Seconds of a whole pretraining.
     Race,
 }
@@ -331,6 +333,15 @@ pub const ROWS: &[Row] = &[
         &[plain("faiss", "FAISS"), plain("scikit-learn", "scikit-learn")],
         Limit::Flops(2.0 * 100.0 * 128.0),
     ),
+    Row {
+        name: "loader-steady",
+        shape: "npy array of 20,000 images of 32x32x3, a later epoch of two views, batches of 256",
+        unit: "new pages/batch",
+        kind: Kind::Faults,
+        script: "",
+        peers: &[],
+        limit: Limit::Unknown,
+    },
     alone("loader-memory-1x", "npy array of 2,000 images of 32x32x3, an epoch of two views"),
     alone("loader-memory-10x", "the same, 20,000 images"),
     alone("loader-memory-100x", "the same, 200,000 images"),

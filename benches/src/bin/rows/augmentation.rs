@@ -6,7 +6,7 @@ use selfsup::core::Batches;
 use selfsup::data::augment::{GaussianBlur, View, ViewConfig, multi_crop};
 use selfsup::data::dataset::{ImageFolder, Subset, open_path};
 use selfsup::data::sampler::Sequential;
-use selfsup::data::{Image, ImageCollate, ImageSet, Loader, LoaderConfig};
+use selfsup::data::{Image, ImageCollate, ImageSet, Loader, LoaderConfig, Pixels};
 use std::sync::Arc;
 
 const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
@@ -67,7 +67,12 @@ fn loader(
     let indices = (0..images).map(|i| i % set.len()).collect();
     let dataset: Arc<dyn ImageSet> = Arc::new(Subset::new(Arc::clone(set), indices)?);
     let config = LoaderConfig { batch_size, threads, ..LoaderConfig::default() };
-    Ok(Loader::new(ImageCollate { dataset, views }, Sequential { len: images }, config, 0)?)
+    Ok(Loader::new(
+        ImageCollate { dataset, views, pixels: Pixels::Float32 },
+        Sequential { len: images },
+        config,
+        0,
+    )?)
 }
 
 /// Whole images from their files, and nothing more.

@@ -98,6 +98,7 @@ fn main() -> Result<()> {
         "first-step" => return training::first_step(&options),
         "knn" => neighbours::knn(&options)?,
         "kmeans" => neighbours::k_means(&options)?,
+        "loader-steady" => memory::steady(&options)?,
         row if row.starts_with("loader-memory-") => memory::loader(row, &options)?,
         other => bail!("--row {other}: no such row"),
     };

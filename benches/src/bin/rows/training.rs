@@ -9,7 +9,7 @@ use selfsup::core::{
 use selfsup::data::augment::{ColorJitter, GaussianBlur, ViewConfig, two_views};
 use selfsup::data::dataset::{Subset, open_path};
 use selfsup::data::sampler::Shuffled;
-use selfsup::data::{ImageCollate, ImageSet, Loader, LoaderConfig};
+use selfsup::data::{ImageCollate, ImageSet, Loader, LoaderConfig, Pixels};
 use selfsup::encoders::{ConvNet, ConvNetConfig, ResNet, ResNetConfig, Stem, Vit, VitConfig};
 use selfsup::objectives::{SimClr, SimClrConfig};
 use selfsup::train::optimizer::{AdamW, AdamWConfig, Optimizer, Rate, parameters};
@@ -98,7 +98,12 @@ fn demo(options: &Options, images: usize) -> Result<Loader<ImageCollate<dyn Imag
         ..ViewConfig::default()
     };
     let views = two_views(&config, 1)?;
-    Ok(Loader::new(ImageCollate { dataset, views }, Shuffled { len: images }, LoaderConfig::default(), 0)?)
+    Ok(Loader::new(
+        ImageCollate { dataset, views, pixels: Pixels::Float32 },
+        Shuffled { len: images },
+        LoaderConfig::default(),
+        0,
+    )?)
 }
 
 /// An epoch from the loader through the step; work is counted in images.

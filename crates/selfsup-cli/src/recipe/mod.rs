@@ -15,9 +15,9 @@ use crate::network::NetworkConfig;
 use crate::objective::{Modality, ObjectiveConfig};
 use anyhow::{Context, Result, bail};
 use selfsup::core::Error;
-use selfsup::data::LoaderConfig;
 use selfsup::data::augment::{Interpolation, PlainConfig, ViewConfig};
 use selfsup::data::text::TokenizerConfig;
+use selfsup::data::{LoaderConfig, Pixels};
 use selfsup::eval::{FewLabelConfig, KnnConfig, LinearProbeConfig};
 use selfsup::train::{LoopConfig, OptimizerConfig, ScheduleConfig};
 use serde::{Deserialize, Serialize};
@@ -122,6 +122,8 @@ pub struct DataConfig {
     /// Whether files of images are decoded once into a file in the cache, which every later epoch and run reads: for
     /// photographs that fit the disk uncompressed.
     pub decoded: bool,
+    /// What views are made of on their way to the device: float32, bfloat16 for half of the transfer, uint8 for a quarter.
+    pub pixels: Pixels,
     /// The positions that are mixed at a time where the set is shards that are read in their order.
     pub shuffle_buffer: usize,
     /// The training samples that a run was made with, as the run's own recipe tells.
@@ -140,6 +142,7 @@ impl Default for DataConfig {
             channels: None,
             samples: None,
             decoded: false,
+            pixels: Pixels::default(),
             shuffle_buffer: 10_000,
             held_out: 0.2,
         }

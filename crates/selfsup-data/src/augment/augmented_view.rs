@@ -246,6 +246,10 @@ impl View for AugmentedView {
         [self.config.size, self.config.size, self.channels]
     }
 
+    fn normalize(&self) -> Option<&Normalize> {
+        Some(&self.normalize)
+    }
+
     fn write(&self, image: &Image, rng: &mut Rng, scratch: &mut Scratch, out: &mut [f32]) -> Result<()> {
         let params = self.draw(image.height(), image.width(), rng);
         widest(Writing { view: self, image, params: &params, scratch, out })

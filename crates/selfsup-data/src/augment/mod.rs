@@ -49,7 +49,7 @@ pub use multi_view::{multi_crop, two_views};
 pub use padded_crop::{Padding, RandomCrop};
 pub use pipeline::{Pipeline, Transform, Window};
 pub use plain_view::{PlainConfig, PlainView};
-pub use planes::Planes;
+pub use planes::{Normalize, Planes};
 pub use resample::{CropBox, Flip, Interpolation};
 pub use resized_crop::{RandomResizedCrop, resized_crop};
 pub use solarize::{Solarize, solarize};

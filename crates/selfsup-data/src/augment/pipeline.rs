@@ -227,6 +227,10 @@ impl View for Pipeline {
         [height, width, self.channels]
     }
 
+    fn normalize(&self) -> Option<&Normalize> {
+        Some(&self.normalize)
+    }
+
     fn write(&self, image: &Image, rng: &mut Rng, scratch: &mut Scratch, out: &mut [f32]) -> Result<()> {
         widest(Writing { pipeline: self, image, rng, scratch, out })
     }

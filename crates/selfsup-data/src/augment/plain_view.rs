@@ -114,6 +114,10 @@ impl View for PlainView {
         [self.config.size, self.config.size, self.channels]
     }
 
+    fn normalize(&self) -> Option<&Normalize> {
+        Some(&self.normalize)
+    }
+
     fn write(&self, image: &Image, _rng: &mut Rng, scratch: &mut Scratch, out: &mut [f32]) -> Result<()> {
         self.render(image, scratch)?;
         self.normalize.write(&scratch.planes, out);

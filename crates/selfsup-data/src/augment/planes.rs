@@ -1,7 +1,7 @@
 //! The picture that transforms work on.
 
 use crate::Image;
-use selfsup_core::{Error, Result};
+use selfsup_core::{Error, Kind, Result, Tensor};
 
 /// A picture of floats from 0 to 1, one plane a channel: `[channels, height, width]`.
 ///
@@ -70,13 +70,18 @@ impl Planes {
 /// How values are scaled on their way into a network: `(value - mean) / std`, one mean and one standard deviation a
 /// channel, or one for all.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Normalize {
+pub struct Normalize {
     mean: Vec<f32>,
     scale: Vec<f32>,
 }
 
 impl Normalize {
-    pub(crate) fn new(mean: &[f32], std: &[f32], channels: usize) -> Result<Self> {
+    /// Checks means and standard deviations for images of so many channels.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when there are neither one nor as many as channels, a mean is not finite, or a standard deviation not
+    /// above 0.
+    pub fn new(mean: &[f32], std: &[f32], channels: usize) -> Result<Self> {
         let spread = |field: &str, values: &[f32]| match values.len() {
             1 => Ok(vec![values[0]; channels]),
             n if n == channels => Ok(values.to_vec()),
@@ -94,6 +99,25 @@ impl Normalize {
             return Err(Error::config("std", bad, "numbers above 0"));
         }
         Ok(Normalize { mean, scale: std.iter().map(|s| 1.0 / s).collect() })
+    }
+
+    /// The bytes that normalised numbers in the order row, column, channel come from, each the nearest.
+    pub(crate) fn undo(&self, numbers: &[f32], out: &mut [u8]) {
+        let channels = self.mean.len();
+        for (o, x) in out.chunks_exact_mut(channels).zip(numbers.chunks_exact(channels)) {
+            for (((o, x), mean), scale) in o.iter_mut().zip(x).zip(&self.mean).zip(&self.scale) {
+                *o = ((x / scale + mean) * 255.0).round().clamp(0.0, 255.0) as u8;
+            }
+        }
+    }
+
+    /// Normalises bytes where they are.
+    ///
+    /// # Shapes
+    /// `[N, C, H, W]` Uint8 to the same Float.
+    pub(crate) fn bytes(&self, x: &Tensor) -> Tensor {
+        let channels = |values: &[f32]| Tensor::from_slice(values).view([1, -1, 1, 1]).to_device(x.device());
+        (x.to_kind(Kind::Float) / 255.0 - channels(&self.mean)) * channels(&self.scale)
     }
 
     /// Writes `planes` in the order row, column, channel.

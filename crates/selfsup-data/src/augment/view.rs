@@ -1,7 +1,7 @@
 //! What a loader asks of a view.
 
 use super::gaussian_blur::Blur;
-use super::planes::Planes;
+use super::planes::{Normalize, Planes};
 use super::resample::Resampler;
 use crate::Image;
 use selfsup_core::{Result, Rng};
@@ -16,6 +16,11 @@ pub trait View: Send + Sync {
     /// # Errors
     /// When the image cannot become such a view.
     fn write(&self, image: &Image, rng: &mut Rng, scratch: &mut Scratch, out: &mut [f32]) -> Result<()>;
+
+    /// What it does to its pixels at the end, where it says: batches of bytes ask for that.
+    fn normalize(&self) -> Option<&Normalize> {
+        None
+    }
 }
 
 /// Working memory for [`View::write`], one for each thread.

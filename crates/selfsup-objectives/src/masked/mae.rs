@@ -11,9 +11,9 @@
 //!
 //! The decoder is thrown away after training. It starts from Xavier's uniform distribution, and its positions
 //! are fixed, as in the authors' code; these are computed for the grid at hand, so that images may be oblong
-//! and of any size that the encoder takes. The encoder keeps its own start and its own positions, which are
-//! learned here and fixed sines in the authors'. The class token goes through encoder and decoder, as there,
-//! and is not predicted from.
+//! and of any size that the encoder takes. The encoder keeps its own start and its own positions: those of the
+//! authors are `positions = "sine-cosine"` and `weights = "xavier"` of the ViT. The class token goes through
+//! encoder and decoder, as there, and is not predicted from.
 //!
 //! The paper trains with AdamW (betas 0.9 and 0.95, weight decay 0.05, base rate 1.5e-4 for a batch of 256,
 //! warm-up of 40 epochs; appendix A.1) on crops of 0.2 to 1 of the area, mirrored, without changes of colour.
@@ -21,6 +21,7 @@
 use crate::masked::patches::{MaskedReconstruction, grid, only_view, patchify};
 use crate::masked::pixel_loss::{MaskedPixelLoss, PixelDistance, PixelTarget};
 use crate::masked::token_decoder::{TokenDecoder, TokenDecoderConfig, weights};
+use selfsup_core::layers::xavier_uniform;
 use selfsup_core::transformer::gather_tokens;
 use selfsup_core::{
     Error, ImageViews, Kind, Loss, Mode, Objective, PatchEncoder, Pictures, Result, Site, Step, Tensor,
@@ -81,9 +82,7 @@ impl Mae {
         let path = site.path() / "decoder";
         let decoder = TokenDecoder::new(&path, site.dim(), values, decoder, "decoder")?;
         for (_, weight) in weights(site.store, &site.name("decoder.")) {
-            let [outputs, inputs] = check_shape("weight", &weight, [-1, -1])?;
-            let bound = (6.0 / (inputs + outputs) as f64).sqrt();
-            tch::no_grad(|| drop(weight.shallow_clone().uniform_(-bound, bound)));
+            xavier_uniform(&weight);
         }
         let loss = MaskedPixelLoss { target, distance: PixelDistance::Squared };
         Ok(Mae { decoder, loss, mask_ratio })

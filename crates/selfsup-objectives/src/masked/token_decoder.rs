@@ -3,8 +3,8 @@
 //! 3) are of the same parts, with fixed two-dimensional sine-cosine positions.
 
 use selfsup_core::layers::{LayerNorm, Linear, normal};
-use selfsup_core::transformer::{Block, BlockShape, linear};
-use selfsup_core::{Device, Error, Kind, Mode, Result, Tensor, nn};
+use selfsup_core::transformer::{Block, BlockShape, linear, sine_cosine_positions};
+use selfsup_core::{Error, Mode, Result, Tensor, nn};
 use serde::{Deserialize, Serialize};
 
 /// The shape of a decoder.
@@ -102,26 +102,6 @@ impl TokenDecoder {
     }
 }
 
-/// Fixed positions of a grid of patches (Vaswani et al. 2017, section 3.5, for two dimensions as in Chen et
-/// al. 2021, MoCo v3): a quarter of the values are sines of the column, a quarter cosines of it, then the
-/// same of the row, with the frequencies `10000^(-4 k / dim)`. `dim` is a multiple of 4.
-///
-/// # Shapes
-/// `[rows * columns, dim]` Float, row by row.
-pub(crate) fn sine_cosine_positions([rows, columns]: [i64; 2], dim: i64, device: Device) -> Tensor {
-    let double = (Kind::Double, Device::Cpu);
-    let quarter = dim / 4;
-    let exponents = Tensor::arange(quarter, double) * (-(10_000_f64.ln()) / quarter as f64);
-    let frequencies = exponents.exp(); // [d / 4]
-    let waves = |places: Tensor| {
-        let angles = places.reshape([-1, 1]) * &frequencies; // [T, d / 4]
-        Tensor::cat(&[angles.sin(), angles.cos()], 1) // [T, d / 2]
-    };
-    let across = Tensor::arange(columns, double).unsqueeze(0).expand([rows, columns], false);
-    let down = Tensor::arange(rows, double).unsqueeze(1).expand([rows, columns], false);
-    Tensor::cat(&[waves(across), waves(down)], 1).to_kind(Kind::Float).to_device(device)
-}
-
 /// The parameters under `prefix` with more than one dimension, in the order of their names: the weights of
 /// linear layers.
 pub(crate) fn weights(store: &nn::VarStore, prefix: &str) -> Vec<(String, Tensor)> {
@@ -134,35 +114,7 @@ pub(crate) fn weights(store: &nn::VarStore, prefix: &str) -> Vec<(String, Tensor
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::masked::reference::assert_sums;
-    use selfsup_core::TensorExt;
-
-    // p = torch.tensor(utils.get_2d_sine_cosine_positional_embedding(8, 3, cls_token=False))
-    // print(p[5], sums(p))
-    #[test]
-    fn positions_are_those_of_the_reference() {
-        let positions = sine_cosine_positions([3, 3], 8, Device::Cpu);
-        assert_eq!(positions.size(), [9, 8]);
-        let expected = Tensor::from_slice(&[
-            0.909297_f32,
-            0.019999,
-            -0.416147,
-            0.9998,
-            0.841471,
-            0.01,
-            0.540302,
-            0.99995,
-        ]);
-        assert!((positions.get(5) - expected).abs().max().scalar().unwrap() < 1e-5);
-        assert_sums("positions", &positions, [35.428_034, -1.013_518]);
-    }
-
-    #[test]
-    fn positions_of_an_oblong_grid_are_part_of_those_of_a_square_one() {
-        let (square, oblong) =
-            (sine_cosine_positions([4, 4], 12, Device::Cpu), sine_cosine_positions([2, 4], 12, Device::Cpu));
-        assert_eq!(square.narrow(0, 0, 8), oblong);
-    }
+    use selfsup_core::Device;
 
     #[test]
     fn refuses_shapes_that_do_not_fit() {
