@@ -83,8 +83,9 @@ impl Ema {
             }
             if s.requires_grad() { self.parameters.push((s, t)) } else { self.buffers.push((s, t)) }
         }
-        let frozen: Vec<_> =
-            self.parameters.iter().map(|(_, t)| t.set_requires_grad(false).data_ptr()).collect();
+        // Also what a student does not learn, where a method froze it, is not learned by its teacher.
+        let all = self.parameters.iter().chain(&self.buffers);
+        let frozen: Vec<_> = all.map(|(_, t)| t.set_requires_grad(false).data_ptr()).collect();
         if let Ok(mut variables) = store.variables_.lock() {
             variables.trainable_variables.retain(|v| !frozen.contains(&v.tensor.data_ptr()));
         }

@@ -66,12 +66,12 @@ impl Jigsaw {
         }
         let cells = grid * grid;
         let all = (1..=cells).product::<i64>();
-        if !(2..=all).contains(&permutations) {
-            let expected = format!("2 to {all}, the permutations of {cells} tiles");
-            return Err(Error::config("permutations", permutations, expected));
-        }
-        if permutations > MOST {
-            let expected = format!("at most {MOST}, as choosing more takes up to minutes");
+        if !(2..=all.min(MOST)).contains(&permutations) {
+            let expected = if all <= MOST {
+                format!("2 to {all}, the permutations of {cells} tiles")
+            } else {
+                format!("2 to {MOST}, as choosing more of the {all} permutations takes up to minutes")
+            };
             return Err(Error::config("permutations", permutations, expected));
         }
         if !(tile > 0.0 && tile <= 1.0) {
@@ -270,11 +270,11 @@ mod tests {
         );
         assert_eq!(
             refused(JigsawConfig { permutations: 10_001, ..Default::default() }),
-            "permutations = 10001: at most 10000, as choosing more takes up to minutes"
+            "permutations = 10001: 2 to 10000, as choosing more of the 362880 permutations takes up to minutes"
         );
         assert_eq!(
             refused(JigsawConfig { permutations: 362_881, ..Default::default() }),
-            "permutations = 362881: 2 to 362880, the permutations of 9 tiles"
+            "permutations = 362881: 2 to 10000, as choosing more of the 362880 permutations takes up to minutes"
         );
         assert!(refused(JigsawConfig { tile: 1.5, ..Default::default() }).starts_with("tile = 1.5: a share"));
         assert!(refused(JigsawConfig { tile: f64::NAN, ..Default::default() }).starts_with("tile = NaN"));

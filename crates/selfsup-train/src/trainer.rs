@@ -243,21 +243,28 @@ impl<'a> Trainer<'a> {
     ) -> Result<B::Batch> {
         let buffers = self.buffers_before_a_step_that_may_be_skipped();
         self.optimizer.zero_grad();
-        let mut last = None;
+        let (mut last, mut broken) = (None, None);
         let mut sums = Vec::new();
         for micro in 0..self.config.accumulate {
             let batch =
                 stream.next().unwrap_or_else(|| Err(Error::Other("an epoch ended early".to_owned())))?;
             let place = Key::new(self.seed).with(MODEL_DRAWS).with(step.step).with(step.comm.rank() as u64);
             place.with(micro).seed_torch();
-            let Loss { total, parts } = objective.loss(encoder, &batch, step)?;
-            (&total / self.config.accumulate as f64).backward();
-            sums.push((Cow::from("loss"), total.detach()));
-            sums.extend(parts);
+            match objective.loss(encoder, &batch, step) {
+                Ok(Loss { total, parts }) => {
+                    (&total / self.config.accumulate as f64).backward();
+                    sums.push((Cow::from("loss"), total.detach()));
+                    sums.extend(parts);
+                }
+                // Some methods meet such a number before there is a loss: it is the same to whoever trains.
+                Err(Error::NonFinite { what, .. }) => broken = Some(what),
+                Err(error) => return Err(error),
+            }
             last = Some(batch);
         }
         let norm = gradient_norm(self.optimizer.parameters());
-        if let Some(what) = self.not_finite(&sums, &norm)? {
+        let broken = if broken.is_some() { broken } else { self.not_finite(&sums, &norm)? };
+        if let Some(what) = broken {
             self.state.skipped += 1;
             tch::no_grad(|| buffers.iter().for_each(|(x, before)| x.shallow_clone().copy_(before)));
             let first = self.batch_in_epoch(step);

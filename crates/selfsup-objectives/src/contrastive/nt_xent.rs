@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct NtXentConfig {
-    /// The temperature tau. 0.1 on ImageNet (section 6.1 of the paper), 0.5 on CIFAR-10 (appendix B.9).
+    /// The temperature tau. 0.1 on ImageNet, 0.5 on CIFAR-10 (appendix B.9 of the paper).
     pub temperature: f64,
 }
 

@@ -19,7 +19,8 @@ use serde::{Deserialize, Serialize};
 pub struct SimClrConfig {
     /// The temperature of the loss; see [`NtXentConfig::temperature`].
     pub temperature: f64,
-    /// The projector; 2048 hidden units and 128 outputs for a ResNet-50 (section 4.2 of the paper).
+    /// The projector; for a ResNet-50 as many hidden units as it has features, 2048, and 128 outputs (section 2.3 of the
+    /// paper).
     pub projector: MlpHeadConfig,
 }
 

@@ -58,7 +58,8 @@ impl Normalization {
         let pixels = x * channels(&self.std, x) + channels(&self.mean, x);
         if x.device() == Device::Cpu && x.numel() > 0 {
             let (low, high) = (pixels.min().scalar()?, pixels.max().scalar()?);
-            if low < -0.01 || high > 1.01 {
+            // A number that is not finite says nothing of the normalization; the loss will show it.
+            if (low < -0.01 && low.is_finite()) || (high > 1.01 && high.is_finite()) {
                 return Err(Error::Shape {
                     name: "images".to_owned(),
                     expected: format!(

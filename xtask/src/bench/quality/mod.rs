@@ -41,6 +41,9 @@ pub struct Arguments {
     /// Runs at a time; more than one makes sense with as many cores as `jobs` times `threads`
     #[arg(long, default_value_t = 1)]
     jobs: usize,
+    /// Write no table; fail when a method collapsed, or all its probes are far below those of its untrained encoder
+    #[arg(long, conflicts_with = "peers")]
+    check: bool,
     /// Lightly's implementations as well, where it has the method (installs it, 6 GB)
     #[arg(long)]
     peers: bool,
@@ -97,7 +100,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             fail(entrant, &error);
         }
     });
-    let outcomes = Mutex::new(BTreeMap::<&str, Vec<Outcome>>::new());
+    let (outcomes, ill) = (Mutex::new(BTreeMap::<&str, Vec<Outcome>>::new()), Mutex::new(BTreeMap::new()));
     let tasks = (0..arguments.seeds).flat_map(|seed| entrants.iter().map(move |entrant| (entrant, seed)));
     each(arguments.jobs, tasks, |(entrant, seed)| {
         if locked(&failed).contains_key(&entrant.name) {
@@ -112,8 +115,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
                 .collect();
             if let Some(row) = rows.iter().find(|row| row["method"] == entrant.name.as_str()) {
                 println!("{}", page::line(row));
+                locked(&ill).insert(entrant.name.clone(), page::illness(row));
             }
-            page::write(&rows, &setting)
+            if arguments.check { Ok(()) } else { page::write(&rows, &setting) }
         });
         if let Err(error) = result {
             fail(entrant, &error);
@@ -123,6 +127,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if !failed.is_empty() {
         let names: Vec<_> = failed.keys().map(String::as_str).collect();
         bail!("not measured, as said above: {}", names.join(", "));
+    }
+    let ill = locked(&ill);
+    let ill: Vec<_> =
+        ill.iter().filter_map(|(name, why)| Some(format!("{name} {}", why.as_ref()?))).collect();
+    if arguments.check && !ill.is_empty() {
+        bail!("{}", ill.join("; "));
     }
     Ok(())
 }

@@ -150,6 +150,21 @@ fn markdown(rows: &[Value], setting: &Setting) -> String {
 /// Features that spread over fewer dimensions have collapsed.
 const COLLAPSED: f64 = 2.0;
 
+/// A method of which every probe is so far below its untrained encoder's, as a share, has learned what does not serve.
+const FAR_BELOW: f64 = 0.05;
+
+/// What is wrong with a method's features, if anything is.
+pub fn illness(row: &Value) -> Option<String> {
+    if let Some(rank) = row["rank_me"]["mean"].as_f64().filter(|&rank| rank < COLLAPSED || rank.is_nan()) {
+        return Some(format!("collapsed: RankMe {rank:.2}, below {COLLAPSED}"));
+    }
+    let below = |probe: &str| {
+        let mean = |who: &str| row["scores"][who][probe]["mean"].as_f64();
+        matches!((mean("trained"), mean("untrained")), (Some(a), Some(b)) if a < b - FAR_BELOW)
+    };
+    PROBES.into_iter().all(below).then(|| format!("is below its untrained encoder: {}", line(row)))
+}
+
 /// Names what a method should never be: below its own untrained encoder, or collapsed.
 fn worse_than_untrained(rows: &[Value]) -> String {
     let mut found = Vec::new();
@@ -244,6 +259,20 @@ mod tests {
         let ours = entrant::ours(&methods, &[json!({ "name": "byol" })], None);
         let theirs = entrant::peers(&methods, None);
         vec![row(&ours[0], &[outcome(0.8), outcome(0.9)]), row(&theirs[0], &[outcome(0.7), outcome(0.7)])]
+    }
+
+    #[test]
+    fn collapse_and_probes_far_below_the_untrained_encoder_are_illnesses() {
+        let row = |rank: f64, trained: f64| {
+            let probes = |mean: f64| json!({ "linear": { "mean": mean }, "few10": { "mean": mean }, "knn": { "mean": mean } });
+            json!({
+                "title": "T", "method": "t", "rank_me": { "mean": rank },
+                "scores": { "trained": probes(trained), "untrained": probes(0.6) },
+            })
+        };
+        assert_eq!(illness(&row(30.0, 0.58)), None);
+        assert_eq!(illness(&row(1.2, 0.9)).unwrap(), "collapsed: RankMe 1.20, below 2");
+        assert!(illness(&row(30.0, 0.5)).unwrap().starts_with("is below its untrained encoder: T: 50.0"));
     }
 
     #[test]
