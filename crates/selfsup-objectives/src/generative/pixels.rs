@@ -51,15 +51,18 @@ impl Normalization {
     /// `[N, C, H, W]` to the same.
     ///
     /// # Errors
-    /// [`Error::Shape`] when they were normalised with other numbers, as far as that shows: values outside 0
+    /// [`Error::NonFinite`] when one is not finite, [`Error::Shape`] when they were normalised with other numbers, as far as that shows: values outside 0
     /// to 1 come out. (Looked for on a CPU only; elsewhere the answer would make every step wait for the
     /// device.)
     pub fn undo(&self, x: &Tensor) -> Result<Tensor> {
         let pixels = x * channels(&self.std, x) + channels(&self.mean, x);
         if x.device() == Device::Cpu && x.numel() > 0 {
             let (low, high) = (pixels.min().scalar()?, pixels.max().scalar()?);
-            // A number that is not finite says nothing of the normalization; the loss will show it.
-            if (low < -0.01 && low.is_finite()) || (high > 1.01 && high.is_finite()) {
+            if !(low.is_finite() && high.is_finite()) {
+                let detail = format!("pixels from {low} to {high}");
+                return Err(Error::NonFinite { what: "images".to_owned(), detail });
+            }
+            if low < -0.01 || high > 1.01 {
                 return Err(Error::Shape {
                     name: "images".to_owned(),
                     expected: format!(
