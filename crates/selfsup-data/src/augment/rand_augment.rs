@@ -198,7 +198,9 @@ fn autocontrast(planes: &mut Planes) {
         let high = plane.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         if high > low {
             let scale = 1.0 / (high - low);
-            plane.iter_mut().for_each(|v| *v = ((*v - low) * scale).clamp(0.0, 1.0));
+            for v in plane.iter_mut() {
+                *v = ((*v - low) * scale).clamp(0.0, 1.0);
+            }
         }
     }
 }
@@ -210,12 +212,14 @@ fn equalize(planes: &mut Planes) {
     let byte = |v: f32| (v * 255.999).clamp(0.0, 255.0) as usize;
     for plane in planes.values.chunks_exact_mut(area) {
         let mut counts = [0_usize; 256];
-        plane.iter().for_each(|&v| counts[byte(v)] += 1);
+        for &v in plane.iter() {
+            counts[byte(v)] += 1;
+        }
         let largest = counts.iter().rposition(|&count| count > 0).unwrap_or(0);
         let step = (plane.len() - counts[largest]) / 255;
         let mut below = 0;
         let table = counts.map(|count| {
-            let value = if step == 0 { 0 } else { ((below + step / 2) / step).min(255) };
+            let value = (below + step / 2).checked_div(step).unwrap_or(0).min(255);
             below += count;
             value as f32 / 255.0
         });
