@@ -14,9 +14,11 @@
 //! | to | look at |
 //! |---|---|
 //! | open a known set, or a folder of one's own | [`open`], [`dataset`] |
+//! | read the labels of some samples from a file | [`LabelFile`] |
 //! | make views as torchvision does | [`augment`] |
 //! | choose samples: shuffled, weighted, sharded by rank | [`sampler`] |
 //! | make batches ahead of the step | [`Loader`] |
+//! | put a few labelled images beside many unlabelled ones | [`LabelledWithUnlabelled`] |
 //! | learn from text | [`text`] |
 //! | read samples of one's own | implement [`Dataset`](selfsup_core::Dataset) with [`Image`]s as items |
 //! | batch samples of one's own | implement [`Collate`] |
@@ -57,6 +59,8 @@ pub mod augment;
 mod collate;
 pub mod dataset;
 mod image;
+mod label_file;
+mod labelled;
 mod loader;
 mod pixels;
 pub mod sampler;
@@ -65,6 +69,8 @@ pub mod text;
 pub use collate::{Collate, ImageCollate, TokenCollate};
 pub use dataset::{ImageSet, ImageSplits, open};
 pub use image::Image;
+pub use label_file::{Existing, GivenLabels, LabelFile, LabelRow};
+pub use labelled::{Cycled, LabelledWithUnlabelled};
 pub use loader::{Loader, LoaderConfig};
 pub use pixels::{Pixels, Unpack};
 pub use sampler::Sampler;

@@ -3,6 +3,7 @@
 // Nothing here but tests and what they need.
 #![allow(clippy::unwrap_used)]
 
+mod finetune;
 mod interruption;
 mod journey;
 mod pictures;
