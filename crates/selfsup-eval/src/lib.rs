@@ -8,6 +8,7 @@
 //! | what does a linear classifier reach? | [`LinearProbe`]: logistic regression to convergence, strength chosen on held-out training samples |
 //! | and with ten labels a class? | [`FewLabelProbe`]: the same over many draws, with its spread |
 //! | are neighbours of one class? | [`Knn`]: the weighted vote of the nearest, nothing to train |
+//! | does a search find the class? | [`retrieval()`]: mAP, precision, recall, hit rate and nDCG, ties in expectation |
 //! | all of these at once | [`Suite`] |
 //! | have the features collapsed? | [`feature_health`]: no labels, cheap enough for every line of a log |
 //! | are two views close, and all samples spread? | [`alignment`], [`uniformity`] |
@@ -49,10 +50,13 @@ mod confusion;
 mod few_label;
 mod health;
 mod insight;
+mod interval;
 mod knn;
 mod lbfgs;
 mod linear_probe;
 mod logistic;
+mod measurement;
+mod retrieval;
 mod split;
 mod standardise;
 mod suite;
@@ -61,9 +65,12 @@ pub use confusion::Confusion;
 pub use few_label::{FewLabelConfig, FewLabelProbe};
 pub use health::{FeatureHealth, Verdict, alignment, feature_health, rank_me, uniformity};
 pub use insight::{Neighbourhood, map_2d, nearest_neighbours};
+pub use interval::{Interval, IntervalMethod, LEVEL, Mean};
 pub use knn::{Knn, KnnConfig};
 pub use linear_probe::{LinearOutcome, LinearProbe, LinearProbeConfig, PathPoint};
 pub use logistic::{Logistic, LogisticConfig};
+pub use measurement::Measurement;
+pub use retrieval::search::{Retrieval, RetrievalAt, RetrievalConfig, retrieval};
 pub use suite::{Stage, Suite, SuiteConfig, SuiteOutcome};
 
 use selfsup_core::{Error, Features, Result, check_shape};
