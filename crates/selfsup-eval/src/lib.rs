@@ -9,6 +9,7 @@
 //! | and with ten labels a class? | [`FewLabelProbe`]: the same over many draws, with its spread |
 //! | are neighbours of one class? | [`Knn`]: the weighted vote of the nearest, nothing to train |
 //! | does a search find the class? | [`retrieval()`]: mAP, precision, recall, hit rate and nDCG, ties in expectation |
+//! | do clusters agree with classes? | [`cluster_agreement()`]: accuracy, NMI, AMI, ARI, V-measure |
 //! | all of these at once | [`Suite`] |
 //! | have the features collapsed? | [`feature_health`]: no labels, cheap enough for every line of a log |
 //! | are two views close, and all samples spread? | [`alignment`], [`uniformity`] |
@@ -46,6 +47,7 @@
 //!
 //! Everything is deterministic: draws and splits are functions of a seed in the configuration.
 
+mod cluster_agreement;
 mod confusion;
 mod few_label;
 mod health;
@@ -61,6 +63,7 @@ mod split;
 mod standardise;
 mod suite;
 
+pub use cluster_agreement::{ClusterAgreement, cluster_agreement};
 pub use confusion::Confusion;
 pub use few_label::{FewLabelConfig, FewLabelProbe};
 pub use health::{FeatureHealth, Verdict, alignment, feature_health, rank_me, uniformity};
