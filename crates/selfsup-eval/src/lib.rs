@@ -12,6 +12,8 @@
 //! | do clusters agree with classes? | [`cluster_agreement()`]: accuracy, NMI, AMI, ARI, V-measure |
 //! | all of these at once | [`Suite`] |
 //! | have the features collapsed? | [`feature_health`]: no labels, cheap enough for every line of a log |
+//! | do samples differ more than their views? | [`lidar()`] |
+//! | how does the variance fall, layer by layer? | [`layer_spectra()`], [`alpha_req()`] |
 //! | are two views close, and all samples spread? | [`alignment`], [`uniformity`] |
 //! | what is taken for what? | [`Confusion`] |
 //! | what lies near a sample, and how do all lie? | [`nearest_neighbours`], [`map_2d`] |
@@ -55,10 +57,12 @@ mod insight;
 mod interval;
 mod knn;
 mod lbfgs;
+mod lidar;
 mod linear_probe;
 mod logistic;
 mod measurement;
 mod retrieval;
+mod spectrum;
 mod split;
 mod standardise;
 mod suite;
@@ -70,10 +74,12 @@ pub use health::{FeatureHealth, Verdict, alignment, feature_health, rank_me, uni
 pub use insight::{Neighbourhood, map_2d, nearest_neighbours};
 pub use interval::{Interval, IntervalMethod, LEVEL, Mean};
 pub use knn::{Knn, KnnConfig};
+pub use lidar::{LIDAR_DELTA, lidar};
 pub use linear_probe::{LinearOutcome, LinearProbe, LinearProbeConfig, PathPoint};
 pub use logistic::{Logistic, LogisticConfig};
 pub use measurement::Measurement;
 pub use retrieval::search::{Retrieval, RetrievalAt, RetrievalConfig, retrieval};
+pub use spectrum::{LayerSpectrum, PowerLaw, PowerLawConfig, alpha_req, layer_spectra};
 pub use suite::{Stage, Suite, SuiteConfig, SuiteOutcome};
 
 use selfsup_core::{Error, Features, Result, check_shape};
