@@ -7,6 +7,8 @@
 //! |---|---|
 //! | what does a linear classifier reach? | [`LinearProbe`]: logistic regression to convergence, strength chosen on held-out training samples |
 //! | and with ten labels a class? | [`FewLabelProbe`]: the same over many draws, with its spread |
+//! | and with 1, 5, 10, 50? | [`label_curve()`]: nested draws, each fit from the one before |
+//! | with several labels a sample, or numbers? | [`MultiLabelProbe`], [`RegressionProbe`] |
 //! | are neighbours of one class? | [`Knn`]: the weighted vote of the nearest, nothing to train |
 //! | does a search find the class? | [`retrieval()`]: mAP, precision, recall, hit rate and nDCG, ties in expectation |
 //! | do clusters agree with classes? | [`cluster_agreement()`]: accuracy, NMI, AMI, ARI, V-measure |
@@ -49,6 +51,7 @@
 //!
 //! Everything is deterministic: draws and splits are functions of a seed in the configuration.
 
+mod axes;
 mod cluster_agreement;
 mod confusion;
 mod few_label;
@@ -61,6 +64,8 @@ mod lidar;
 mod linear_probe;
 mod logistic;
 mod measurement;
+mod probe;
+mod ranking;
 mod retrieval;
 mod spectrum;
 mod split;
@@ -78,6 +83,9 @@ pub use lidar::{LIDAR_DELTA, lidar};
 pub use linear_probe::{LinearOutcome, LinearProbe, LinearProbeConfig, PathPoint};
 pub use logistic::{Logistic, LogisticConfig};
 pub use measurement::Measurement;
+pub use probe::label_curve::{LabelCurve, LabelCurveConfig, LabelCurvePoint, label_curve};
+pub use probe::multi_label::{MultiLabelOutcome, MultiLabelPoint, MultiLabelProbe, MultiLabelled};
+pub use probe::regression::{RegressionConfig, RegressionOutcome, RegressionProbe, RegressionSet};
 pub use retrieval::search::{Retrieval, RetrievalAt, RetrievalConfig, retrieval};
 pub use spectrum::{LayerSpectrum, PowerLaw, PowerLawConfig, alpha_req, layer_spectra};
 pub use suite::{Stage, Suite, SuiteConfig, SuiteOutcome};
