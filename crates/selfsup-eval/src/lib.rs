@@ -17,6 +17,8 @@
 //! | do samples differ more than their views? | [`lidar()`] |
 //! | how does the variance fall, layer by layer? | [`layer_spectra()`], [`alpha_req()`] |
 //! | are two views close, and all samples spread? | [`alignment`], [`uniformity`] |
+//! | is one encoder better, or luckier? | [`paired()`], [`mcnemar()`], [`compare_seeds()`] |
+//! | how alike are two networks' layers? | [`cka()`], [`cka_map()`] |
 //! | what is taken for what? | [`Confusion`] |
 //! | what lies near a sample, and how do all lie? | [`nearest_neighbours`], [`map_2d`] |
 //!
@@ -53,6 +55,7 @@
 
 mod axes;
 mod cluster_agreement;
+mod compare;
 mod confusion;
 mod few_label;
 mod health;
@@ -73,6 +76,10 @@ mod standardise;
 mod suite;
 
 pub use cluster_agreement::{ClusterAgreement, cluster_agreement};
+pub use compare::cka::{CkaMap, Estimator, cka, cka_map};
+pub use compare::mcnemar::{McNemar, mcnemar};
+pub use compare::paired::{Paired, PairedConfig, paired};
+pub use compare::seeds::{Pairing, SeedTest, compare_seeds};
 pub use confusion::Confusion;
 pub use few_label::{FewLabelConfig, FewLabelProbe};
 pub use health::{FeatureHealth, Verdict, alignment, feature_health, rank_me, uniformity};
