@@ -17,6 +17,7 @@
 //! | do samples differ more than their views? | [`lidar()`] |
 //! | how does the variance fall, layer by layer? | [`layer_spectra()`], [`alpha_req()`] |
 //! | are two views close, and all samples spread? | [`alignment`], [`uniformity`] |
+//! | is what was never seen told from what was? | [`outliers()`]: k-NN, Mahalanobis, energy by AUROC, AP, FPR95 |
 //! | is one encoder better, or luckier? | [`paired()`], [`mcnemar()`], [`compare_seeds()`] |
 //! | how alike are two networks' layers? | [`cka()`], [`cka_map()`] |
 //! | what is taken for what? | [`Confusion`] |
@@ -67,6 +68,7 @@ mod lidar;
 mod linear_probe;
 mod logistic;
 mod measurement;
+mod outliers;
 mod probe;
 mod ranking;
 mod retrieval;
@@ -90,6 +92,7 @@ pub use lidar::{LIDAR_DELTA, lidar};
 pub use linear_probe::{LinearOutcome, LinearProbe, LinearProbeConfig, PathPoint};
 pub use logistic::{Logistic, LogisticConfig};
 pub use measurement::Measurement;
+pub use outliers::{OutlierConfig, OutlierDetection, Outliers, outlier_detection, outliers};
 pub use probe::label_curve::{LabelCurve, LabelCurveConfig, LabelCurvePoint, label_curve};
 pub use probe::multi_label::{MultiLabelOutcome, MultiLabelPoint, MultiLabelProbe, MultiLabelled};
 pub use probe::regression::{RegressionConfig, RegressionOutcome, RegressionProbe, RegressionSet};

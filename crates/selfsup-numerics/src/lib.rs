@@ -11,6 +11,7 @@
 //! | [`mod@silhouette`], [`cluster_scores`], [`mod@gap`] | how good a clustering is |
 //! | [`mod@suggest_clusters`] | [`suggest_clusters()`]: how many clusters there are, by all of these |
 //! | [`matching`] | [`best_matching()`]: rows and columns one to one |
+//! | [`familiarity`] | how like known samples a sample is: energy, Mahalanobis, k-th neighbour |
 //! | [`mod@sinkhorn`] | [`sinkhorn()`]: scores to balanced soft assignments |
 //! | [`pca`] | [`Pca`]: principal components with explained variance |
 //!
@@ -39,6 +40,7 @@ mod assign;
 pub mod cluster_scores;
 mod clusters;
 pub mod csr;
+pub mod familiarity;
 pub mod gap;
 pub mod k_means;
 pub mod knn_graph;
