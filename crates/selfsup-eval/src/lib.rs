@@ -18,6 +18,8 @@
 //! | how does the variance fall, layer by layer? | [`layer_spectra()`], [`alpha_req()`] |
 //! | are two views close, and all samples spread? | [`alignment`], [`uniformity`] |
 //! | is what was never seen told from what was? | [`outliers()`]: k-NN, Mahalanobis, energy by AUROC, AP, FPR95 |
+//! | where in an image is what? | [`Confusion::segmentation`]: mIoU; [`detection()`]: COCO's average precision |
+//! | does it know what is where? | [`SegmentationProbe`]: a linear head on feature maps |
 //! | is one encoder better, or luckier? | [`paired()`], [`mcnemar()`], [`compare_seeds()`] |
 //! | how alike are two networks' layers? | [`cka()`], [`cka_map()`] |
 //! | what is taken for what? | [`Confusion`] |
@@ -58,6 +60,7 @@ mod axes;
 mod cluster_agreement;
 mod compare;
 mod confusion;
+mod dense;
 mod few_label;
 mod health;
 mod insight;
@@ -83,6 +86,9 @@ pub use compare::mcnemar::{McNemar, mcnemar};
 pub use compare::paired::{Paired, PairedConfig, paired};
 pub use compare::seeds::{Pairing, SeedTest, compare_seeds};
 pub use confusion::Confusion;
+pub use dense::boxes::Rectangle;
+pub use dense::detection::{Detection, FoundBox, ImageBoxes, TrueBox, detection};
+pub use dense::segmentation::Segmentation;
 pub use few_label::{FewLabelConfig, FewLabelProbe};
 pub use health::{FeatureHealth, Verdict, alignment, feature_health, rank_me, uniformity};
 pub use insight::{Neighbourhood, map_2d, nearest_neighbours};
@@ -96,6 +102,9 @@ pub use outliers::{OutlierConfig, OutlierDetection, Outliers, outlier_detection,
 pub use probe::label_curve::{LabelCurve, LabelCurveConfig, LabelCurvePoint, label_curve};
 pub use probe::multi_label::{MultiLabelOutcome, MultiLabelPoint, MultiLabelProbe, MultiLabelled};
 pub use probe::regression::{RegressionConfig, RegressionOutcome, RegressionProbe, RegressionSet};
+pub use probe::segmentation::{
+    LabelledMaps, SegmentationOutcome, SegmentationProbe, SegmentationProbeConfig,
+};
 pub use retrieval::search::{Retrieval, RetrievalAt, RetrievalConfig, retrieval};
 pub use spectrum::{LayerSpectrum, PowerLaw, PowerLawConfig, alpha_req, layer_spectra};
 pub use suite::{Stage, Suite, SuiteConfig, SuiteOutcome};
