@@ -18,6 +18,7 @@
 //! | how does the variance fall, layer by layer? | [`layer_spectra()`], [`alpha_req()`] |
 //! | are two views close, and all samples spread? | [`alignment`], [`uniformity`] |
 //! | is what was never seen told from what was? | [`outliers()`]: k-NN, Mahalanobis, energy by AUROC, AP, FPR95 |
+//! | what does a disturbed input cost? | [`robustness()`]: accuracy kept, mCE; [`attack()`]: FGSM, PGD |
 //! | where in an image is what? | [`Confusion::segmentation`]: mIoU; [`detection()`]: COCO's average precision |
 //! | does it know what is where? | [`SegmentationProbe`]: a linear head on feature maps |
 //! | is one encoder better, or luckier? | [`paired()`], [`mcnemar()`], [`compare_seeds()`] |
@@ -75,6 +76,7 @@ mod outliers;
 mod probe;
 mod ranking;
 mod retrieval;
+mod robustness;
 mod spectrum;
 mod split;
 mod standardise;
@@ -106,6 +108,8 @@ pub use probe::segmentation::{
     LabelledMaps, SegmentationOutcome, SegmentationProbe, SegmentationProbeConfig,
 };
 pub use retrieval::search::{Retrieval, RetrievalAt, RetrievalConfig, retrieval};
+pub use robustness::attack::{AttackConfig, AttackOutcome, Classifier, Norm, attack, attacked_accuracy};
+pub use robustness::corruption::{Accuracies, Robustness, robustness};
 pub use spectrum::{LayerSpectrum, PowerLaw, PowerLawConfig, alpha_req, layer_spectra};
 pub use suite::{Stage, Suite, SuiteConfig, SuiteOutcome};
 
