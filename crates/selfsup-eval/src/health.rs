@@ -140,7 +140,7 @@ fn directions(name: &str, x: &Tensor) -> Result<Tensor> {
 
 /// The rows in Float on the CPU, after a check that there are two and all are finite. What follows takes 64 bits, which
 /// not every device has (MPS has none).
-fn checked(name: &str, x: &Tensor) -> Result<Tensor> {
+pub(crate) fn checked(name: &str, x: &Tensor) -> Result<Tensor> {
     let [n, d] = check_shape(name, x, [-1, -1])?;
     if n < 2 || d < 1 {
         return Err(Error::config(name, format!("[{n}, {d}]"), "at least two rows of at least one feature"));

@@ -7,10 +7,22 @@
 //! |---|---|
 //! | what does a linear classifier reach? | [`LinearProbe`]: logistic regression to convergence, strength chosen on held-out training samples |
 //! | and with ten labels a class? | [`FewLabelProbe`]: the same over many draws, with its spread |
+//! | and with 1, 5, 10, 50? | [`label_curve()`]: nested draws, each fit from the one before |
+//! | with several labels a sample, or numbers? | [`MultiLabelProbe`], [`RegressionProbe`] |
 //! | are neighbours of one class? | [`Knn`]: the weighted vote of the nearest, nothing to train |
+//! | does a search find the class? | [`retrieval()`]: mAP, precision, recall, hit rate and nDCG, ties in expectation |
+//! | do clusters agree with classes? | [`cluster_agreement()`]: accuracy, NMI, AMI, ARI, V-measure |
 //! | all of these at once | [`Suite`] |
 //! | have the features collapsed? | [`feature_health`]: no labels, cheap enough for every line of a log |
+//! | do samples differ more than their views? | [`lidar()`] |
+//! | how does the variance fall, layer by layer? | [`layer_spectra()`], [`alpha_req()`] |
 //! | are two views close, and all samples spread? | [`alignment`], [`uniformity`] |
+//! | is what was never seen told from what was? | [`outliers()`]: k-NN, Mahalanobis, energy by AUROC, AP, FPR95 |
+//! | what does a disturbed input cost? | [`robustness()`]: accuracy kept, mCE; [`attack()`]: FGSM, PGD |
+//! | where in an image is what? | [`Confusion::segmentation`]: mIoU; [`detection()`]: COCO's average precision |
+//! | does it know what is where? | [`SegmentationProbe`]: a linear head on feature maps |
+//! | is one encoder better, or luckier? | [`paired()`], [`mcnemar()`], [`compare_seeds()`] |
+//! | how alike are two networks' layers? | [`cka()`], [`cka_map()`] |
 //! | what is taken for what? | [`Confusion`] |
 //! | what lies near a sample, and how do all lie? | [`nearest_neighbours`], [`map_2d`] |
 //!
@@ -45,25 +57,60 @@
 //!
 //! Everything is deterministic: draws and splits are functions of a seed in the configuration.
 
+mod axes;
+mod cluster_agreement;
+mod compare;
 mod confusion;
+mod dense;
 mod few_label;
 mod health;
 mod insight;
+mod interval;
 mod knn;
 mod lbfgs;
+mod lidar;
 mod linear_probe;
 mod logistic;
+mod measurement;
+mod outliers;
+mod probe;
+mod ranking;
+mod retrieval;
+mod robustness;
+mod spectrum;
 mod split;
 mod standardise;
 mod suite;
 
+pub use cluster_agreement::{ClusterAgreement, cluster_agreement};
+pub use compare::cka::{CkaMap, Estimator, cka, cka_map};
+pub use compare::mcnemar::{McNemar, mcnemar};
+pub use compare::paired::{Paired, PairedConfig, paired};
+pub use compare::seeds::{Pairing, SeedTest, compare_seeds};
 pub use confusion::Confusion;
+pub use dense::boxes::Rectangle;
+pub use dense::detection::{Detection, FoundBox, ImageBoxes, TrueBox, detection};
+pub use dense::segmentation::Segmentation;
 pub use few_label::{FewLabelConfig, FewLabelProbe};
 pub use health::{FeatureHealth, Verdict, alignment, feature_health, rank_me, uniformity};
 pub use insight::{Neighbourhood, map_2d, nearest_neighbours};
+pub use interval::{Interval, IntervalMethod, LEVEL, Mean};
 pub use knn::{Knn, KnnConfig};
+pub use lidar::{LIDAR_DELTA, lidar};
 pub use linear_probe::{LinearOutcome, LinearProbe, LinearProbeConfig, PathPoint};
 pub use logistic::{Logistic, LogisticConfig};
+pub use measurement::Measurement;
+pub use outliers::{OutlierConfig, OutlierDetection, Outliers, outlier_detection, outliers};
+pub use probe::label_curve::{LabelCurve, LabelCurveConfig, LabelCurvePoint, label_curve};
+pub use probe::multi_label::{MultiLabelOutcome, MultiLabelPoint, MultiLabelProbe, MultiLabelled};
+pub use probe::regression::{RegressionConfig, RegressionOutcome, RegressionProbe, RegressionSet};
+pub use probe::segmentation::{
+    LabelledMaps, SegmentationOutcome, SegmentationProbe, SegmentationProbeConfig,
+};
+pub use retrieval::search::{Retrieval, RetrievalAt, RetrievalConfig, retrieval};
+pub use robustness::attack::{AttackConfig, AttackOutcome, Classifier, Norm, attack, attacked_accuracy};
+pub use robustness::corruption::{Accuracies, Robustness, robustness};
+pub use spectrum::{LayerSpectrum, PowerLaw, PowerLawConfig, alpha_req, layer_spectra};
 pub use suite::{Stage, Suite, SuiteConfig, SuiteOutcome};
 
 use selfsup_core::{Error, Features, Result, check_shape};

@@ -7,11 +7,13 @@
 //! convex, its gradient is closed-form, `(P - Y)^T X / N + W / (C N)`, and L-BFGS minimises it: products with the features in 32
 //! bits, all sums over samples in 64.
 //!
-//! Neither penalty nor optimum change when the features are moved and rotated. So they are centred and turned into
-//! their principal axes first: there the Hessian is nearly diagonal, and L-BFGS started with that diagonal
-//! takes some tens of iterations where it would take hundreds. Directions in which nothing varies fall away; a
-//! hundred samples of a thousand features become a problem in 99 dimensions.
+//! The features are turned into their principal axes first (`axes`): there the Hessian is nearly diagonal, and L-BFGS
+//! started with that diagonal takes some tens of iterations where it would take hundreds.
+//!
+//! Labels that do not exclude each other are as many problems of yes or no, solved together: with `p = sigmoid(W x + b)`
+//! in the place of the softmax the gradient is the same.
 
+use crate::axes::Axes;
 use crate::lbfgs::{Limits, minimise};
 use selfsup_core::{Error, Features, Kind, Result, Tensor, TensorExt, check_shape};
 use serde::{Deserialize, Serialize};
@@ -86,16 +88,42 @@ impl Logistic {
     }
 }
 
+/// What probabilities the class scores stand for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Link {
+    /// A sample has one class.
+    Softmax,
+    /// A sample has any of the labels.
+    Sigmoid,
+}
+
+impl Link {
+    /// The summed cross-entropy of scores `[K, N]` with targets, and the probabilities `[K, N]`.
+    fn loss(self, scores: &Tensor, targets: &Tensor) -> Result<(f64, Tensor)> {
+        let targets = targets.reshape([-1]);
+        match self {
+            Link::Softmax => {
+                let log_p = scores.log_softmax(0, None);
+                Ok((-log_p.reshape([-1]).dot(&targets).scalar()?, log_p.exp()))
+            }
+            Link::Sigmoid => {
+                // log(1 + e^z) - y z
+                let all = scores.softplus().sum(None).scalar()?;
+                Ok((all - scores.reshape([-1]).dot(&targets).scalar()?, scores.sigmoid()))
+            }
+        }
+    }
+}
+
 /// One training set, turned into its principal axes, to be solved for several strengths.
 pub(crate) struct Problem {
     /// The centred samples along the axes, `[N, R]` Float.
     x: Tensor,
-    /// One-hot labels over the classes that occur, `[K, N]` Double.
+    /// The share of every class or label in every sample, `[K, N]` Double.
     targets: Tensor,
     classes: Tensor,
-    mean: Tensor,
-    /// From features to axes, `[D, R]`; none where finding them costs more than they save.
-    axes: Option<Tensor>,
+    link: Link,
+    axes: Axes,
     /// The variance along each axis.
     variances: Vec<f64>,
 }
@@ -108,9 +136,6 @@ pub(crate) struct Solution {
     converged: bool,
 }
 
-/// Above this many samples and features the eigenvectors cost more than the iterations they save.
-const MAX_ROTATION: i64 = 2048;
-
 impl Problem {
     /// Prepares `x` `[N, D]` Float with labels `[N]` Int64.
     pub fn new(x: &Tensor, labels: &Tensor) -> Result<Problem> {
@@ -122,22 +147,23 @@ impl Problem {
                 "at least two classes",
             ));
         }
-        let x = x.to_kind(Kind::Double);
-        let mean = x.mean_dim(0, true, None); // [1, D]
-        let centred = &x - &mean;
-        let (n, d) = (x.size()[0], x.size()[1]);
-        let (x, axes) = if n.min(d) > MAX_ROTATION {
-            (centred, None)
-        } else {
-            let axes = principal_axes(&centred)?;
-            (centred.matmul(&axes).contiguous(), Some(axes))
-        };
+        let targets = compact.one_hot(classes.size()[0]).to_kind(Kind::Double);
+        Problem::with_targets(x, &targets, classes, Link::Softmax)
+    }
+
+    /// Prepares `x` `[N, D]` with targets `[N, K]` Double; for [`Link::Softmax`] each row's sum is 1. `classes` `[K]` are
+    /// what the columns stand for.
+    pub fn with_targets(x: &Tensor, targets: &Tensor, classes: Tensor, link: Link) -> Result<Problem> {
+        Problem::turned(Axes::turn_if_cheap(x)?, targets, classes, link)
+    }
+
+    fn turned((x, axes): (Tensor, Axes), targets: &Tensor, classes: Tensor, link: Link) -> Result<Problem> {
         Ok(Problem {
             variances: Vec::try_from(x.square().mean_dim([0].as_slice(), false, None))?,
-            targets: compact.one_hot(classes.size()[0]).tr().to_kind(Kind::Double).contiguous(),
+            targets: targets.tr().contiguous(),
             x: x.to_kind(Kind::Float),
             classes,
-            mean,
+            link,
             axes,
         })
     }
@@ -153,7 +179,7 @@ impl Problem {
         // The Hessian's blocks are p (1 - p) x x^T on average. One value for all classes keeps the weights' sum over
         // the classes at zero, where the penalty wants it.
         let (weight, bias) = self.split(&start);
-        let p = self.log_probabilities(&weight, &bias).exp();
+        let (_, p) = self.link.loss(&self.scores(&weight, &bias), &self.targets)?;
         let spread = (&p - p.square()).mean(None).scalar()?.max(1e-6);
         let scale: Vec<f64> = (0..k)
             .flat_map(|_| {
@@ -175,13 +201,14 @@ impl Problem {
     /// The classifier in the coordinates of the features.
     pub fn to_classifier(&self, solution: &Solution) -> Logistic {
         let (weight, bias) = self.split(&solution.parameters);
-        let weight = match &self.axes {
-            Some(axes) => weight.matmul(&axes.tr()),
-            None => weight,
+        let (weight, bias) = self.axes.to_features(&weight, &bias);
+        let bias = match self.link {
+            // What is added to all scores changes no probability.
+            Link::Softmax => &bias - bias.mean(None),
+            Link::Sigmoid => bias,
         };
-        let bias = bias - weight.matmul(&self.mean.tr()).squeeze_dim(1);
         Logistic {
-            bias: &bias - bias.mean(None),
+            bias,
             weight,
             classes: self.classes.shallow_clone(),
             iterations: solution.iterations,
@@ -195,11 +222,8 @@ impl Problem {
         if other.classes != self.classes {
             return Ok(None);
         }
-        let bias = &other.bias.unsqueeze(1) + other.weight.matmul(&self.mean.tr()); // [K, 1]
-        let weight = match &self.axes {
-            Some(axes) => other.weight.matmul(axes),
-            None => other.weight.shallow_clone(),
-        };
+        let (weight, bias) = self.axes.along(&other.weight, &other.bias);
+        let bias = bias.unsqueeze(1); // [K, 1]
         let parameters = Vec::try_from(Tensor::cat(&[weight, bias], 1).reshape([-1]))?;
         Ok(Some(Solution { parameters, iterations: 0, gradient_norm: f64::NAN, converged: false }))
     }
@@ -211,38 +235,23 @@ impl Problem {
     }
 
     /// `[K, N]` Double: the products are taken in 32 bits, all that is summed over samples in 64.
-    fn log_probabilities(&self, weight: &Tensor, bias: &Tensor) -> Tensor {
-        let logits = weight.to_kind(Kind::Float).matmul(&self.x.tr());
-        (logits.to_kind(Kind::Double) + bias.unsqueeze(1)).log_softmax(0, None)
+    fn scores(&self, weight: &Tensor, bias: &Tensor) -> Tensor {
+        let scores = weight.to_kind(Kind::Float).matmul(&self.x.tr());
+        scores.to_kind(Kind::Double) + bias.unsqueeze(1)
     }
 
     fn objective(&self, parameters: &[f64], penalty: f64) -> Result<(f64, Vec<f64>)> {
         let n = self.x.size()[0] as f64;
         let (weight, bias) = self.split(parameters);
-        let log_p = self.log_probabilities(&weight, &bias);
-        let loss = -log_p.reshape([-1]).dot(&self.targets.reshape([-1])).scalar()? / n;
-        let value = loss + 0.5 * penalty * weight.square().sum(None).scalar()?;
-        let residual = (log_p.exp() - &self.targets) / n; // [K, N]
+        let (loss, p) = self.link.loss(&self.scores(&weight, &bias), &self.targets)?;
+        let value = loss / n + 0.5 * penalty * weight.square().sum(None).scalar()?;
+        let residual = (p - &self.targets) / n; // [K, N]
         let weight_gradient =
             residual.to_kind(Kind::Float).matmul(&self.x).to_kind(Kind::Double) + weight * penalty;
         let bias_gradient = residual.sum_dim_intlist([1].as_slice(), true, None); // [K, 1]
         let gradient = Tensor::cat(&[weight_gradient, bias_gradient], 1); // [K, R + 1]
         Ok((value, Vec::try_from(gradient.reshape([-1]))?))
     }
-}
-
-/// The eigenvectors of `x^T x`, `[D, R]`, in whose direction the rows of `x` vary.
-fn principal_axes(x: &Tensor) -> Result<Tensor> {
-    let (n, d) = (x.size()[0], x.size()[1]);
-    let wide = d > n;
-    let gram = if wide { x.matmul(&x.tr()) } else { x.tr().matmul(x) };
-    let (values, vectors) = gram.f_linalg_eigh("L")?; // ascending
-    let largest = f64::try_from(values.max())?;
-    let kept = i64::try_from(values.gt(largest * 1e-12).sum(Kind::Int64))?;
-    let values = values.narrow(0, values.size()[0] - kept, kept);
-    let vectors = vectors.narrow(1, vectors.size()[1] - kept, kept);
-    // For wide data the eigenvectors u of x x^T give those of x^T x as x^T u / sqrt(value).
-    Ok(if wide { x.tr().matmul(&vectors) / values.sqrt() } else { vectors })
 }
 
 #[cfg(test)]
@@ -333,6 +342,27 @@ mod tests {
         }
     }
 
+    // y = np.stack([x[:, 0] > 0.2, np.arange(40) * 7 % 5 < 2], 1) with x as above, in 32 bits
+    // [LogisticRegression(C=0.5, tol=1e-10, max_iter=100000).fit(x, t) for t in y.T]: coef_, intercept_
+    #[test]
+    fn labels_that_do_not_exclude_each_other_are_scikit_learns_problems_one_by_one() {
+        let x = formula(40, 4);
+        let second: Vec<bool> = (0..40).map(|i| i * 7 % 5 < 2).collect();
+        let y =
+            Tensor::stack(&[x.select(1, 0).gt(0.2), Tensor::from_slice(&second)], 1).to_kind(Kind::Double);
+        let classes = Tensor::from_slice(&[0_i64, 1]);
+        let problem = Problem::with_targets(&x, &y, classes, Link::Sigmoid).unwrap();
+        let found = problem.to_classifier(&problem.solve(0.5, None, &EXACT).unwrap());
+        assert_close(&found.weight, &Tensor::from_slice2(&SIGMOID_WEIGHT));
+        assert_close(&found.bias, &Tensor::from_slice(&SIGMOID_BIAS));
+    }
+
+    const SIGMOID_WEIGHT: [[f64; 4]; 2] = [
+        [2.037068071421431, 0.20822844316281813, 0.4078241138881523, -0.30258248218536427],
+        [0.20584500871227265, -0.4877779245507374, -0.047613172330366535, -0.3534705603552428],
+    ];
+    const SIGMOID_BIAS: [f64; 2] = [-0.33092296293578793, -0.3516831198754791];
+
     #[test]
     fn doubling_every_sample_is_halving_the_penalty() {
         let train = forty(3);
@@ -345,9 +375,9 @@ mod tests {
     fn without_rotation_it_finds_the_same() {
         let train = clouds(60, 3, 1.0);
         let rotated = Problem::new(&train.x, &train.labels).unwrap();
-        let mut plain = Problem::new(&train.x, &train.labels).unwrap();
-        plain.x = &train.x - plain.mean.to_kind(Kind::Float);
-        plain.axes = None;
+        let targets = train.labels.one_hot(3).to_kind(Kind::Double);
+        let classes = rotated.classes.shallow_clone();
+        let plain = Problem::turned(Axes::only_centre(&train.x), &targets, classes, Link::Softmax).unwrap();
         let [a, b] = [rotated, plain].map(|p| p.to_classifier(&p.solve(1.0, None, &EXACT).unwrap()));
         assert_close(&a.weight, &b.weight);
         assert_close(&a.bias, &b.bias);

@@ -10,6 +10,8 @@
 //! | [`agglomerative`] | [`Agglomerative`]: clusters joined along the edges of a graph, by Ward's, average or complete linkage |
 //! | [`mod@silhouette`], [`cluster_scores`], [`mod@gap`] | how good a clustering is |
 //! | [`mod@suggest_clusters`] | [`suggest_clusters()`]: how many clusters there are, by all of these |
+//! | [`matching`] | [`best_matching()`]: rows and columns one to one |
+//! | [`familiarity`] | how like known samples a sample is: energy, Mahalanobis, k-th neighbour |
 //! | [`mod@sinkhorn`] | [`sinkhorn()`]: scores to balanced soft assignments |
 //! | [`pca`] | [`Pca`]: principal components with explained variance |
 //!
@@ -38,10 +40,12 @@ mod assign;
 pub mod cluster_scores;
 mod clusters;
 pub mod csr;
+pub mod familiarity;
 pub mod gap;
 pub mod k_means;
 pub mod knn_graph;
 mod links;
+pub mod matching;
 pub mod pca;
 mod product;
 pub mod silhouette;
@@ -55,6 +59,7 @@ pub use csr::Csr;
 pub use gap::{Gap, GapConfig, Reference, fewest_that_fit, gap_statistic};
 pub use k_means::{Assignment, Geometry, KMeans, KMeansConfig, nearest_centres};
 pub use knn_graph::{Edges, KnnGraph, KnnGraphConfig};
+pub use matching::best_matching;
 pub use pca::Pca;
 pub use silhouette::silhouette;
 pub use sinkhorn::{SinkhornConfig, sinkhorn};

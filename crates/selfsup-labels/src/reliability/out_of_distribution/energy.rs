@@ -7,6 +7,7 @@
 
 use super::detector::Familiarity;
 use selfsup_core::{Error, Logits, Result, Tensor};
+use selfsup_numerics::familiarity::energy::negative_energy;
 
 /// The negative free energy of logits.
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +33,7 @@ impl Familiarity for Energy {
 
     /// Of logits `[N, C]`, in their units. It never fails.
     fn score(&self, input: &Logits) -> Result<Tensor> {
-        Ok((input.tensor() / self.temperature).logsumexp([1].as_slice(), false) * self.temperature)
+        negative_energy(input.tensor(), self.temperature)
     }
 }
 

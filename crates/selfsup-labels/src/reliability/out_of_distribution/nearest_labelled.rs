@@ -6,8 +6,8 @@
 //! ```
 
 use super::detector::Familiarity;
-use selfsup_core::{Error, FeatureRows, Kind, Result, Tensor, check_shape};
-use selfsup_numerics::{Metric, TopKConfig, top_k};
+use selfsup_core::{Error, FeatureRows, Result, Tensor};
+use selfsup_numerics::familiarity::nearest::minus_kth_distance;
 
 /// Minus the distance to the k-th nearest labelled features.
 #[derive(Debug)]
@@ -38,20 +38,14 @@ impl Familiarity for NearestLabelled {
     /// # Errors
     /// When they have another number of features than the labelled ones.
     fn score(&self, input: &FeatureRows) -> Result<Tensor> {
-        let [n, _] = check_shape("features", input.tensor(), [-1, self.labelled.size()[1]])?;
-        if n == 0 {
-            return Ok(Tensor::zeros([0], (Kind::Float, input.tensor().device())));
-        }
-        let config = TopKConfig { k: self.k, metric: Metric::Cosine, ..Default::default() };
-        let cosine = top_k(input.tensor(), &self.labelled, &config)?.scores.select(1, self.k - 1); // [N]
-        Ok(-(cosine * -2.0 + 2.0).clamp_min(0.0).sqrt())
+        minus_kth_distance(input.tensor(), &self.labelled, self.k)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use selfsup_core::{Device, TensorExt};
+    use selfsup_core::{Device, Kind, TensorExt};
 
     fn wave(n: i64, from: i64) -> FeatureRows {
         let i = Tensor::arange(n * 3, (Kind::Double, Device::Cpu)) + from;

@@ -1,0 +1,11 @@
+//! Is one representation better than another, or only luckier?
+//!
+//! - `paired`: two classifiers on the same samples, by bootstrap and by permutation
+//! - `mcnemar`: the same for right and wrong answers alone, exactly
+//! - `seeds`: repetitions with other seeds
+//! - `cka`: how alike the layers of two networks are
+
+pub mod cka;
+pub mod mcnemar;
+pub mod paired;
+pub mod seeds;

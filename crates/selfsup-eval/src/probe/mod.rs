@@ -1,0 +1,10 @@
+//! Probes beyond one class a sample and all labels:
+//! - `multi_label`: samples with any number of labels
+//! - `regression`: targets that are numbers
+//! - `label_curve`: what is reached with 1, 5, 10, ... labels a class
+//! - `segmentation`: a class for every place of an image
+
+pub mod label_curve;
+pub mod multi_label;
+pub mod regression;
+pub mod segmentation;

@@ -1,0 +1,385 @@
+//! The linear segmentation probe: one linear classifier for every place of a frozen feature map, as DINO and DINOv2 judge
+//! their features.
+//!
+//! ```text
+//! z_nij = the map's features at a cell      y_nij = the shares of classes among the cell's labelled pixels
+//! min over W, b    mean_nij -y_nij . log softmax(W z_nij + b)  +  1/(2 C M) |W|^2            M cells
+//! prediction = argmax over classes of the scores W z + b, enlarged bilinearly to the labels' size
+//! ```
+//! Scores are enlarged, not predictions, so that borders between cells are found too; mIoU counts pixels at the labels' size.
+//! The strength is chosen by the cross-entropy of held-out images (not of held-out cells, whose neighbours were seen) along a
+//! path with warm starts. What a map cannot show at its resolution a linear head cannot draw: it is a probe, not a segmenter.
+
+use super::multi_label::hold_out_any;
+use crate::interval::{LEVEL, percentiles};
+use crate::logistic::{Link, Problem};
+use crate::measurement::Origin;
+use crate::standardise::Standardiser;
+use crate::{Confusion, LinearProbeConfig, Logistic, LogisticConfig, Mean, Measurement, Segmentation};
+use rand::RngExt;
+use rand::seq::SliceRandom;
+use selfsup_core::{Device, Error, Key, Kind, Result, Tensor, check_kind, check_shape};
+use serde::{Deserialize, Serialize};
+
+/// Feature maps with a class for every pixel.
+#[derive(Debug)]
+pub struct LabelledMaps {
+    /// `[N, D, h, w]` Float.
+    maps: Tensor,
+    /// `[N, H, W]` Int64.
+    labels: Tensor,
+    classes: i64,
+    ignore: Option<i64>,
+}
+
+impl LabelledMaps {
+    /// Checks and holds maps and labels. Pixels labelled `ignore` are in no count.
+    ///
+    /// # Shapes
+    /// `maps` `[N, D, h, w]`, `labels` `[N, H, W]` Int64 of `0..classes` and `ignore`.
+    ///
+    /// # Errors
+    /// When the shapes do not fit or are empty, a feature is not finite, a label is no class, or `ignore` is one.
+    pub fn new(maps: &Tensor, labels: &Tensor, classes: i64, ignore: Option<i64>) -> Result<LabelledMaps> {
+        let shape = check_shape("maps", maps, [-1, -1, -1, -1])?;
+        let [_, height, width] = check_shape("labels", labels, [shape[0], -1, -1])?;
+        check_kind("labels", labels, Kind::Int64)?;
+        if shape.contains(&0) || height == 0 || width == 0 {
+            return Err(Error::config("maps", format!("{shape:?}"), "at least one image, feature and place"));
+        }
+        let maps = maps.detach().to_device(Device::Cpu).to_kind(Kind::Float);
+        if !bool::try_from(maps.isfinite().all())? {
+            let bad = maps.isfinite().flatten(1, 3).all_dim(1, false).to_kind(Kind::Int64).argmin(0, false);
+            let detail = format!("the first bad image is {}", i64::try_from(bad)?);
+            return Err(Error::NonFinite { what: "maps".to_owned(), detail });
+        }
+        let labels = labels.to_device(Device::Cpu);
+        // Refuses other classes, and an ignored one that is a class.
+        Confusion::of_pixels(&labels, &labels, classes, ignore)?;
+        Ok(LabelledMaps { maps, labels, classes, ignore })
+    }
+
+    /// The number of images.
+    fn len(&self) -> i64 {
+        self.maps.size()[0]
+    }
+
+    /// The cells of some images with a labelled pixel, `[M, D]` Float, and the shares of the classes there, `[M, classes]`
+    /// Double.
+    fn cells(&self, images: &[i64]) -> (Tensor, Tensor) {
+        let (h, w) = (self.maps.size()[2], self.maps.size()[3]);
+        let (mut all_x, mut all_y) = (Vec::new(), Vec::new());
+        for &image in images {
+            let labels = self.labels.get(image); // [H, W]
+            let counted = match self.ignore {
+                Some(ignore) => labels.ne(ignore),
+                None => labels.ones_like().to_kind(Kind::Bool),
+            };
+            let known = labels.where_self(&counted, &labels.zeros_like());
+            let one_hot = known.one_hot(self.classes).to_kind(Kind::Double) * counted.unsqueeze(2);
+            let shares = one_hot.permute([2, 0, 1]).unsqueeze(0).adaptive_avg_pool2d([h, w]).squeeze_dim(0);
+            let y = shares.flatten(1, 2).tr(); // [h w, classes]
+            let total = y.sum_dim_intlist([1].as_slice(), true, None);
+            let labelled = total.squeeze_dim(1).gt(0.0).nonzero().squeeze_dim(1);
+            all_x.push(self.maps.get(image).flatten(1, 2).tr().index_select(0, &labelled));
+            all_y.push((y / total).index_select(0, &labelled));
+        }
+        (Tensor::cat(&all_x, 0), Tensor::cat(&all_y, 0))
+    }
+}
+
+/// How the probe is fitted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SegmentationProbeConfig {
+    /// Strengths, held-out share, when a fit ends, and the seed.
+    pub linear: LinearProbeConfig,
+    /// The cells that a fit takes, drawn where there are more.
+    pub max_cells: usize,
+    /// Draws of the interval, of whole images.
+    pub resamples: usize,
+}
+
+impl Default for SegmentationProbeConfig {
+    fn default() -> Self {
+        SegmentationProbeConfig { linear: LinearProbeConfig::default(), max_cells: 100_000, resamples: 1000 }
+    }
+}
+
+/// What the probe found on the test images.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SegmentationOutcome {
+    /// The mean intersection over union, with an interval over images.
+    pub miou: Mean,
+    /// All overlaps.
+    pub segmentation: Segmentation,
+    /// Which class is taken for which, in pixels.
+    pub confusion: Confusion,
+    /// The chosen inverse regularisation strength.
+    pub c: f64,
+    /// Whether the last fit converged.
+    pub converged: bool,
+    /// The strengths tried and their held-out cross-entropy.
+    pub path: Vec<(f64, f64)>,
+    /// Decides the held-out images, the cells and the draws.
+    pub seed: u64,
+}
+
+/// The linear segmentation probe.
+#[derive(Debug)]
+pub struct SegmentationProbe {
+    config: SegmentationProbeConfig,
+}
+
+impl SegmentationProbe {
+    /// Checks the configuration.
+    ///
+    /// # Errors
+    /// As [`LinearProbe::new`](crate::LinearProbe::new), and when there are no cells or resamples.
+    pub fn new(config: SegmentationProbeConfig) -> Result<SegmentationProbe> {
+        config.linear.check()?;
+        for (field, value) in [("max_cells", config.max_cells), ("resamples", config.resamples)] {
+            if value == 0 {
+                return Err(Error::config(field, 0, "at least 1"));
+            }
+        }
+        Ok(SegmentationProbe { config })
+    }
+
+    /// Fits on `train` and scores on `test`.
+    ///
+    /// # Errors
+    /// When the sets do not fit each other, there are fewer than two training images, or these hold fewer than two classes.
+    pub fn run(&self, train: &LabelledMaps, test: &LabelledMaps) -> Result<SegmentationOutcome> {
+        check_shape("test maps", &test.maps, [-1, train.maps.size()[1], -1, -1])?;
+        if train.classes != test.classes {
+            let expected = format!("{}, as in the training set", train.classes);
+            return Err(Error::config("test classes", test.classes, expected));
+        }
+        let linear = &self.config.linear;
+        let key = Key::new(linear.seed);
+        let (rest, held) = hold_out_any(train.len(), linear.held_out, key.with(0))?;
+        let (rest, held) = (Vec::<i64>::try_from(rest)?, Vec::<i64>::try_from(held)?);
+        let (path, c, best) = self.path(&self.fitted_cells(train, &rest, key)?, &train.cells(&held))?;
+        let all: Vec<i64> = (0..train.len()).collect();
+        let cells = self.fitted_cells(train, &all, key)?;
+        let standardiser = Standardiser::of(&cells.x);
+        let problem = cells.problem(&standardiser)?;
+        let start = problem.start_from(&best)?;
+        let fitted = problem.to_classifier(&problem.solve(c, start.as_ref(), &linear.logistic)?);
+        let of_images: Vec<Confusion> = (0..test.len())
+            .map(|image| confusion(test, image, &fitted, &standardiser))
+            .collect::<Result<_>>()?;
+        let mut confusion = of_images[0].clone();
+        of_images[1..].iter().try_for_each(|other| confusion.add(other))?;
+        let segmentation = confusion.segmentation();
+        let n = of_images.len();
+        let interval = (n > 1).then(|| self.interval(&of_images, key.with(2)));
+        Ok(SegmentationOutcome {
+            miou: Mean { value: segmentation.miou, interval: interval.transpose()?, n },
+            segmentation,
+            confusion,
+            c,
+            converged: fitted.converged,
+            path,
+            seed: linear.seed,
+        })
+    }
+
+    /// The cells of a fit, no more than the configuration allows, of classes that occur.
+    fn fitted_cells(&self, maps: &LabelledMaps, images: &[i64], key: Key) -> Result<Cells> {
+        let (mut x, mut y) = maps.cells(images);
+        let count = x.size()[0] as usize;
+        if count > self.config.max_cells {
+            let mut chosen: Vec<i64> = (0..count as i64).collect();
+            chosen.shuffle(&mut key.with(1).rng());
+            chosen.truncate(self.config.max_cells);
+            chosen.sort_unstable();
+            let chosen = Tensor::from_slice(&chosen);
+            (x, y) = (x.index_select(0, &chosen), y.index_select(0, &chosen));
+        }
+        let classes = y.sum_dim_intlist([0].as_slice(), false, None).gt(0.0).nonzero().squeeze_dim(1);
+        if classes.size()[0] < 2 {
+            let found = format!("{} classes in the training images", classes.size()[0]);
+            return Err(Error::config("labels", found, "at least two"));
+        }
+        Ok(Cells { y: y.index_select(1, &classes), x, classes })
+    }
+
+    fn path(&self, rest: &Cells, held: &(Tensor, Tensor)) -> Result<(Path, f64, Logistic)> {
+        let linear = &self.config.linear;
+        let standardiser = Standardiser::of(&rest.x);
+        let problem = rest.problem(&standardiser)?;
+        let (held_x, held_y) = (standardiser.apply(&held.0), held.1.index_select(1, &rest.classes));
+        let coarse = LogisticConfig { tolerance: 10.0 * linear.logistic.tolerance, ..linear.logistic };
+        let mut path = Vec::new();
+        let mut best: Option<(f64, f64, Logistic)> = None;
+        let mut solution = None;
+        for &c in &linear.strengths {
+            let solved = problem.solve(c, solution.as_ref(), &coarse)?;
+            let fitted = problem.to_classifier(&solved);
+            let log_p = fitted.logits(&held_x)?.to_kind(Kind::Double).log_softmax(1, None);
+            let loss = f64::try_from(-(log_p * &held_y).sum(None))? / held_x.size()[0].max(1) as f64;
+            path.push((c, loss));
+            match &best {
+                Some((least, ..)) if loss >= *least => break,
+                _ => best = Some((loss, c, fitted)),
+            }
+            solution = Some(solved);
+        }
+        let (_, c, best) = best.ok_or_else(|| Error::config("strengths", "[]", "at least one"))?;
+        Ok((path, c, best))
+    }
+
+    fn interval(&self, of_images: &[Confusion], key: Key) -> Result<crate::Interval> {
+        let n = of_images.len();
+        let one = |resample: usize| {
+            let mut rng = key.with(resample as u64).rng();
+            let mut drawn = of_images[rng.random_range(0..n)].clone();
+            (1..n).try_for_each(|_| drawn.add(&of_images[rng.random_range(0..n)]))?;
+            Ok(drawn.segmentation().miou)
+        };
+        let drawn = (0..self.config.resamples).map(one).collect::<Result<Vec<f64>>>()?;
+        Ok(percentiles(&drawn, LEVEL))
+    }
+}
+
+/// Strengths and their held-out losses.
+type Path = Vec<(f64, f64)>;
+
+/// Cells with the shares of the classes that occur.
+struct Cells {
+    x: Tensor,
+    y: Tensor,
+    classes: Tensor,
+}
+
+impl Cells {
+    fn problem(&self, standardiser: &Standardiser) -> Result<Problem> {
+        let x = standardiser.apply(&self.x);
+        Problem::with_targets(&x, &self.y, self.classes.shallow_clone(), Link::Softmax)
+    }
+}
+
+/// The pixels of one image against their predictions.
+fn confusion(
+    maps: &LabelledMaps,
+    image: i64,
+    fitted: &Logistic,
+    standardiser: &Standardiser,
+) -> Result<Confusion> {
+    let (h, w) = (maps.maps.size()[2], maps.maps.size()[3]);
+    let cells = maps.maps.get(image).flatten(1, 2).tr(); // [h w, D]
+    let scores = fitted.logits(&standardiser.apply(&cells))?.tr().reshape([1, -1, h, w]);
+    let labels = maps.labels.narrow(0, image, 1);
+    let size = [labels.size()[1], labels.size()[2]];
+    let column = scores.upsample_bilinear2d(size, false, None, None).argmax(1, false); // [1, H, W]
+    let predictions = fitted.classes.index_select(0, &column.reshape([-1])).reshape_as(&column);
+    Confusion::of_pixels(&labels, &predictions, maps.classes, maps.ignore)
+}
+
+impl SegmentationOutcome {
+    /// The measures for a report, of test images from `split`.
+    pub fn measurements(&self, split: &str) -> Vec<Measurement> {
+        let by = format!("a linear head on frozen feature maps, C = {}", self.c);
+        let mut all = self.segmentation.measurements(split, Some(self.seed), &by);
+        if let Some(first) = all.first_mut() {
+            *first =
+                Origin { split, seed: Some(self.seed) }.mean("miou", &self.miou, first.definition.clone());
+        }
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::formula;
+
+    /// Images of [5, 6, 8] features with labels of 12 x 16 pixels: three bands, each of which lifts a feature.
+    fn set(from: i64, n: i64) -> LabelledMaps {
+        let maps = formula(30, 240).narrow(0, from, n).reshape([n, 5, 6, 8]);
+        let i = Tensor::arange(48, (Kind::Int64, Device::Cpu)).reshape([6, 8]);
+        let shift = Tensor::arange_start(from, from + n, (Kind::Int64, Device::Cpu)).reshape([n, 1, 1]);
+        let cells = ((i + shift) / 5).floor().to_kind(Kind::Int64).remainder(3); // [N, 6, 8]
+        let lift = cells.one_hot(5).permute([0, 3, 1, 2]).to_kind(Kind::Float) * 1.2;
+        let labels = cells.repeat_interleave_self_int(2, 1, None).repeat_interleave_self_int(2, 2, None);
+        LabelledMaps::new(&(maps + lift), &labels, 3, None).unwrap()
+    }
+
+    fn probe(config: SegmentationProbeConfig) -> SegmentationProbe {
+        SegmentationProbe::new(config).unwrap()
+    }
+
+    fn at(c: f64) -> SegmentationProbeConfig {
+        let linear = LinearProbeConfig { strengths: vec![c], ..Default::default() };
+        SegmentationProbeConfig { linear, resamples: 50, ..Default::default() }
+    }
+
+    // m = np.sin(np.arange(7200) ** 1.5 * 0.37).reshape(30, 5, 6, 8).astype(np.float32)
+    // k = (np.arange(48).reshape(6, 8) + np.arange(30)[:, None, None]) // 5 % 3
+    // m += np.float32(1.2) * np.eye(5, dtype=np.float32)[k].transpose(0, 3, 1, 2); y = k.repeat(2, 1).repeat(2, 2)
+    // x = m.transpose(0, 2, 3, 1).reshape(30, 48, 5); s = StandardScaler().fit(x[:20].reshape(-1, 5))
+    // r = LogisticRegression(C=0.5, tol=1e-8, max_iter=9999).fit(s.transform(x[:20].reshape(-1, 5)), k[:20].ravel())
+    // z = torch.tensor(r.decision_function(s.transform(x[20:].reshape(-1, 5)))).reshape(10, 6, 8, 3).permute(0, 3, 1, 2)
+    // p = F.interpolate(z, size=(12, 16), mode="bilinear").argmax(1); jaccard_score(y[20:].ravel(), p.ravel(), average=None)
+    #[test]
+    fn agrees_with_scikit_learn_and_torchs_interpolation() {
+        let found = probe(at(0.5)).run(&set(0, 20), &set(20, 10)).unwrap();
+        let iou: Vec<f64> = found.segmentation.iou.iter().flatten().copied().collect();
+        // A pixel on the border between classes may fall to either side.
+        assert!(iou.iter().zip(SKLEARN).all(|(f, e)| (f - e).abs() < 4e-3), "{iou:?}");
+        assert!(found.converged && found.miou.n == 10);
+        let interval = found.miou.interval.unwrap();
+        assert!(interval.low < found.miou.value && found.miou.value < interval.high, "{found:?}");
+    }
+
+    const SKLEARN: [f64; 3] = [0.5515463917525774, 0.5690672963400236, 0.6175742574257426];
+
+    #[test]
+    fn a_cell_of_two_classes_is_fitted_by_their_shares() {
+        let labels = Tensor::from_slice(&[0_i64, 0, 2, 9, 0, 2, 9, 9]).reshape([1, 2, 4]);
+        let maps = LabelledMaps::new(&formula(1, 6).reshape([1, 3, 1, 2]), &labels, 3, Some(9)).unwrap();
+        let (x, y) = maps.cells(&[0]);
+        assert_eq!(x.size(), [2, 3]);
+        let expected = Tensor::from_slice2(&[[0.75, 0.0, 0.25], [0.0, 0.0, 1.0]]);
+        assert!(f64::try_from((y - expected).abs().max()).unwrap() < 1e-12);
+    }
+
+    #[test]
+    fn the_path_is_chosen_on_held_out_images_and_few_cells_suffice() {
+        let config = SegmentationProbeConfig { max_cells: 200, resamples: 20, ..Default::default() };
+        let found = probe(config).run(&set(0, 20), &set(20, 10)).unwrap();
+        let least = found.path.iter().min_by(|a, b| a.1.total_cmp(&b.1)).unwrap();
+        assert_eq!(least.0, found.c);
+        assert!(found.miou.value > 0.4, "{found:?}");
+        assert_eq!(found.measurements("test")[0].interval, found.miou.interval);
+    }
+
+    #[test]
+    fn a_class_that_training_lacks_is_missed_and_no_more() {
+        let mut test = set(20, 10);
+        let mut train = set(0, 20);
+        (train.classes, test.classes) = (4, 4);
+        let _ = test.labels.get(0).fill_(3);
+        let found = probe(at(0.5)).run(&train, &test).unwrap();
+        assert_eq!(found.segmentation.iou[3], Some(0.0));
+    }
+
+    #[test]
+    fn rejects_what_it_cannot_fit() {
+        let maps = formula(2, 12).reshape([2, 3, 2, 2]);
+        let labels = Tensor::zeros([2, 4, 4], (Kind::Int64, Device::Cpu));
+        let one = LabelledMaps::new(&maps, &labels, 2, None).unwrap();
+        let error = probe(at(1.0)).run(&one, &one).unwrap_err().to_string();
+        assert_eq!(error, "labels = 1 classes in the training images: at least two");
+        let error = LabelledMaps::new(&(&maps / 0.0), &labels, 2, None).unwrap_err().to_string();
+        assert_eq!(error, "maps is not finite: the first bad image is 0");
+        let error = LabelledMaps::new(&maps, &(&labels + 2), 2, None).unwrap_err().to_string();
+        assert_eq!(error, "labels = 2..=2: classes in 0..2");
+        let error = LabelledMaps::new(&maps, &labels.narrow(0, 0, 1), 2, None).unwrap_err().to_string();
+        assert_eq!(error, "labels: expected [2, _, _], found [1, 4, 4]");
+        let config = SegmentationProbeConfig { max_cells: 0, ..Default::default() };
+        assert_eq!(SegmentationProbe::new(config).unwrap_err().to_string(), "max_cells = 0: at least 1");
+    }
+}
