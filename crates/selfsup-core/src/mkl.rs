@@ -73,11 +73,14 @@ type Sgemm = unsafe extern "C" fn(
     ldc: *const c_int,
 );
 
+/// Sets the threads of MKL that the calling thread uses; returns how many it was before, 0 for as many as all others.
+type SetThreads = unsafe extern "C" fn(c_int) -> c_int;
+
 /// MKL's product of matrices, made by the calling thread alone: for code that has threads of its own.
 #[derive(Clone, Copy, Debug)]
 pub struct OwnThread {
     sgemm: Sgemm,
-    set_threads: unsafe extern "C" fn(c_int) -> c_int,
+    set_threads: SetThreads,
 }
 
 impl OwnThread {
@@ -93,8 +96,8 @@ impl OwnThread {
             // with 32-bit integers are those without the suffix _64.
             unsafe {
                 Some(OwnThread {
-                    sgemm: std::mem::transmute(sgemm),
-                    set_threads: std::mem::transmute(set_threads),
+                    sgemm: std::mem::transmute::<*mut c_void, Sgemm>(sgemm),
+                    set_threads: std::mem::transmute::<*mut c_void, SetThreads>(set_threads),
                 })
             }
         })

@@ -100,6 +100,11 @@ fn drawn(set: &Features, most: usize, key: Key) -> Features {
     set.select(&Tensor::from_slice(&all))
 }
 
+/// What a detector found, if it could be fitted.
+type Detector = fn(&Outliers) -> Option<&OutlierDetection>;
+/// A number of what it found.
+type Measure = fn(&OutlierDetection) -> f64;
+
 impl NovelClasses {
     /// The measures for a report, of samples from `split`.
     ///
@@ -107,7 +112,6 @@ impl NovelClasses {
     /// None: there is a class at least.
     pub fn measurements(&self, split: &str) -> Result<Vec<Measurement>> {
         let origin = Origin { split, seed: Some(self.config.outliers.seed) };
-        type Detector = fn(&Outliers) -> Option<&OutlierDetection>;
         let detectors: [(&str, &str, Detector); 3] = [
             ("knn", "the distance to the k-th nearest training sample (Sun et al. 2022)", |o| {
                 Some(&o.nearest)
@@ -117,7 +121,7 @@ impl NovelClasses {
             }),
             ("energy", "the energy of a linear probe's logits (Liu et al. 2020)", |o| o.energy.as_ref()),
         ];
-        let measures: [(&str, &str, fn(&OutlierDetection) -> f64); 3] = [
+        let measures: [(&str, &str, Measure); 3] = [
             ("auroc", "chance that a known sample is more familiar than one of a class left out", |d| {
                 d.auroc.value
             }),

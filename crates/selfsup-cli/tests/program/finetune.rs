@@ -45,7 +45,7 @@ impl Place {
         let mut text = "file,label\n".to_owned();
         for class in ["ring", "stripes"] {
             for i in [3, 17, 40] {
-                text += &format!("{class}/{i:02}.png,{class}\n");
+                text.extend([class, "/", &format!("{i:02}"), ".png,", class, "\n"]);
             }
         }
         fs::write(self.path(name), text + more).unwrap();
@@ -151,7 +151,8 @@ fn a_folder_without_classes_takes_them_from_the_file() {
             let (from, to) = (format!("images/{class}/{i:02}.png"), format!("flat/{class}{i:02}.png"));
             fs::copy(place.path(&from), place.path(&to)).unwrap();
             if i < 3 {
-                text += &format!("{class}{i:02}.png,{class},{}\n", if i == 2 { "0" } else { "0.5" });
+                let weight = if i == 2 { "0" } else { "0.5" };
+                text.extend([class, &format!("{i:02}"), ".png,", class, ",", weight, "\n"]);
             }
         }
     }
