@@ -48,7 +48,7 @@ pub struct Arguments {
     #[arg(long, value_name = "N", conflicts_with = "labels")]
     labels_per_class: Option<usize>,
     /// Which labels these are: another number, another draw; 0 when left out.
-    #[arg(long, value_name = "SEED", requires = "labels_per_class")]
+    #[arg(long, value_name = "SEED", requires = "labels_per_class", conflicts_with = "labels")]
     draw: Option<u64>,
     /// The images without labels: a known set's name, or the path of a file or folder.
     #[arg(long, value_name = "NAME_OR_PATH")]

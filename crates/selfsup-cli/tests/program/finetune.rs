@@ -2,6 +2,7 @@
 
 use super::{Place, files};
 use serde_json::Value;
+use std::fmt::Write as _;
 use std::fs;
 
 /// Two steps an epoch, with a checkpoint after each: the third lies in the middle of an epoch.
@@ -45,7 +46,7 @@ impl Place {
         let mut text = "file,label\n".to_owned();
         for class in ["ring", "stripes"] {
             for i in [3, 17, 40] {
-                text += &format!("{class}/{i:02}.png,{class}\n");
+                writeln!(text, "{class}/{i:02}.png,{class}").unwrap();
             }
         }
         fs::write(self.path(name), text + more).unwrap();
@@ -151,7 +152,8 @@ fn a_folder_without_classes_takes_them_from_the_file() {
             let (from, to) = (format!("images/{class}/{i:02}.png"), format!("flat/{class}{i:02}.png"));
             fs::copy(place.path(&from), place.path(&to)).unwrap();
             if i < 3 {
-                text += &format!("{class}{i:02}.png,{class},{}\n", if i == 2 { "0" } else { "0.5" });
+                let weight = if i == 2 { "0" } else { "0.5" };
+                writeln!(text, "{class}{i:02}.png,{class},{weight}").unwrap();
             }
         }
     }

@@ -188,7 +188,7 @@ mod tests {
     fn setup(config: &MixMatchTrainingConfig) -> (nn::VarStore, Pixels, MixMatch<Pixels>) {
         let (store, encoder) = Pixels::stored();
         let site = Pixels::site(&store, &encoder);
-        let objective = MixMatch::new(&site, 3, Counting::new(0.0), config).unwrap();
+        let objective = MixMatch::new(&site, 3, Counting::boxed(0.0), config).unwrap();
         drop(site);
         fill(&store);
         (store, encoder, objective)
@@ -278,7 +278,7 @@ mod tests {
         let store = nn::VarStore::new(Device::Cpu);
         let encoder = ConvNet::new(store.root() / Site::<ConvNet>::ENCODER, &shape).unwrap();
         let site = Site::new(&store, &encoder, 6, |path| Ok(Box::new(ConvNet::new(path, &shape)?)));
-        let mut objective = MixMatch::new(&site, 3, Counting::new(0.0), &config()).unwrap();
+        let mut objective = MixMatch::new(&site, 3, Counting::boxed(0.0), &config()).unwrap();
         drop(site);
         let batch = labelled_and_unlabelled(2);
         let buffer = |name: &str| store.variables()[&format!("encoder.blocks.1.norm.{name}")].copy();
@@ -334,7 +334,7 @@ mod tests {
         let wrong =
             MixMatchTrainingConfig { mixing: Mixing { kind: MixingKind::Mixup, alpha: -1.0 }, ..config() };
         let site = Pixels::site(&store, &encoder);
-        let error = MixMatch::new(&site, 3, Counting::new(0.0), &wrong).unwrap_err().to_string();
+        let error = MixMatch::new(&site, 3, Counting::boxed(0.0), &wrong).unwrap_err().to_string();
         assert_eq!(error, "mixing.alpha = -1: above 0 and finite");
     }
 }

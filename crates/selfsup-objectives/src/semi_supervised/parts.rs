@@ -27,11 +27,11 @@ pub(crate) struct Checked<'a> {
 ///
 /// # Errors
 /// With what does not fit.
-pub(crate) fn checked<'a>(
-    batch: &'a LabelledAndUnlabelled,
+pub(crate) fn checked(
+    batch: &LabelledAndUnlabelled,
     classes: i64,
     views: std::ops::RangeInclusive<usize>,
-) -> Result<Checked<'a>> {
+) -> Result<Checked<'_>> {
     let labelled = batch.labelled.first("the labelled images")?;
     let [n, c, h, w] = check_shape("labelled", labelled, [-1, -1, -1, -1])?;
     if n == 0 {
@@ -220,7 +220,7 @@ pub(crate) mod fixture {
     }
 
     impl Counting {
-        pub(crate) fn new(tau: f64) -> Box<Self> {
+        pub(crate) fn boxed(tau: f64) -> Box<dyn StepLabeler> {
             Box::new(Counting { tau, steps: Tensor::zeros([1], (Kind::Float, selfsup_core::Device::Cpu)) })
         }
     }

@@ -489,7 +489,7 @@ mod tests {
         let encoder = ConvNet::new(store.root() / Site::<ConvNet>::ENCODER, &config).unwrap();
         let site = Site::new(&store, &encoder, 6, |path| Ok(Box::new(ConvNet::new(path, &config)?)));
         let objective =
-            PseudoLabelling::new(&site, 3, Counting::new(0.0), &PseudoLabellingConfig::default()).unwrap();
+            PseudoLabelling::new(&site, 3, Counting::boxed(0.0), &PseudoLabellingConfig::default()).unwrap();
         drop(site);
         tch::no_grad(|| {
             for (i, (_, mut x)) in store
@@ -558,7 +558,7 @@ mod tests {
 
     #[test]
     fn images_that_are_not_finite_make_a_loss_that_is_not_and_no_label() {
-        let (store, encoder, mut objective) = setup(Counting::new(0.0), &PseudoLabellingConfig::default());
+        let (store, encoder, mut objective) = setup(Counting::boxed(0.0), &PseudoLabellingConfig::default());
         let mut batch = labelled_and_unlabelled(2);
         objective.loss(&encoder, &batch, &start()).unwrap();
         batch.unlabelled.views[0] = &batch.unlabelled.views[0] * f64::NAN;
