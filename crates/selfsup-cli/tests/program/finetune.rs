@@ -2,6 +2,7 @@
 
 use super::{Place, files};
 use serde_json::Value;
+use std::fmt::Write as _;
 use std::fs;
 
 /// Two steps an epoch, with a checkpoint after each: the third lies in the middle of an epoch.
@@ -45,7 +46,7 @@ impl Place {
         let mut text = "file,label\n".to_owned();
         for class in ["ring", "stripes"] {
             for i in [3, 17, 40] {
-                text.extend([class, "/", &format!("{i:02}"), ".png,", class, "\n"]);
+                writeln!(text, "{class}/{i:02}.png,{class}").unwrap();
             }
         }
         fs::write(self.path(name), text + more).unwrap();
@@ -152,7 +153,7 @@ fn a_folder_without_classes_takes_them_from_the_file() {
             fs::copy(place.path(&from), place.path(&to)).unwrap();
             if i < 3 {
                 let weight = if i == 2 { "0" } else { "0.5" };
-                text.extend([class, &format!("{i:02}"), ".png,", class, ",", weight, "\n"]);
+                writeln!(text, "{class}{i:02}.png,{class},{weight}").unwrap();
             }
         }
     }
