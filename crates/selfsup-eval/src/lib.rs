@@ -13,6 +13,7 @@
 //! | does a search find the class? | [`retrieval()`]: mAP, precision, recall, hit rate and nDCG, ties in expectation |
 //! | do clusters agree with classes? | [`cluster_agreement()`]: accuracy, NMI, AMI, ARI, V-measure |
 //! | all of these at once | [`Suite`] |
+//! | and all that follows | [`full_suite()`] |
 //! | have the features collapsed? | [`feature_health`]: no labels, cheap enough for every line of a log |
 //! | do samples differ more than their views? | [`lidar()`] |
 //! | how does the variance fall, layer by layer? | [`layer_spectra()`], [`alpha_req()`] |
@@ -21,7 +22,7 @@
 //! | what does a disturbed input cost? | [`robustness()`]: accuracy kept, mCE; [`attack()`]: FGSM, PGD |
 //! | where in an image is what? | [`Confusion::segmentation`]: mIoU; [`detection()`]: COCO's average precision |
 //! | does it know what is where? | [`SegmentationProbe`]: a linear head on feature maps |
-//! | is one encoder better, or luckier? | [`paired()`], [`mcnemar()`], [`compare_seeds()`] |
+//! | is one encoder better, or luckier? | [`paired()`], [`mcnemar()`], [`compare_seeds()`], [`holm()`] |
 //! | how alike are two networks' layers? | [`cka()`], [`cka_map()`] |
 //! | what is taken for what? | [`Confusion`] |
 //! | what lies near a sample, and how do all lie? | [`nearest_neighbours`], [`map_2d`] |
@@ -61,8 +62,10 @@ mod axes;
 mod cluster_agreement;
 mod compare;
 mod confusion;
+mod contingency;
 mod dense;
 mod few_label;
+mod full_suite;
 mod health;
 mod insight;
 mod interval;
@@ -72,6 +75,7 @@ mod lidar;
 mod linear_probe;
 mod logistic;
 mod measurement;
+mod novel_classes;
 mod outliers;
 mod probe;
 mod ranking;
@@ -84,6 +88,7 @@ mod suite;
 
 pub use cluster_agreement::{ClusterAgreement, cluster_agreement};
 pub use compare::cka::{CkaMap, Estimator, cka, cka_map};
+pub use compare::holm::holm;
 pub use compare::mcnemar::{McNemar, mcnemar};
 pub use compare::paired::{Paired, PairedConfig, paired};
 pub use compare::seeds::{Pairing, SeedTest, compare_seeds};
@@ -92,6 +97,7 @@ pub use dense::boxes::Rectangle;
 pub use dense::detection::{Detection, FoundBox, ImageBoxes, TrueBox, detection};
 pub use dense::segmentation::Segmentation;
 pub use few_label::{FewLabelConfig, FewLabelProbe};
+pub use full_suite::{Clustering, FullOutcome, FullSuiteConfig, full_suite, pair_of_views};
 pub use health::{FeatureHealth, Verdict, alignment, feature_health, rank_me, uniformity};
 pub use insight::{Neighbourhood, map_2d, nearest_neighbours};
 pub use interval::{Interval, IntervalMethod, LEVEL, Mean};
@@ -100,6 +106,7 @@ pub use lidar::{LIDAR_DELTA, lidar};
 pub use linear_probe::{LinearOutcome, LinearProbe, LinearProbeConfig, PathPoint};
 pub use logistic::{Logistic, LogisticConfig};
 pub use measurement::Measurement;
+pub use novel_classes::{NovelClasses, NovelClassesConfig, novel_classes};
 pub use outliers::{OutlierConfig, OutlierDetection, Outliers, outlier_detection, outliers};
 pub use probe::label_curve::{LabelCurve, LabelCurveConfig, LabelCurvePoint, label_curve};
 pub use probe::multi_label::{MultiLabelOutcome, MultiLabelPoint, MultiLabelProbe, MultiLabelled};

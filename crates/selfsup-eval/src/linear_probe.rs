@@ -81,6 +81,9 @@ pub struct LinearOutcome {
     pub path: Vec<PathPoint>,
     /// The test set's classes against the predicted.
     pub confusion: Confusion,
+    /// The class that each test sample was given.
+    #[serde(skip)]
+    pub predictions: Vec<i64>,
 }
 
 /// The linear probe.
@@ -151,6 +154,7 @@ impl LinearProbe {
             converged: classifier.converged,
             path,
             confusion,
+            predictions: Vec::try_from(predictions)?,
         })
     }
 

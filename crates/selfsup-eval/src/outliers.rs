@@ -106,8 +106,8 @@ pub fn outlier_detection(
 pub struct Outliers {
     /// By the distance to the k-th nearest training sample.
     pub nearest: OutlierDetection,
-    /// By the Mahalanobis distance to the nearest class.
-    pub mahalanobis: OutlierDetection,
+    /// By the Mahalanobis distance to the nearest class; none where features do not vary within classes.
+    pub mahalanobis: Option<OutlierDetection>,
     /// By the energy of a linear probe's logits; none with one class.
     pub energy: Option<OutlierDetection>,
     /// The settings.
@@ -136,8 +136,12 @@ pub fn outliers(
         return Err(Error::config("k", config.k, "at least 1"));
     }
     let nearest = detect(&|x| minus_kth_distance(x, &train.x, config.k.min(train.len())))?;
-    let gaussians = Mahalanobis::fit(&train.x, &train.labels, train.classes, config.ridge)?;
-    let mahalanobis = detect(&|x| gaussians.score(x))?;
+    let mahalanobis = match Mahalanobis::fit(&train.x, &train.labels, train.classes, config.ridge) {
+        Ok(gaussians) => Some(detect(&|x| gaussians.score(x))?),
+        // With a ridge there is always a covariance but that of collapsed features, which are worth a report too.
+        Err(Error::Config { field, .. }) if field == "ridge" && config.ridge > 0.0 => None,
+        Err(error) => return Err(error),
+    };
     let several = i64::try_from(train.labels.max())? > i64::try_from(train.labels.min())?;
     let energy = if several {
         let standardiser = Standardiser::of(&train.x);
@@ -162,7 +166,7 @@ impl Outliers {
             ),
             (
                 "mahalanobis",
-                Some(&self.mahalanobis),
+                self.mahalanobis.as_ref(),
                 "the Mahalanobis distance to the nearest class (Lee et al. 2018)".to_owned(),
             ),
             (
@@ -227,7 +231,7 @@ mod tests {
         let found =
             outliers(&train, &pad(&test.x), &unknown, &OutlierConfig { resamples: 20, ..Default::default() })
                 .unwrap();
-        for detection in [&found.nearest, &found.mahalanobis] {
+        for detection in [&found.nearest, found.mahalanobis.as_ref().unwrap()] {
             assert!(detection.auroc.value > 0.99 && detection.fpr95.value < 0.05, "{detection:?}");
         }
         assert!(found.energy.unwrap().auroc.value > 0.6, "{found:?}");
@@ -243,7 +247,7 @@ mod tests {
         let found =
             outliers(&train, &part(300), &part(450), &OutlierConfig { resamples: 50, ..Default::default() })
                 .unwrap();
-        for detection in [found.nearest, found.mahalanobis, found.energy.unwrap()] {
+        for detection in [found.nearest, found.mahalanobis.unwrap(), found.energy.unwrap()] {
             assert!((detection.auroc.value - 0.5).abs() < 0.1, "{detection:?}");
         }
         let same =
@@ -259,7 +263,8 @@ mod tests {
         let found =
             outliers(&train, &formula(10, 3), &(formula(10, 3) - 8.0), &OutlierConfig::default()).unwrap();
         assert_eq!(found.energy, None);
-        assert_eq!((found.mahalanobis.auroc.value, found.mahalanobis.fpr95.value), (1.0, 0.0));
+        let mahalanobis = found.mahalanobis.unwrap();
+        assert_eq!((mahalanobis.auroc.value, mahalanobis.fpr95.value), (1.0, 0.0));
         assert_eq!(found.measurements("test").len(), 6);
     }
 

@@ -93,11 +93,7 @@ pub fn layer_spectra(layers: &[(String, Tensor)], config: &PowerLawConfig) -> Re
 }
 
 fn spectrum(layer: &str, x: &Tensor, config: &PowerLawConfig) -> Result<LayerSpectrum> {
-    let x = match x.dim() {
-        3 => x.mean_dim([1].as_slice(), false, Kind::Float),
-        4 => x.mean_dim([2, 3].as_slice(), false, Kind::Float),
-        _ => x.shallow_clone(),
-    };
+    let x = over_places(x);
     let [samples, dim] = check_shape(layer, &x, [-1, -1])?;
     let variances = variances(layer, &x)?;
     let total: f64 = variances.iter().sum();
@@ -118,6 +114,15 @@ fn spectrum(layer: &str, x: &Tensor, config: &PowerLawConfig) -> Result<LayerSpe
         participation_ratio,
         power_law,
     })
+}
+
+/// Tokens `[N, T, D]` and maps `[N, D, h, w]` as their means over places, `[N, D]`; anything else as it is.
+pub(crate) fn over_places(x: &Tensor) -> Tensor {
+    match x.dim() {
+        3 => x.mean_dim([1].as_slice(), false, Kind::Float),
+        4 => x.mean_dim([2, 3].as_slice(), false, Kind::Float),
+        _ => x.shallow_clone(),
+    }
 }
 
 /// The eigenvalues of the covariance, falling.

@@ -2,6 +2,7 @@
 
 use crate::{
     Confusion, FewLabelConfig, FewLabelProbe, Knn, KnnConfig, LinearOutcome, LinearProbe, LinearProbeConfig,
+    check_pair,
 };
 use selfsup_core::{Error, Evaluator, Features, Report, Result, Score};
 use serde::{Deserialize, Serialize};
@@ -46,6 +47,9 @@ pub struct SuiteOutcome {
     pub linear: LinearOutcome,
     /// The nearest-neighbour classifier's confusions.
     pub knn: Confusion,
+    /// The class that it gave each test sample.
+    #[serde(skip)]
+    pub knn_predictions: Vec<i64>,
 }
 
 /// The probes of a [`SuiteConfig`].
@@ -90,7 +94,9 @@ impl Suite {
     ) -> Result<SuiteOutcome> {
         let mut search = Stage::new("knn", 1, test.len());
         progress(search);
-        let knn = self.knn.confusion(train, test)?;
+        check_pair(train, test)?;
+        let predictions = self.knn.predict(train, &test.x)?;
+        let knn = Confusion::of(&test.labels, &predictions, test.classes)?;
         search.done = 1;
         progress(search);
         let linear = self.linear.follow(train, test, progress)?;
@@ -100,7 +106,12 @@ impl Suite {
             (self.few_label.config.name(), Score::of(&few)),
             ("knn".to_owned(), Score::of(&[knn.accuracy()])),
         ];
-        Ok(SuiteOutcome { report: Report { scores }, linear, knn })
+        Ok(SuiteOutcome {
+            report: Report { scores },
+            linear,
+            knn,
+            knn_predictions: Vec::try_from(predictions)?,
+        })
     }
 }
 

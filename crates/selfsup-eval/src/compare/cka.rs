@@ -13,6 +13,7 @@
 //! `O(N D1 D2)` time and `O(D1 D2)` memory.
 
 use crate::health::checked;
+use crate::spectrum::over_places;
 use selfsup_core::{Error, Kind, Result, Tensor, TensorExt, check_shape};
 use serde::{Deserialize, Serialize};
 
@@ -80,14 +81,6 @@ pub fn cka_map(
         estimator,
         samples: first.first().map_or(0, |(_, x)| x.size().first().copied().unwrap_or(0)),
     })
-}
-
-fn over_places(x: &Tensor) -> Tensor {
-    match x.dim() {
-        3 => x.mean_dim([1].as_slice(), false, Kind::Float),
-        4 => x.mean_dim([2, 3].as_slice(), false, Kind::Float),
-        _ => x.shallow_clone(),
-    }
 }
 
 /// A representation with what every comparison needs of it.

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 /// Overlaps of regions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Segmentation {
-    /// The mean of the classes' IoU; NaN-free: 0 where no class has one.
+    /// The mean of the classes' IoU; 0 where no class has one.
     pub miou: f64,
     /// The IoU of every class; none for a class that neither occurs nor is predicted.
     pub iou: Vec<Option<f64>>,
