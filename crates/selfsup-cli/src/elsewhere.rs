@@ -5,8 +5,10 @@
 
 use crate::definitions;
 use crate::evaluate::TRAINED;
+use crate::full::{self, SuiteChoice};
 use crate::judge::{Bars, Labels, Seen, check, judge, scores_json, table};
 use crate::recipe::{Assignment, EvalConfig, Recipe};
+use crate::report::{self, Cell, Column, Confusion, ReportData, Row, Scores};
 use anyhow::{Context, Result, bail, ensure};
 use selfsup::core::state::{self, write_whole};
 use selfsup::core::{Kind, Tensor};
@@ -25,18 +27,19 @@ const PARTS: [[&str; 2]; 2] = [["train", "train_labels"], ["test", "test_labels"
 ///
 /// # Errors
 /// When a file is missing or cannot be read, or the arrays do not belong together; the message names the array.
-pub fn run(folder: &Path, set: &[Assignment], print_json: bool) -> Result<()> {
+pub fn run(folder: &Path, set: &[Assignment], suite: SuiteChoice, print_json: bool) -> Result<()> {
     let config = settings(set)?;
     let given = Given::read(folder)?;
     let started = Instant::now();
     let mut bars = Bars::new("features");
-    let seen = Seen { train: given.train, test: given.test, views: None };
-    let verdict = judge(&seen, Some(&given.labels), &config, &mut |stage| bars.show(stage))?;
+    let seen = Seen { train: given.train, test: given.test, views: None, layers: Vec::new() };
+    let mut verdict = judge(&seen, Some(&given.labels), &config, suite, &mut |stage| bars.show(stage))?;
+    let full: Vec<_> = verdict.full.take().map(|groups| (TRAINED.to_owned(), groups)).into_iter().collect();
     let [n, d] = selfsup::core::check_shape("features", &seen.train, [-1, -1])?;
     let name = std::path::absolute(folder)?;
     let name = name.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let by_name = |value: Value| Value::Object(Map::from_iter([(TRAINED.to_owned(), value)]));
-    let report = json!({
+    let mut report = json!({
         "scores": by_name(scores_json(&verdict.scores)),
         "health": by_name(json!(verdict.health)),
         "linear_probe": by_name(json!(verdict.linear)),
@@ -47,15 +50,73 @@ pub fn run(folder: &Path, set: &[Assignment], print_json: bool) -> Result<()> {
         "definitions": definitions::of_probes(&config, Some(&given.labels)),
         "seconds": started.elapsed().as_secs_f64(),
     });
+    if !full.is_empty() {
+        report["suite"] = full::json(&full)?;
+        report["definitions"]["suite"] = full::definition();
+    }
     let text = serde_json::to_string_pretty(&report)?;
     let path = folder.join("report.json");
     write_whole(&path, text.as_bytes())?;
+    if suite == SuiteChoice::Full {
+        if let Some(answers) = &verdict.answers {
+            answers.write(folder)?;
+        }
+        page(folder, &name, &report)?;
+    }
     if print_json {
         println!("{text}");
     } else {
         println!("{}", table(&[("features", &verdict)]));
+        if !full.is_empty() {
+            println!("\n{}", full::table(&full));
+        }
         eprintln!("{} written in {:.0} s", path.display(), started.elapsed().as_secs_f64());
     }
+    Ok(())
+}
+
+/// Writes the page of features, from their report.json.
+///
+/// # Errors
+/// When a figure cannot be drawn or a file not be written.
+fn page(folder: &Path, name: &str, report: &Value) -> Result<()> {
+    // On the page they are not called after a training.
+    let found: full::Found = serde_json::from_value(json!({ "features": report["suite"][TRAINED] }))?;
+    let known = [("linear", "linear probe"), ("few", "few-label probe"), ("knn", "nearest neighbours")];
+    let scores: Map<String, Value> = report["scores"][TRAINED].as_object().cloned().unwrap_or_default();
+    let mut columns = Vec::new();
+    let mut cells = Vec::new();
+    for (key, score) in &scores {
+        let readable = known.iter().find(|(prefix, _)| key.starts_with(prefix)).map_or(key.as_str(), |k| k.1);
+        let explanation = report["definitions"][key].as_str().unwrap_or_default().to_owned();
+        columns.push(Column { name: readable.to_owned(), explanation });
+        let score: selfsup::core::Score = serde_json::from_value(score.clone())?;
+        cells.push(Some(Cell { mean: score.mean, std: score.std, n: score.n }));
+    }
+    let data = &report["data"];
+    let of = |key: &str| data[key].to_string();
+    let facts = vec![
+        ("Data".to_owned(), format!("{} training and {} test samples", of("train"), of("test"))),
+        ("Features".to_owned(), of("dim")),
+    ];
+    let counts = &report["linear_probe"][TRAINED]["confusion"];
+    let confusion: Option<selfsup::eval::Confusion> = serde_json::from_value(counts.clone()).ok();
+    let classes: Vec<String> = serde_json::from_value(data["classes"].clone())?;
+    let data = ReportData {
+        kind: "Report of features".to_owned(),
+        title: name.to_owned(),
+        facts,
+        command: format!("selfsup eval --suite full --features {}", folder.display()),
+        scores: Some(Scores { columns, rows: vec![Row { name: "features".to_owned(), cells }] }),
+        suite: full::sections(&found, &["features"]),
+        confusion: confusion.map(|c| Confusion {
+            by: "the linear probe".to_owned(),
+            counts: c.counts,
+            classes,
+        }),
+        ..Default::default()
+    };
+    eprintln!("{}", report::write(&data, folder)?.display());
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 use crate::attention;
 use crate::definitions;
 use crate::features;
+use crate::full::{self, SuiteChoice};
 use crate::images::{self, Images};
 use crate::judge::{Bars, Labels, Seen, Verdict, check, judge, scores_json, table};
 use crate::model::{ImageModel, TextModel};
@@ -39,15 +40,15 @@ pub enum Rivals {
 ///
 /// # Errors
 /// When the folder holds no run or no checkpoint, or the data cannot be read.
-pub fn run(run: &Path, rivals: Rivals, print_json: bool, device: Device) -> Result<()> {
+pub fn run(run: &Path, rivals: Rivals, suite: SuiteChoice, print_json: bool, device: Device) -> Result<()> {
     let recipe = recipe_of(run)?;
     check(&recipe)?;
     let Last { weights, step } = last_checkpoint(run)?;
     let metrics = read_metrics(run)?;
     let started = Instant::now();
     let mut judged = match recipe.objective.modality() {
-        Modality::Images => on_images(&recipe, &weights, rivals, device)?,
-        Modality::Text => on_text(&recipe, run, &weights, rivals, device)?,
+        Modality::Images => on_images(&recipe, &weights, rivals, suite, device)?,
+        Modality::Text => on_text(&recipe, run, &weights, rivals, suite, device)?,
     };
     judged.report.insert("seconds".to_owned(), json!(started.elapsed().as_secs_f64()));
     let facts = RunFacts::new(&recipe, step, judged.model, &metrics);
@@ -55,12 +56,19 @@ pub fn run(run: &Path, rivals: Rivals, print_json: bool, device: Device) -> Resu
     let report = Value::Object(std::mem::take(&mut judged.report));
     let text = serde_json::to_string_pretty(&report)?;
     write_whole(&run.join("report.json"), text.as_bytes())?;
+    let trained = judged.verdicts.iter().find(|(name, _)| name == TRAINED);
+    if let (SuiteChoice::Full, Some(answers)) = (suite, trained.and_then(|(_, v)| v.answers.as_ref())) {
+        answers.write(run)?;
+    }
     if print_json {
         println!("{text}");
     } else {
         let verdicts: Vec<_> =
             judged.verdicts.iter().map(|(name, verdict)| (name.as_str(), verdict)).collect();
         println!("{}", table(&verdicts));
+        if !judged.full.is_empty() {
+            println!("\n{}", full::table(&judged.full));
+        }
         if let Some(perplexity) = report.get("perplexity") {
             println!(
                 "held-out masked perplexity {:.1}, unigram {:.1}",
@@ -171,6 +179,7 @@ struct Judged {
     verdicts: Vec<(String, Verdict)>,
     report: Map<String, Value>,
     model: ModelFacts,
+    full: Vec<(String, full::Groups)>,
 }
 
 impl Judged {
@@ -194,7 +203,13 @@ impl Judged {
     }
 }
 
-fn on_images(recipe: &Recipe, weights: &Path, rivals: Rivals, device: Device) -> Result<Judged> {
+fn on_images(
+    recipe: &Recipe,
+    weights: &Path,
+    rivals: Rivals,
+    suite: SuiteChoice,
+    device: Device,
+) -> Result<Judged> {
     let images = Images::open(&recipe.data)?;
     let labels = Labels::new(images.classes(), images.train.labels(), images.test.labels());
     let plain = |set| -> Result<_> {
@@ -212,9 +227,13 @@ fn on_images(recipe: &Recipe, weights: &Path, rivals: Rivals, device: Device) ->
             train: features::of_images(encoder, &train, device)?,
             test: features::of_images(encoder, &test, device)?,
             views: Some(features::of_pairs(encoder, &views, device)?),
+            layers: match suite {
+                SuiteChoice::Full => features::layers(encoder, &test, device)?,
+                SuiteChoice::Probes => Vec::new(),
+            },
         })
     };
-    let mut judging = Judging { recipe, labels: labels.as_ref(), rivals, verdicts: Vec::new() };
+    let mut judging = Judging { recipe, labels: labels.as_ref(), rivals, suite, verdicts: Vec::new() };
     judging.judge(UNTRAINED, encode)?;
     model.load(weights)?;
     judging.judge(TRAINED, encode)?;
@@ -227,13 +246,13 @@ fn on_images(recipe: &Recipe, weights: &Path, rivals: Rivals, device: Device) ->
             features::of_pixels(&batches)
         };
         let views = Some(features::of_pixel_pairs(&pairs(recipe.raw_pair())?)?);
-        Ok(Seen { train: raw(&images.train)?, test: raw(&images.test)?, views })
+        Ok(Seen { train: raw(&images.train)?, test: raw(&images.test)?, views, layers: Vec::new() })
     })?;
     let data = json!({
         "name": images.name, "train": images.train.len(), "test": images.test.len(), "classes": images.classes(),
         "split": if images.held_out { "the test part was set aside here, by a fixed key" } else { "the set's own" },
     });
-    let mut judged = judging.finish(data, ModelFacts::new(model.encoder.dim(), model.parameters()));
+    let mut judged = judging.finish(data, ModelFacts::new(model.encoder.dim(), model.parameters()))?;
     judged.say(&said)?;
     if let Some(attention) = attention {
         judged.report.insert("attention".to_owned(), serde_json::to_value(attention)?);
@@ -241,7 +260,14 @@ fn on_images(recipe: &Recipe, weights: &Path, rivals: Rivals, device: Device) ->
     Ok(judged)
 }
 
-fn on_text(recipe: &Recipe, run: &Path, weights: &Path, rivals: Rivals, device: Device) -> Result<Judged> {
+fn on_text(
+    recipe: &Recipe,
+    run: &Path,
+    weights: &Path,
+    rivals: Rivals,
+    suite: SuiteChoice,
+    device: Device,
+) -> Result<Judged> {
     let settings = recipe.text.clone().unwrap_or_default();
     let texts = Texts::open(&recipe.data, &settings, Some(&run.join("tokenizer.json")))?;
     let labels = Labels::new(texts.train.classes.clone(), texts.train.labels(), texts.test.labels());
@@ -256,9 +282,10 @@ fn on_text(recipe: &Recipe, run: &Path, weights: &Path, rivals: Rivals, device: 
             train: features::of_documents(encoder, &train_batches, train.documents(), train_count, device)?,
             test: features::of_documents(encoder, &test_batches, test.documents(), test_count, device)?,
             views: None,
+            layers: Vec::new(),
         })
     };
-    let mut judging = Judging { recipe, labels: labels.as_ref(), rivals, verdicts: Vec::new() };
+    let mut judging = Judging { recipe, labels: labels.as_ref(), rivals, suite, verdicts: Vec::new() };
     judging.judge(UNTRAINED, encode)?;
     model.load(weights)?;
     judging.judge(TRAINED, encode)?;
@@ -268,6 +295,7 @@ fn on_text(recipe: &Recipe, run: &Path, weights: &Path, rivals: Rivals, device: 
             train: features::bag_of_words(&train_batches, train.documents(), train_count, vocabulary)?,
             test: features::bag_of_words(&test_batches, test.documents(), test_count, vocabulary)?,
             views: None,
+            layers: Vec::new(),
         })
     })?;
     let data = json!({
@@ -275,7 +303,7 @@ fn on_text(recipe: &Recipe, run: &Path, weights: &Path, rivals: Rivals, device: 
         "sequences": [train.len(), test.len()], "tokens": vocabulary,
         "split": "whole documents were set aside here, by a fixed key",
     });
-    let mut judged = judging.finish(data, ModelFacts::new(model.encoder.dim(), model.parameters()));
+    let mut judged = judging.finish(data, ModelFacts::new(model.encoder.dim(), model.parameters()))?;
     let perplexity = text::perplexity(recipe, &texts, weights, device)?;
     judged.report.insert("perplexity".to_owned(), perplexity);
     Ok(judged)
@@ -286,6 +314,7 @@ struct Judging<'a> {
     recipe: &'a Recipe,
     labels: Option<&'a Labels>,
     rivals: Rivals,
+    suite: SuiteChoice,
     verdicts: Vec<(String, Verdict)>,
 }
 
@@ -297,13 +326,14 @@ impl Judging<'_> {
         eprintln!("{name}: encoding");
         let seen = encode().with_context(|| format!("features of {name}"))?;
         let mut bars = Bars::new(name);
-        let verdict = judge(&seen, self.labels, &self.recipe.eval, &mut |stage| bars.show(stage))?;
+        let verdict =
+            judge(&seen, self.labels, &self.recipe.eval, self.suite, &mut |stage| bars.show(stage))?;
         self.verdicts.push((name.to_owned(), verdict));
         Ok(())
     }
 
     /// The trained encoder first, then what it is compared with.
-    fn finish(mut self, data: Value, model: ModelFacts) -> Judged {
+    fn finish(mut self, data: Value, model: ModelFacts) -> Result<Judged> {
         self.verdicts.sort_by_key(|(name, _)| name != TRAINED);
         let by_name = |of: &dyn Fn(&Verdict) -> Value| -> Value {
             Value::Object(self.verdicts.iter().map(|(name, verdict)| (name.clone(), of(verdict))).collect())
@@ -314,8 +344,14 @@ impl Judging<'_> {
         report.insert("linear_probe".to_owned(), by_name(&|verdict| json!(verdict.linear)));
         report.insert("data".to_owned(), data);
         report.insert("seed".to_owned(), json!(self.recipe.train.seed));
-        report.insert("definitions".to_owned(), definitions::of_a_run(&self.recipe.eval, self.labels));
-        Judged { verdicts: self.verdicts, report, model }
+        let mut definitions = definitions::of_a_run(&self.recipe.eval, self.labels);
+        let full = full::of_verdicts(&mut self.verdicts);
+        if !full.is_empty() {
+            report.insert("suite".to_owned(), full::json(&full)?);
+            definitions["suite"] = full::definition();
+        }
+        report.insert("definitions".to_owned(), definitions);
+        Ok(Judged { verdicts: self.verdicts, report, model, full })
     }
 }
 

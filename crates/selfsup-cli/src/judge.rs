@@ -1,5 +1,6 @@
 //! The probes on what several encoders see of one set, as the table of a report compares them.
 
+use crate::full::{self, Answers, Groups, SuiteChoice};
 use crate::images;
 use crate::objective::Modality;
 use crate::recipe::{EvalConfig, Recipe};
@@ -23,6 +24,8 @@ pub struct Seen {
     pub test: Tensor,
     /// Two augmented views of some test samples, `[P, D]` each; none where samples have no views.
     pub views: Option<[Tensor; 2]>,
+    /// Activations of some test samples by layer; none where only features are known, or nobody asks.
+    pub layers: Vec<(String, Tensor)>,
 }
 
 /// The classes of both parts of a set.
@@ -65,6 +68,10 @@ pub struct Verdict {
     pub linear: Option<LinearOutcome>,
     /// How the test features spread, and how near those of two views of a sample are.
     pub health: Health,
+    /// The measures of the full suite; none where it was not asked for, or without labels.
+    pub full: Option<Groups>,
+    /// What the probes took the test samples for; none without labels.
+    pub answers: Option<Answers>,
 }
 
 /// The health of features, as report.json holds it.
@@ -112,12 +119,13 @@ pub fn judge(
     seen: &Seen,
     labels: Option<&Labels>,
     config: &EvalConfig,
+    suite_choice: SuiteChoice,
     progress: &mut dyn FnMut(Stage),
 ) -> Result<Verdict> {
     let alignment = seen.views.as_ref().map(|[x0, x1]| alignment(x0, x1)).transpose()?;
     let health = Health { spread: feature_health(&spread(&seen.test))?, alignment };
     let Some(labels) = labels else {
-        return Ok(Verdict { scores: Vec::new(), linear: None, health });
+        return Ok(Verdict { scores: Vec::new(), linear: None, health, full: None, answers: None });
     };
     let classes = labels.classes.len() as i64;
     let features = |x: &Tensor, y: &Tensor| -> Result<Features, Error> {
@@ -125,7 +133,16 @@ pub fn judge(
     };
     let (train, test) = (features(&seen.train, &labels.train)?, features(&seen.test, &labels.test)?);
     let found = suite(config, labels.smallest)?.run(&train, &test, progress)?;
-    Ok(Verdict { scores: found.report.scores, linear: Some(found.linear), health })
+    let full = match suite_choice {
+        SuiteChoice::Probes => None,
+        SuiteChoice::Full => Some(full::measure(seen, labels, &config.few_label, progress)?),
+    };
+    let predictions = BTreeMap::from([
+        ("linear".to_owned(), found.linear.predictions.clone()),
+        ("knn".to_owned(), found.knn_predictions),
+    ]);
+    let answers = Some(Answers { labels: Vec::try_from(&labels.test)?, predictions });
+    Ok(Verdict { scores: found.report.scores, linear: Some(found.linear), health, full, answers })
 }
 
 /// The few-label probe with no more labels a class than the smallest has.

@@ -3,6 +3,7 @@
 mod allocator;
 mod attention;
 mod combined;
+mod compare;
 mod data;
 mod definitions;
 mod digest;
@@ -12,6 +13,7 @@ mod embed;
 mod evaluate;
 mod export;
 mod features;
+mod full;
 mod images;
 mod insight;
 mod judge;
@@ -63,12 +65,17 @@ enum Command {
         /// With --features: a field of the evaluation, as in --set eval.knn.k=200; may be given again.
         #[arg(long = "set", value_name = "FIELD=VALUE", conflicts_with = "run")]
         set: Vec<Assignment>,
+        /// How much is asked; full also writes the page report.html.
+        #[arg(long, value_enum, default_value = "probes")]
+        suite: full::SuiteChoice,
         /// Print report.json instead of a table.
         #[arg(long)]
         json: bool,
         #[command(flatten)]
         machine: Machine,
     },
+    /// Compare runs, or folders of features, that were judged by eval --suite full: paired on the same test samples.
+    Compare(compare::Arguments),
     /// Write the features of data: features.npy and the samples' names, or one CSV.
     Embed {
         /// The run's folder.
@@ -162,17 +169,22 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Doctor { json } => doctor::run(json)?,
         Command::Data { name } => data::fetch_set(&name)?,
         Command::Pretrain(arguments) => return pretrain::run(&arguments),
-        Command::Eval { run, features, alone, set, json, machine } => match (run, features) {
+        Command::Eval { run, features, alone, set, suite, json, machine } => match (run, features) {
             (Some(run), _) => {
                 let rivals = if alone { evaluate::Rivals::None } else { evaluate::Rivals::All };
-                evaluate::run(&run, rivals, json, machine.choose()?)?;
+                let device = machine.choose()?;
+                evaluate::run(&run, rivals, suite, json, device)?;
+                if suite == full::SuiteChoice::Full {
+                    reporting::run(&run, device)?;
+                }
             }
             (None, Some(features)) => {
                 machine.choose()?;
-                elsewhere::run(&features, &set, json)?;
+                elsewhere::run(&features, &set, suite, json)?;
             }
             (None, None) => bail!("name a run's folder, or one of features with --features"),
         },
+        Command::Compare(arguments) => compare::run(&arguments)?,
         Command::Embed { run, data, out, machine } => embed::run(&run, &data, &out, machine.choose()?)?,
         Command::Export { run, out } => export::run(&run, &out)?,
         Command::Report { run, machine } => reporting::run(&run, machine.choose()?)?,

@@ -1,6 +1,7 @@
 //! `selfsup report`: from the files of a run to the page that shows it.
 
 use crate::evaluate::{Last, RunFacts, last_checkpoint};
+use crate::full;
 use crate::insight::method::{self, OfMethod};
 use crate::insight::{self, Insight};
 use crate::objective::Modality;
@@ -38,12 +39,14 @@ pub fn run(run: &Path, device: Device) -> Result<()> {
         };
     let method = recipe.objective.method();
     let data = ReportData {
+        kind: String::new(),
         title: run.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         method: method.name.to_owned(),
         paper: method.paper.to_owned(),
         facts: facts(&recipe, &found, &environment(run)?),
         command: format!("selfsup pretrain {} --run NEW_FOLDER", run.join("config.toml").display()),
         scores: found.scores(),
+        suite: full::sections(&found.suite, &["trained", "untrained", "pixels", "bag-of-words"]),
         views,
         made,
         task,
@@ -70,6 +73,8 @@ struct Found {
     method: method::Found,
     #[serde(default)]
     perplexity: Option<PerplexityFound>,
+    #[serde(default)]
+    suite: full::Found,
 }
 
 #[derive(Clone, Copy, Deserialize)]

@@ -1,6 +1,6 @@
 //! The figures of a report as PNG files, under names that say what they show.
 
-use super::plot::{Bars, CurvePlot, MapPlot, Matrix, png};
+use super::plot::{Bars, CurvePlot, MapPlot, Matrix, Shares, png};
 use super::{ReportData, sheet};
 use anyhow::Result;
 
@@ -12,6 +12,11 @@ pub fn figures(data: &ReportData) -> Result<Vec<(String, Vec<u8>)>> {
     let mut files = Vec::new();
     if let Some(scores) = data.scores.as_ref().filter(|scores| !scores.rows.is_empty()) {
         files.push(("scores".to_owned(), png(&Bars(scores))?));
+    }
+    for group in &data.suite {
+        if let Some(scores) = &group.figure {
+            files.push((file_name(&group.title), png(&Shares { title: &group.title, scores })?));
+        }
     }
     if !data.views.is_empty() {
         files.push(("views".to_owned(), sheet::views("What training sees", "as stored", &data.views)?));

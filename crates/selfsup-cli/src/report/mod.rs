@@ -3,6 +3,7 @@
 //! [`ReportData`] is plain data: whoever has it can write a report, without a model or a tensor at hand.
 //! - `check`: whether the data fit together
 //! - `page`, `samples`, `method`: the page, section by section
+//! - `suite`: the sections of the full suite
 //! - `sheet`: pictures with their captions as one PNG file
 //! - `files`: the figures as PNG files
 //! - `outcome`: the sentence that says what came out
@@ -21,6 +22,7 @@ mod pictures;
 mod plot;
 mod samples;
 mod sheet;
+mod suite;
 mod tsne;
 
 pub use tsne::{EPOCHS, tsne};
@@ -34,6 +36,8 @@ use std::path::{Path, PathBuf};
 /// All that a report shows. What is empty or `None` is left out of the page.
 #[derive(Clone, Debug, Default)]
 pub struct ReportData {
+    /// What the page is, as in `Comparison of runs`; a report of a pretraining when empty.
+    pub kind: String,
     /// What the run is called, as in `simclr-fashion-mnist`.
     pub title: String,
     /// The method's name, as in `SimCLR`.
@@ -46,6 +50,8 @@ pub struct ReportData {
     pub command: String,
     /// The scores of the trained encoder and what it is compared with.
     pub scores: Option<Scores>,
+    /// The measures of the full suite by group.
+    pub suite: Vec<SuiteGroup>,
     /// Images and the views that the augmentations made of them.
     pub views: Vec<ViewRow>,
     /// Test images and what the method makes of them.
@@ -212,6 +218,32 @@ pub struct Cell {
     pub std: f64,
     /// The number of repetitions.
     pub n: usize,
+}
+
+/// Measures that answer one question.
+#[derive(Clone, Debug, Default)]
+pub struct SuiteGroup {
+    /// As in `Retrieval`.
+    pub title: String,
+    /// One sentence on how to read the figure.
+    pub reading: String,
+    /// The trained encoder first, then what it is compared with.
+    pub encoders: Vec<String>,
+    /// The measures, in order.
+    pub measures: Vec<SuiteMeasure>,
+    /// The most telling of them as bars; none where they are no shares.
+    pub figure: Option<Scores>,
+}
+
+/// A measure of every encoder.
+#[derive(Clone, Debug, Default)]
+pub struct SuiteMeasure {
+    /// As in `recall@10`.
+    pub name: String,
+    /// What it is.
+    pub definition: String,
+    /// The values and their intervals, one for each encoder; `None` where it was not measured.
+    pub values: Vec<Option<(f64, Option<[f64; 2]>)>>,
 }
 
 /// An image and views of it.

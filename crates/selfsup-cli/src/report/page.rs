@@ -1,7 +1,7 @@
 //! The page: one HTML file that asks for no other, readable in light and dark, on a phone and on a large screen.
 
 use super::plot::{self, Bars, CurvePlot, MapPlot, Mark, Matrix, Shape, palette};
-use super::{Confusion, Curve, Maps, Perplexity, ReportData, Scores, method, outcome, samples};
+use super::{Confusion, Curve, Maps, Perplexity, ReportData, Scores, method, outcome, samples, suite};
 use anyhow::Result;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -39,6 +39,7 @@ fn with_pictures_of(data: &ReportData, most: u32) -> Result<String> {
     let dark = format!("@media (prefers-color-scheme: dark) {{\n{}}}", palette::dark_rules());
     let sections = [
         data.scores.as_ref().filter(|scores| !scores.rows.is_empty()).map(scores).transpose()?,
+        (!data.suite.is_empty()).then(|| suite::suite(&data.suite)).transpose()?,
         (!data.views.is_empty()).then(|| samples::views(&data.views, most)).transpose()?,
         (!data.made.is_empty()).then(|| samples::made(&data.made, most)).transpose()?,
         data.task
@@ -84,7 +85,7 @@ fn head(data: &ReportData) -> Markup {
     let outcome = data.scores.as_ref().and_then(outcome::sentence);
     html! {
         header {
-            p.kind { "Report of a pretraining" }
+            p.kind { (if data.kind.is_empty() { "Report of a pretraining" } else { &data.kind }) }
             h1 { (data.title) }
             @if let Some(outcome) = outcome { p.outcome { (outcome) } }
             dl.facts {

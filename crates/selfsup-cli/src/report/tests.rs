@@ -28,6 +28,7 @@ fn tiny() -> ReportData {
     };
     let steps = |f: fn(f64) -> f64| (0..20).map(|i| [f64::from(i), f(f64::from(i))]).collect::<Vec<_>>();
     ReportData {
+        kind: String::new(),
         title: "simclr-pets".into(),
         method: "SimCLR".into(),
         paper: "Chen et al., A Simple Framework, 2020".into(),
@@ -37,6 +38,23 @@ fn tiny() -> ReportData {
             columns: vec![column("linear probe", "A linear classifier."), column("few labels", "")],
             rows: vec![row("trained", 0.841, 0.71), row("untrained encoder", 0.779, 0.715)],
         }),
+        suite: vec![SuiteGroup {
+            title: "Retrieval".into(),
+            reading: "Each bar is a share in per cent, the longer the better.".into(),
+            encoders: vec!["trained".into(), "untrained".into()],
+            measures: vec![SuiteMeasure {
+                name: "hit_rate@10".into(),
+                definition: "share of queries with a sample of their class among the 10 nearest".into(),
+                values: vec![Some((0.875, Some([0.75, 0.9375]))), None],
+            }],
+            figure: Some(Scores {
+                columns: vec![column("hit rate@10", "")],
+                rows: vec![Row {
+                    name: "trained".into(),
+                    cells: vec![Some(Cell { mean: 0.875, std: 0.0, n: 1 })],
+                }],
+            }),
+        }],
         views: vec![ViewRow {
             image: picture(0),
             views: vec![View { image: picture(1), caption: "crop 62 %, flipped".into() }],
@@ -151,9 +169,10 @@ fn the_page_asks_for_nothing_and_runs_nothing() {
 #[test]
 fn empty_parts_are_left_out() {
     let mut data = tiny();
-    let mut headings = 11;
-    let cuts: [fn(&mut ReportData); 11] = [
+    let mut headings = 12;
+    let cuts: [fn(&mut ReportData); 12] = [
         |data| data.scores = None,
+        |data| data.suite.clear(),
         |data| data.views.clear(),
         |data| data.made.clear(),
         |data| data.task = Some(Task::default()),
@@ -225,6 +244,7 @@ fn writes_the_page_and_every_figure_the_same_each_time() {
             "pca-untrained.png",
             "prototypes-head-1.png",
             "report.html",
+            "retrieval.png",
             "scores.png",
             "spread-of-the-features.png",
             "views.png"

@@ -147,6 +147,31 @@ fn features_that_a_run_gave_away_are_judged_as_the_run_is() {
     let other = json(&at("report.json"));
     assert!(other["scores"]["trained"]["few3"]["mean"].is_f64());
     assert_eq!(other["scores"]["trained"]["linear"], given["scores"]["trained"]["linear"]);
+
+    // The full suite: numbers that explain themselves, a page, and answers by which the two are compared.
+    place.program(&["eval", "run", "--suite", "full"]).assert().success();
+    place.program(&["eval", "--features", "features", "--suite", "full"]).assert().success();
+    let (own, given) = (json(&place.path("run/report.json")), json(&at("report.json")));
+    for group in ["retrieval", "clustering", "few_labels", "novel_classes"] {
+        let found = &given["suite"]["trained"][group];
+        assert_eq!(found, &own["suite"]["trained"][group], "{group}");
+        let first = &found[0];
+        assert!(first["value"].is_f64() && first["interval"]["low"].is_f64(), "{first}");
+        assert_eq!((&first["split"], first["definition"].is_string()), (&"test".into(), true), "{first}");
+    }
+    assert!(own["suite"]["pixels"]["health"].as_array().unwrap().iter().any(|m| m["name"] == "lidar"));
+    for page in [place.path("run/report.html"), at("report.html")] {
+        let text = fs::read_to_string(&page).unwrap();
+        for part in ["Full suite", "Retrieval", "Few labels", "What each measure is"] {
+            assert!(text.contains(part), "{}: {part}", page.display());
+        }
+    }
+    let compare = ["compare", "run", "features", "--json", "--out", "compared"];
+    let printed = place.program(&compare).assert().success();
+    let compared: Value = serde_json::from_slice(&printed.get_output().stdout).unwrap();
+    assert_eq!(compared["pairs"][0]["paired"]["difference"]["value"], 0.0);
+    assert_eq!(compared["pairs"][0]["p_holm"], 1.0);
+    assert_eq!(files(&place.path("compared")), ["compare.json", "plots", "report.html"]);
 }
 
 #[test]

@@ -80,6 +80,31 @@ impl Figure for Bars<'_> {
     }
 }
 
+/// Bars of other shares than accuracies, under a title of their own.
+pub struct Shares<'a> {
+    /// What they are, as in `Retrieval`.
+    pub title: &'a str,
+    /// The shares, by measure.
+    pub scores: &'a Scores,
+}
+
+impl Figure for Shares<'_> {
+    fn title(&self) -> String {
+        format!("{}, in per cent", self.title)
+    }
+
+    fn size(&self) -> (u32, u32) {
+        Bars(self.scores).size()
+    }
+
+    fn draw<B: DrawingBackend>(&self, area: &Area<B>) -> Result<()>
+    where
+        B::ErrorType: 'static,
+    {
+        Bars(self.scores).draw(area)
+    }
+}
+
 /// Where an accuracy lies; one that is not a number lies at zero.
 fn x(share: f64) -> i32 {
     LEFT + (share.clamp(0.0, 1.0) * f64::from(FULL - LEFT)).round() as i32

@@ -14,7 +14,7 @@ mod matrix;
 pub mod palette;
 pub mod text;
 
-pub use bars::Bars;
+pub use bars::{Bars, Shares};
 pub use curve::CurvePlot;
 pub use map::{MapPlot, Mark, Shape};
 pub use matrix::Matrix;

@@ -1,0 +1,297 @@
+//! `--suite full`: all that labelled features can be asked, and the answers of the probes sample by sample.
+//!
+//! report.json holds the measures under `suite`, by encoder and group, each with its definition, split, seed and interval.
+//! answers.json holds the test samples' classes and what the trained encoder's probes took them for: `selfsup compare` pairs
+//! them with those of other runs.
+
+use crate::judge::{Labels, Seen, Verdict};
+use crate::report::{Cell, Column, Row, Scores, SuiteGroup, SuiteMeasure};
+use anyhow::{Context, Result, ensure};
+use clap::ValueEnum;
+use selfsup::core::state::write_whole;
+use selfsup::core::{Features, Tensor};
+use selfsup::eval::{
+    FewLabelConfig, FullSuiteConfig, LabelCurveConfig, Measurement, Stage, full_suite, pair_of_views,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// How much is asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum SuiteChoice {
+    /// Probes and health alone.
+    #[default]
+    Probes,
+    /// Retrieval, clusters, few labels, spectra and unknown classes too.
+    Full,
+}
+
+/// The measures of one encoder by group, in order.
+pub type Groups = Vec<(String, Vec<Measurement>)>;
+
+/// The name of the file beside report.json.
+const ANSWERS: &str = "answers.json";
+
+/// What probes took test samples for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answers {
+    /// The classes of the test samples.
+    pub labels: Vec<i64>,
+    /// What each probe took them for, by its name.
+    pub predictions: BTreeMap<String, Vec<i64>>,
+}
+
+impl Answers {
+    /// Writes them into a folder.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write(&self, folder: &Path) -> Result<()> {
+        Ok(write_whole(&folder.join(ANSWERS), &serde_json::to_vec(self)?)?)
+    }
+
+    /// Those of a folder.
+    ///
+    /// # Errors
+    /// When the file is missing, broken, or not of one length.
+    pub fn read(folder: &Path) -> Result<Answers> {
+        let path = folder.join(ANSWERS);
+        let hint = || format!("{}: run selfsup eval --suite full {}", path.display(), folder.display());
+        let answers: Answers =
+            serde_json::from_slice(&std::fs::read(&path).with_context(hint)?).with_context(hint)?;
+        let n = answers.labels.len();
+        for (probe, predictions) in &answers.predictions {
+            let found = predictions.len();
+            ensure!(found == n, "{}: {found} predictions of {probe} for {n} labels", path.display());
+        }
+        Ok(answers)
+    }
+
+    /// Whether a probe was right about each sample; none where it was not asked.
+    pub fn right(&self, probe: &str) -> Option<Vec<bool>> {
+        let predictions = self.predictions.get(probe)?;
+        Some(predictions.iter().zip(&self.labels).map(|(p, y)| p == y).collect())
+    }
+}
+
+/// Asks everything of one encoder's features.
+///
+/// # Errors
+/// Those of the suite.
+pub fn measure(
+    seen: &Seen,
+    labels: &Labels,
+    few: &FewLabelConfig,
+    progress: &mut dyn FnMut(Stage),
+) -> Result<Groups> {
+    let classes = labels.classes.len() as i64;
+    let features = |x: &Tensor, y: &Tensor| Features::new(x.shallow_clone(), y.shallow_clone(), classes);
+    let (train, test) = (features(&seen.train, &labels.train)?, features(&seen.test, &labels.test)?);
+    let views = seen.views.as_ref().map(|[x0, x1]| pair_of_views(x0, x1)).transpose()?;
+    let label_curve = LabelCurveConfig { few_label: few.clone(), ..Default::default() };
+    let config = FullSuiteConfig { label_curve, ..Default::default() };
+    let found = full_suite(&train, &test, views.as_ref(), &seen.layers, &config, progress)?;
+    Ok(found.groups("test")?)
+}
+
+/// Takes the measures out of verdicts, by encoder.
+pub fn of_verdicts(verdicts: &mut [(String, Verdict)]) -> Vec<(String, Groups)> {
+    verdicts.iter_mut().filter_map(|(name, verdict)| Some((name.clone(), verdict.full.take()?))).collect()
+}
+
+/// The measures of all encoders for report.json.
+///
+/// # Errors
+/// None: numbers are finite.
+pub fn json(encoders: &[(String, Groups)]) -> Result<Value> {
+    let of = |groups: &Groups| -> Result<Value> {
+        let groups = groups.iter().map(|(key, all)| Ok((key.clone(), serde_json::to_value(all)?)));
+        Ok(Value::Object(groups.collect::<Result<Map<_, _>>>()?))
+    };
+    let all = encoders.iter().map(|(name, groups)| Ok((name.clone(), of(groups)?)));
+    Ok(Value::Object(all.collect::<Result<Map<_, _>>>()?))
+}
+
+/// The parts of report.json that are read back for the page: measures by encoder and group.
+pub type Found = BTreeMap<String, BTreeMap<String, Vec<Measurement>>>;
+
+/// A group of the page: its key, title, how to read its figure, and the measures that are drawn.
+struct Group {
+    key: &'static str,
+    title: &'static str,
+    reading: &'static str,
+    drawn: &'static [&'static str],
+}
+
+const GROUPS: [Group; 5] = [
+    Group {
+        key: "retrieval",
+        title: "Retrieval",
+        reading: "Each bar is a share in per cent, the longer the better: how much of what lies near a test sample is of its class. \
+                  Features that ignore classes reach one over their number.",
+        drawn: &["map", "precision@1", "precision@10", "hit_rate@10"],
+    },
+    Group {
+        key: "clustering",
+        title: "Clusters found without labels",
+        reading: "Longer is better; 100 means that the clusters are the classes. Adjusted measures (AMI, ARI) are near 0 for \
+                  clusters drawn at random, accuracy is not.",
+        drawn: &["cluster_accuracy", "cluster_ami", "cluster_ari"],
+    },
+    Group {
+        key: "few_labels",
+        title: "Few labels",
+        reading: "The accuracy with so many labels a class. A good encoder needs few: compare the first bars more than the last.",
+        drawn: &["labels@1", "labels@5", "labels@10", "labels@50"],
+    },
+    Group {
+        key: "novel_classes",
+        title: "Classes never seen",
+        reading: "Longer is better, 50 is chance: how surely samples of a class that was left out are less familiar than others.",
+        drawn: &["novel_auroc_knn", "novel_auroc_mahalanobis", "novel_auroc_energy"],
+    },
+    Group { key: "health", title: "Health without labels", reading: "", drawn: &[] },
+];
+
+/// The sections of the page. Encoders stand in the order of `names`.
+pub fn sections(found: &Found, names: &[&str]) -> Vec<SuiteGroup> {
+    let encoders: Vec<&str> = names.iter().copied().filter(|name| found.contains_key(*name)).collect();
+    let of = |group: &Group| {
+        let measures = |encoder: &&str| found.get(*encoder).and_then(|groups| groups.get(group.key));
+        let mut order: Vec<&Measurement> = Vec::new();
+        for measurement in encoders.iter().filter_map(measures).flatten() {
+            if !order.iter().any(|known| known.name == measurement.name) {
+                order.push(measurement);
+            }
+        }
+        let value = |encoder: &&str, name: &str| {
+            let found = measures(encoder)?.iter().find(|m| m.name == name)?;
+            Some((found.value, found.interval.map(|i| [i.low, i.high])))
+        };
+        let rows = order.iter().map(|m| SuiteMeasure {
+            name: m.name.clone(),
+            definition: m.definition.clone(),
+            values: encoders.iter().map(|encoder| value(encoder, &m.name)).collect(),
+        });
+        let rows: Vec<SuiteMeasure> = rows.collect();
+        let drawn: Vec<&SuiteMeasure> =
+            group.drawn.iter().filter_map(|name| rows.iter().find(|row| row.name == *name)).collect();
+        // The line through a bar is the interval.
+        let cell = |(mean, interval): (f64, Option<[f64; 2]>)| match interval {
+            Some([low, high]) => Cell { mean, std: 0.5 * (high - low), n: 2 },
+            None => Cell { mean, std: 0.0, n: 1 },
+        };
+        let figure = (!drawn.is_empty()).then(|| Scores {
+            columns: drawn
+                .iter()
+                .map(|m| Column { name: m.name.replace('_', " "), explanation: String::new() })
+                .collect(),
+            rows: (0..encoders.len())
+                .map(|i| Row {
+                    name: encoders[i].to_owned(),
+                    cells: drawn.iter().map(|m| m.values[i].map(cell)).collect(),
+                })
+                .collect(),
+        });
+        let (title, reading) = (group.title.to_owned(), group.reading.to_owned());
+        let encoders = encoders.iter().map(|name| (*name).to_owned()).collect();
+        (!rows.is_empty()).then_some(SuiteGroup { title, reading, encoders, measures: rows, figure })
+    };
+    GROUPS.iter().filter_map(of).collect()
+}
+
+/// The most telling measures as lines for the terminal.
+pub fn table(encoders: &[(String, Groups)]) -> String {
+    let Some((_, first)) = encoders.first() else { return String::new() };
+    let drawn: Vec<&str> = GROUPS.iter().flat_map(|group| group.drawn).copied().collect();
+    let names =
+        first.iter().flat_map(|(_, all)| all).map(|m| m.name.as_str()).filter(|name| drawn.contains(name));
+    let heads: String = encoders.iter().map(|(name, _)| format!("{name:>28}")).collect();
+    let mut lines = vec![format!("{:<26}{heads}", "measure [95 % interval]")];
+    for name in names {
+        let cell = |(_, groups): &(String, Groups)| {
+            let found = groups.iter().flat_map(|(_, all)| all).find(|m| m.name == name);
+            let text = match found.map(|m| (m.value, m.interval)) {
+                Some((value, Some(i))) => format!("{value:.4} [{:.4}, {:.4}]", i.low, i.high),
+                Some((value, None)) => format!("{value:.4}"),
+                None => "-".to_owned(),
+            };
+            format!("{text:>28}")
+        };
+        lines.push(format!("{name:<26}{}", encoders.iter().map(cell).collect::<String>()));
+    }
+    lines.join("\n")
+}
+
+/// What the key `suite` of report.json is.
+pub fn definition() -> Value {
+    json!("measures by encoder and group, each with its definition, split, seed and 95 % interval")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn measurement(name: &str, value: f64) -> Measurement {
+        Measurement {
+            name: name.into(),
+            value,
+            interval: None,
+            n: 3,
+            split: "test".into(),
+            seed: None,
+            definition: format!("what {name} is"),
+        }
+    }
+
+    fn encoders() -> Vec<(String, Groups)> {
+        let groups = |map| -> Groups {
+            vec![
+                ("retrieval".into(), vec![measurement("map", map), measurement("recall@1", 0.1)]),
+                ("health".into(), vec![measurement("lidar", 7.5)]),
+            ]
+        };
+        vec![("trained".into(), groups(0.5)), ("untrained".into(), groups(0.25))]
+    }
+
+    #[test]
+    fn what_report_json_holds_becomes_the_sections_of_the_page() {
+        let found: Found = serde_json::from_value(json(&encoders()).unwrap()).unwrap();
+        let sections = sections(&found, &["trained", "untrained", "pixels"]);
+        let titles: Vec<&str> = sections.iter().map(|s| s.title.as_str()).collect();
+        assert_eq!(titles, ["Retrieval", "Health without labels"]);
+        assert_eq!(sections[0].encoders, ["trained", "untrained"]);
+        assert_eq!(sections[0].measures[0].values, [Some((0.5, None)), Some((0.25, None))]);
+        assert_eq!(sections[0].measures[1].definition, "what recall@1 is");
+        let figure = sections[0].figure.as_ref().unwrap();
+        assert_eq!((figure.columns.len(), figure.rows[1].cells[0].unwrap().mean), (1, 0.25));
+        assert!(sections[1].figure.is_none());
+    }
+
+    #[test]
+    fn the_table_has_the_drawn_measures_of_every_encoder() {
+        let table = table(&encoders());
+        assert!(table.contains("map") && !table.contains("recall@1"), "{table}");
+        assert!(table.lines().nth(1).unwrap().contains("0.2500"), "{table}");
+    }
+
+    #[test]
+    fn answers_come_back_and_must_fit() {
+        let folder = tempfile::tempdir().unwrap();
+        let predictions = BTreeMap::from([("linear".to_owned(), vec![0, 1, 1])]);
+        let answers = Answers { labels: vec![0, 1, 2], predictions };
+        answers.write(folder.path()).unwrap();
+        let back = Answers::read(folder.path()).unwrap();
+        assert_eq!(back, answers);
+        assert_eq!(back.right("linear").unwrap(), [true, true, false]);
+        assert_eq!(back.right("knn"), None);
+        let short = Answers { labels: vec![0], ..answers };
+        short.write(folder.path()).unwrap();
+        let error = Answers::read(folder.path()).unwrap_err().to_string();
+        assert!(error.ends_with("3 predictions of linear for 1 labels"), "{error}");
+        let error = Answers::read(Path::new("/nowhere")).unwrap_err().to_string();
+        assert!(error.contains("run selfsup eval --suite full /nowhere"), "{error}");
+    }
+}

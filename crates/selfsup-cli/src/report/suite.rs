@@ -1,0 +1,130 @@
+//! The sections of the full suite: tables of measures with their intervals, and bars of the most telling ones.
+
+use super::plot::{self, Shares};
+use super::{SuiteGroup, SuiteMeasure};
+use anyhow::Result;
+use maud::{Markup, PreEscaped, html};
+
+/// One section with a part for each group.
+///
+/// # Errors
+/// Figures that cannot be drawn.
+pub fn suite(groups: &[SuiteGroup]) -> Result<Markup> {
+    let parts = groups.iter().map(group).collect::<Result<Vec<_>>>()?;
+    Ok(html! {
+        section {
+            h2 { "Full suite" }
+            p.note {
+                "Measures of the test samples' features. Brackets hold the 95 % interval: what the number could have been with \
+                 other samples or draws, not with another training."
+            }
+            @for part in parts { (part) }
+        }
+    })
+}
+
+fn group(group: &SuiteGroup) -> Result<Markup> {
+    let description = format!("{}: the drawn measures of the table as bars that begin at zero.", group.title);
+    let bars = group.figure.as_ref().map(|scores| Shares { title: &group.title, scores });
+    let figure = bars.map(|bars| plot::svg(&bars, &description)).transpose()?;
+    Ok(html! {
+        h3 { (group.title) }
+        div.columns {
+            div {
+                div.scroll {
+                    table {
+                        thead {
+                            tr {
+                                th scope="col" { "Measure" }
+                                @for encoder in &group.encoders { th scope="col" { (encoder) } }
+                            }
+                        }
+                        tbody {
+                            @for measure in &group.measures { (row(measure)) }
+                        }
+                    }
+                }
+            }
+            @if let Some(figure) = figure {
+                figure { (PreEscaped(figure)) figcaption { (group.reading) } }
+            }
+        }
+        details {
+            summary { "What each measure is" }
+            ul.meanings {
+                @for measure in &group.measures {
+                    li.note { b { (readable(&measure.name)) } ": " (measure.definition) }
+                }
+            }
+        }
+    })
+}
+
+fn row(measure: &SuiteMeasure) -> Markup {
+    html! {
+        tr {
+            th scope="row" { (readable(&measure.name)) }
+            @for value in &measure.values {
+                td {
+                    @match value {
+                        Some((value, interval)) => {
+                            (number(*value))
+                            @if let Some([low, high]) = interval {
+                                br;
+                                span.note { "[" (number(*low)) ", " (number(*high)) "]" }
+                            }
+                        }
+                        None => { "–" }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn readable(name: &str) -> String {
+    name.replace('_', " ")
+}
+
+/// Shares with three places, counts of dimensions with one.
+fn number(value: f64) -> String {
+    if value.abs() < 10.0 { format!("{value:.3}") } else { format!("{value:.1}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Cell, Column, Row, Scores};
+    use super::*;
+
+    #[test]
+    fn shows_values_intervals_and_what_they_are() {
+        let measure = SuiteMeasure {
+            name: "hit_rate@10".into(),
+            definition: "share of queries <10".into(),
+            values: vec![Some((0.5, Some([0.25, 0.75]))), None],
+        };
+        let figure = Scores {
+            columns: vec![Column { name: "hit rate@10".into(), explanation: String::new() }],
+            rows: vec![Row { name: "trained".into(), cells: vec![Some(Cell { mean: 0.5, std: 0.0, n: 1 })] }],
+        };
+        let group = SuiteGroup {
+            title: "Retrieval".into(),
+            reading: "Longer is better.".into(),
+            encoders: vec!["trained".into(), "pixels".into()],
+            measures: vec![measure],
+            figure: Some(figure),
+        };
+        let page = suite(&[group]).unwrap().into_string();
+        for part in [
+            "hit rate@10",
+            "0.500<br><span class=\"note\">[0.250, 0.750]",
+            "–",
+            "share of queries &lt;10",
+            "<figcaption>Longer is better.</figcaption>",
+            "<svg",
+        ] {
+            assert!(page.contains(part), "{part}: {page}");
+        }
+        assert_eq!(number(123.456), "123.5");
+    }
+}
