@@ -100,10 +100,14 @@ fn drawn(set: &Features, most: usize, key: Key) -> Features {
     set.select(&Tensor::from_slice(&all))
 }
 
-/// What a detector found, if it could be fitted.
+/// Which of the detectors.
 type Detector = fn(&Outliers) -> Option<&OutlierDetection>;
-/// A number of what it found.
+
+/// Which of its measures.
 type Measure = fn(&OutlierDetection) -> f64;
+
+/// A name and a definition with what they stand for.
+type Named<T> = (&'static str, &'static str, T);
 
 impl NovelClasses {
     /// The measures for a report, of samples from `split`.
@@ -112,7 +116,7 @@ impl NovelClasses {
     /// None: there is a class at least.
     pub fn measurements(&self, split: &str) -> Result<Vec<Measurement>> {
         let origin = Origin { split, seed: Some(self.config.outliers.seed) };
-        let detectors: [(&str, &str, Detector); 3] = [
+        let detectors: [Named<Detector>; 3] = [
             ("knn", "the distance to the k-th nearest training sample (Sun et al. 2022)", |o| {
                 Some(&o.nearest)
             }),
@@ -121,7 +125,7 @@ impl NovelClasses {
             }),
             ("energy", "the energy of a linear probe's logits (Liu et al. 2020)", |o| o.energy.as_ref()),
         ];
-        let measures: [(&str, &str, Measure); 3] = [
+        let measures: [Named<Measure>; 3] = [
             ("auroc", "chance that a known sample is more familiar than one of a class left out", |d| {
                 d.auroc.value
             }),
