@@ -12,6 +12,8 @@
 //! | have the features collapsed? | [`feature_health`]: no labels, cheap enough for every line of a log |
 //! | are two views close, and all samples spread? | [`alignment`], [`uniformity`] |
 //! | what is taken for what? | [`Confusion`] |
+//! | what does a probe say of samples that it has not learned from? | [`CrossProbe`] |
+//! | how well does a score find what is sought? | [`Ranking`] |
 //! | what lies near a sample, and how do all lie? | [`nearest_neighbours`], [`map_2d`] |
 //!
 //! A score means little alone. Run the same suite on the raw input and on the same encoder untrained, and compare.
@@ -46,6 +48,7 @@
 //! Everything is deterministic: draws and splits are functions of a seed in the configuration.
 
 mod confusion;
+mod cross_probe;
 mod few_label;
 mod health;
 mod insight;
@@ -53,17 +56,20 @@ mod knn;
 mod lbfgs;
 mod linear_probe;
 mod logistic;
+mod ranking;
 mod split;
 mod standardise;
 mod suite;
 
 pub use confusion::Confusion;
+pub use cross_probe::{CrossPrediction, CrossProbe, CrossProbeConfig};
 pub use few_label::{FewLabelConfig, FewLabelProbe};
 pub use health::{FeatureHealth, Verdict, alignment, feature_health, rank_me, uniformity};
 pub use insight::{Neighbourhood, map_2d, nearest_neighbours};
 pub use knn::{Knn, KnnConfig};
 pub use linear_probe::{LinearOutcome, LinearProbe, LinearProbeConfig, PathPoint};
 pub use logistic::{Logistic, LogisticConfig};
+pub use ranking::Ranking;
 pub use suite::{Stage, Suite, SuiteConfig, SuiteOutcome};
 
 use selfsup_core::{Error, Features, Result, check_shape};

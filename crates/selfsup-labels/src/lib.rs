@@ -68,7 +68,7 @@
 //! |---|---|
 //! | are its confidences true? | [`calibration()`]; [`TemperatureScaling`] makes them so |
 //! | do views, or models, agree? | [`Agreement`] |
-//! | which given labels are wrong? | [`LabelAudit`], from the [`ConfidentJoint`] |
+//! | which given labels are wrong? | [`LabelAudit`], from the [`ConfidentJoint`]; [`PlantedNoise`] tells how well that works |
 //! | is a sample like the labelled ones? | a [`Detector`] on [`MaxSoftmax`], [`Energy`], [`NearestLabelled`] or [`Mahalanobis`] |
 //! | what does a threshold cost and gain? | [`Coverage`], [`class_precision`] |
 //!
@@ -137,6 +137,7 @@ pub use reliability::out_of_distribution::energy::Energy;
 pub use reliability::out_of_distribution::mahalanobis::Mahalanobis;
 pub use reliability::out_of_distribution::max_softmax::MaxSoftmax;
 pub use reliability::out_of_distribution::nearest_labelled::NearestLabelled;
+pub use reliability::planted_noise::PlantedNoise;
 pub use reliability::temperature_scaling::TemperatureScaling;
 pub use reliability::temporal_ensemble::{TemporalEnsemble, TemporalEnsembleConfig};
 pub use rotation::{Rotation, RotationConfig};

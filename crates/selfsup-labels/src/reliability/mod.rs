@@ -7,5 +7,6 @@ pub mod consistency;
 pub mod coverage;
 pub mod label_audit;
 pub mod out_of_distribution;
+pub mod planted_noise;
 pub mod temperature_scaling;
 pub mod temporal_ensemble;
