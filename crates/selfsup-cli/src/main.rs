@@ -2,6 +2,7 @@
 
 mod allocator;
 mod attention;
+mod audit;
 mod combined;
 mod data;
 mod definitions;
@@ -69,6 +70,8 @@ enum Command {
         #[command(flatten)]
         machine: Machine,
     },
+    /// Say which given labels of data are probably wrong.
+    Audit(audit::Arguments),
     /// Write the features of data: features.npy and the samples' names, or one CSV.
     Embed {
         /// The run's folder.
@@ -173,6 +176,7 @@ fn run(command: Command) -> Result<ExitCode> {
             }
             (None, None) => bail!("name a run's folder, or one of features with --features"),
         },
+        Command::Audit(arguments) => audit::run(&arguments)?,
         Command::Embed { run, data, out, machine } => embed::run(&run, &data, &out, machine.choose()?)?,
         Command::Export { run, out } => export::run(&run, &out)?,
         Command::Report { run, machine } => reporting::run(&run, machine.choose()?)?,

@@ -1,6 +1,8 @@
 //! The report of a run: one HTML page that carries all it shows, and the same figures as PNG files.
 //!
 //! [`ReportData`] is plain data: whoever has it can write a report, without a model or a tensor at hand.
+//! - `audit`: the page of a noise audit
+//! - `chart`: a chart in a page
 //! - `check`: whether the data fit together
 //! - `page`, `samples`, `method`: the page, section by section
 //! - `sheet`: pictures with their captions as one PNG file
@@ -11,6 +13,8 @@
 //! - `font`: the typeface inside the program, for machines that have none
 //! - `tsne`: two-dimensional maps of features
 
+pub mod audit;
+mod chart;
 mod check;
 mod files;
 mod font;
@@ -23,6 +27,7 @@ mod samples;
 mod sheet;
 mod tsne;
 
+pub use plot::{Along, Chart, Line, Point};
 pub use tsne::{EPOCHS, tsne};
 
 use anyhow::{Context, Result};
