@@ -1,6 +1,7 @@
 //! The `selfsup` program: recipes, pretraining, evaluation and reports.
 
 mod allocator;
+mod annotation;
 mod attention;
 mod audit;
 mod combined;
@@ -93,13 +94,9 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
     },
-    /// Write report.html and its plots.
-    Report {
-        /// The run's folder.
-        run: PathBuf,
-        #[command(flatten)]
-        machine: Machine,
-    },
+    /// Write report.html and its plots; or, after annotation, tell how many labels a run saves.
+    #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+    Report(reporting::Arguments),
     /// List what can be named.
     List {
         /// What to list; everything when left out.
@@ -179,7 +176,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Audit(arguments) => audit::run(&arguments)?,
         Command::Embed { run, data, out, machine } => embed::run(&run, &data, &out, machine.choose()?)?,
         Command::Export { run, out } => export::run(&run, &out)?,
-        Command::Report { run, machine } => reporting::run(&run, machine.choose()?)?,
+        Command::Report(arguments) => reporting::run(&arguments)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -63,7 +63,7 @@ mod suite;
 
 pub use confusion::Confusion;
 pub use cross_probe::{CrossPrediction, CrossProbe, CrossProbeConfig};
-pub use few_label::{FewLabelConfig, FewLabelProbe};
+pub use few_label::{FewLabelClassifier, FewLabelConfig, FewLabelProbe};
 pub use health::{FeatureHealth, Verdict, alignment, feature_health, rank_me, uniformity};
 pub use insight::{Neighbourhood, map_2d, nearest_neighbours};
 pub use knn::{Knn, KnnConfig};

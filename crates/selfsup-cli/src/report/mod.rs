@@ -1,6 +1,7 @@
 //! The report of a run: one HTML page that carries all it shows, and the same figures as PNG files.
 //!
 //! [`ReportData`] is plain data: whoever has it can write a report, without a model or a tensor at hand.
+//! - `annotation`: the page of a ladder of labels
 //! - `audit`: the page of a noise audit
 //! - `chart`: a chart in a page
 //! - `check`: whether the data fit together
@@ -13,6 +14,7 @@
 //! - `font`: the typeface inside the program, for machines that have none
 //! - `tsne`: two-dimensional maps of features
 
+pub mod annotation;
 pub mod audit;
 mod chart;
 mod check;

@@ -3,6 +3,7 @@
 // Nothing here but tests and what they need.
 #![allow(clippy::unwrap_used)]
 
+mod annotation;
 mod audit;
 mod interruption;
 mod journey;
