@@ -47,7 +47,7 @@ pub struct Arguments {
     /// Parts that take turns in being judged by probes fitted to the others.
     #[arg(long, default_value_t = 5)]
     folds: usize,
-    /// The suspicious labels that the page shows.
+    /// The most doubted labels that the page shows.
     #[arg(long, default_value_t = 64)]
     shown: usize,
     /// Check the audit itself: make this share of the labels wrong first, and count what is found of them.
@@ -247,17 +247,23 @@ impl Audited<'_> {
         counts
     }
 
+    /// The labels, the worst first.
+    fn order(&self) -> Vec<usize> {
+        let quality = &self.found.quality;
+        let mut order: Vec<usize> = (0..self.labels.len()).collect();
+        order.sort_by(|&a, &b| quality[a].total_cmp(&quality[b]));
+        order
+    }
+
     /// A row for every label, the worst first.
     fn csv(&self) -> Result<Vec<u8>> {
         let Examined { audit, quality, .. } = self.found;
         let mut doubted = vec![false; self.labels.len()];
         audit.doubted.iter().for_each(|&i| doubted[i as usize] = true);
-        let mut order: Vec<usize> = (0..self.labels.len()).collect();
-        order.sort_by(|&a, &b| quality[a].total_cmp(&quality[b]));
         let mut writer = csv::Writer::from_writer(Vec::new());
         let columns = ["file", "label", "suggested", "probability", "quality", "suspicious"];
         writer.write_record(columns.into_iter().chain(self.planted.map(|_| "planted")))?;
-        for i in order {
+        for i in self.order() {
             let cells = [
                 self.subject.name(self.given.samples[i]),
                 self.class(self.labels[i]).to_owned(),

@@ -13,8 +13,9 @@ use selfsup::labels::Calibration;
 pub fn data(audited: &Audited) -> Result<AuditData> {
     let (found, given) = (audited.found, audited.given);
     let Arguments { data, part, shown, .. } = audited.arguments;
-    let doubted = found.audit.doubted.iter().take(*shown).map(|&i| {
-        let i = i as usize;
+    // Those that are not suspicious too, so that there is something to look at where little is.
+    let doubtful = audited.order().into_iter().filter(|&i| found.suggested[i] != audited.labels[i]);
+    let doubted = doubtful.take(*shown).map(|i| {
         let sample = given.samples[i];
         let class = audited.class(audited.labels[i]).to_owned();
         Ok(Doubted {

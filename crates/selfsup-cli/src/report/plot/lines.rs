@@ -180,9 +180,10 @@ impl Figure for ChartPlot<'_> {
             let name = text::fitting(name, text::SMALL, room);
             write_text(area, &name, Place::new(RIGHT, 18).ending(), text::SMALL, palette::MUTED.light)?;
         }
+        let repeated = self.points().any(|point| point.interval.is_some());
         for (number, line) in lines.iter().enumerate() {
             let mark = Line::mark(number);
-            let aside = (2 * number as i32 - (lines.len() as i32 - 1)) * APART / 2;
+            let aside = if repeated { (2 * number as i32 - (lines.len() as i32 - 1)) * APART / 2 } else { 0 };
             let drawn: Vec<&Point> = line.points.iter().filter(|point| self.is_drawn(point)).collect();
             draw(drawn.iter().map(|point| (x(point.x) + aside, y(point.y))).collect(), mark.tone, 3)?;
             for point in drawn {
