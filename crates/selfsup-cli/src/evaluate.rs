@@ -158,8 +158,8 @@ impl RunFacts {
     }
 }
 
-/// The clock begins anew whenever a run is resumed.
-fn training_seconds(metrics: &[&Metrics]) -> f64 {
+/// The seconds of a run's training; the clock begins anew whenever a run is resumed.
+pub fn training_seconds(metrics: &[&Metrics]) -> f64 {
     let (total, last) = metrics.iter().fold((0.0, 0.0), |(total, last), m| {
         if m.seconds < last { (total + last, m.seconds) } else { (total, m.seconds) }
     });

@@ -52,7 +52,10 @@ impl Images {
 }
 
 /// The set with its pixels in a file of the cache.
-fn decoded(set: Arc<dyn ImageSet>) -> Result<Arc<dyn ImageSet>> {
+///
+/// # Errors
+/// When an image cannot be read, or the file not written.
+pub fn decoded(set: Arc<dyn ImageSet>) -> Result<Arc<dyn ImageSet>> {
     let folder = selfsup::fetch::cache_dir()?.join("decoded");
     let mut progress = Progress::new("decoding", set.len() as u64, 0, 1);
     let mut any = false;
@@ -69,7 +72,23 @@ fn decoded(set: Arc<dyn ImageSet>) -> Result<Arc<dyn ImageSet>> {
 /// The share of `set` that is to be learned from, and that which is to be judged by, both in the set's order. The split
 /// depends on nothing but the number of samples, so that it is the same for every run.
 fn hold_out(set: &Arc<dyn ImageSet>, share: f64) -> Result<(Arc<dyn ImageSet>, Arc<dyn ImageSet>)> {
-    let n = set.len();
+    let (train, test) = held_out_of(set.len(), share)?;
+    Ok((part(set, train)?, part(set, test)?))
+}
+
+/// The samples at some positions of a set.
+///
+/// # Errors
+/// When one lies outside.
+pub fn part(set: &Arc<dyn ImageSet>, indices: Vec<usize>) -> Result<Arc<dyn ImageSet>> {
+    Ok(Arc::new(Subset::new(Arc::clone(set), indices)?))
+}
+
+/// The positions of `n` samples that are learned from, and those that are judged by.
+///
+/// # Errors
+/// When one of the two would be empty.
+pub fn held_out_of(n: usize, share: f64) -> Result<(Vec<usize>, Vec<usize>)> {
     let count = (n as f64 * share).round() as usize;
     if !(share > 0.0 && share < 1.0) || count == 0 || count == n {
         bail!("data.held_out = {share}: a share that leaves some of the {n} images in both parts");
@@ -79,13 +98,14 @@ fn hold_out(set: &Arc<dyn ImageSet>, share: f64) -> Result<(Arc<dyn ImageSet>, A
     let mut test = order.split_off(n - count);
     order.sort_unstable();
     test.sort_unstable();
-    let part =
-        |indices| -> Result<Arc<dyn ImageSet>> { Ok(Arc::new(Subset::new(Arc::clone(set), indices)?)) };
-    Ok((part(order)?, part(test)?))
+    Ok((order, test))
 }
 
 /// The first `limit` samples. Of a set that lies sorted by class, which the first would not stand for, every so manyth.
-fn limited(set: Arc<dyn ImageSet>, field: &str, limit: Option<usize>) -> Result<Arc<dyn ImageSet>> {
+///
+/// # Errors
+/// When the limit is 0.
+pub fn limited(set: Arc<dyn ImageSet>, field: &str, limit: Option<usize>) -> Result<Arc<dyn ImageSet>> {
     let n = set.len();
     let Some(limit) = limit.filter(|&limit| limit < n) else { return Ok(set) };
     if limit == 0 {
@@ -243,7 +263,7 @@ pub fn plain(
     in_order(Arc::clone(set), vec![Arc::new(view)], batch_size, threads)
 }
 
-fn in_order(
+pub fn in_order(
     dataset: Arc<dyn ImageSet>,
     views: Vec<Arc<dyn View>>,
     batch_size: usize,

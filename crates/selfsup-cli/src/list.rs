@@ -1,5 +1,6 @@
 //! `selfsup list`: what can be named.
 
+use crate::finetune;
 use crate::network::ENCODERS;
 use crate::objective::{METHODS, Method};
 use crate::recipe::SHIPPED;
@@ -19,18 +20,21 @@ pub enum What {
     /// The methods of `objective.kind`.
     #[value(alias = "objectives")]
     Methods,
+    /// The methods of selfsup finetune, each with a recipe of its own.
+    Finetune,
     /// The known data sets.
     Data,
 }
 
 impl What {
-    const ALL: [What; 4] = [What::Recipes, What::Encoders, What::Methods, What::Data];
+    const ALL: [What; 5] = [What::Recipes, What::Encoders, What::Methods, What::Finetune, What::Data];
 
     fn title(self) -> &'static str {
         match self {
             What::Recipes => "recipes",
             What::Encoders => "encoders",
             What::Methods => "methods",
+            What::Finetune => "finetune methods",
             What::Data => "data",
         }
     }
@@ -39,6 +43,7 @@ impl What {
     fn json(self) -> Vec<Value> {
         match self {
             What::Methods => METHODS.iter().map(Method::json).collect(),
+            What::Finetune => finetune::METHODS.iter().map(finetune::Method::json).collect(),
             _ => self
                 .entries()
                 .into_iter()
@@ -58,6 +63,10 @@ impl What {
                     format!("{} ({}): {}; for {needs} ({})", m.name, m.family, m.about, m.paper)
                 };
                 METHODS.iter().map(|method| (method.kind, about(method))).collect()
+            }
+            What::Finetune => {
+                let about = |m: &finetune::Method| format!("{}: {} ({})", m.name, m.about, m.paper);
+                finetune::METHODS.iter().map(|method| (method.kind, about(method))).collect()
             }
             What::Data => fetch::sets().iter().map(|set| (set.name, set.about.to_owned())).collect(),
         }

@@ -14,6 +14,7 @@ mod embed;
 mod evaluate;
 mod export;
 mod features;
+mod finetune;
 mod images;
 mod insight;
 mod judge;
@@ -30,6 +31,7 @@ mod report;
 mod reporting;
 mod task;
 mod text;
+mod training;
 
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
@@ -50,6 +52,8 @@ struct Program {
 enum Command {
     /// Pretrain an encoder as a recipe says.
     Pretrain(pretrain::Arguments),
+    /// Train a classifier from few labels and many images without, from scratch or from a run's encoder.
+    Finetune(finetune::Arguments),
     /// Judge a run's encoder by probes, beside the untrained encoder and the raw input.
     Eval {
         /// The run's folder.
@@ -162,6 +166,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Doctor { json } => doctor::run(json)?,
         Command::Data { name } => data::fetch_set(&name)?,
         Command::Pretrain(arguments) => return pretrain::run(&arguments),
+        Command::Finetune(arguments) => return finetune::run(&arguments),
         Command::Eval { run, features, alone, set, json, machine } => match (run, features) {
             (Some(run), _) => {
                 let rivals = if alone { evaluate::Rivals::None } else { evaluate::Rivals::All };

@@ -66,11 +66,7 @@ impl<E: ?Sized, B> Model<E, B> {
 
     /// The numbers of trainable parameters of the encoder and of the objective.
     pub fn parameters(&self) -> (usize, usize) {
-        let count = |prefix: &str| {
-            let variables = named_variables(&self.store, prefix);
-            variables.values().filter(|x| x.requires_grad()).map(selfsup::core::Tensor::numel).sum()
-        };
-        (count("encoder"), count("objective"))
+        crate::training::sizes(&self.store)
     }
 }
 

@@ -6,18 +6,15 @@ use crate::network::ImageNetwork;
 use crate::objective::Modality;
 use crate::recipe::{Assignment, Recipe};
 use crate::text::{self, Texts};
+use crate::training::{Learner, OnDevice, Training, called, plain_path};
 use crate::{digest, panics};
 use anyhow::{Context, Result};
 use selfsup::core::{
-    Batches, Device, Error, ImageViews, Mode, Result as CoreResult, Step, Tensor, TokenBatch, TokenEncoder,
-    tch,
+    Batches, Device, ImageViews, Mode, Result as CoreResult, Tensor, TokenBatch, TokenEncoder,
 };
-use selfsup::eval::{FeatureHealth, Verdict, feature_health};
-use selfsup::train::optimizer::parameters;
-use selfsup::train::{Existing, Logged, Outcome, Parts, RunDir, Schedule, Trainer};
-use serde_json::{Map, Value, json};
-use std::ops::ControlFlow;
-use std::path::{Component, Path, PathBuf};
+use selfsup::train::{Existing, Outcome};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// What the command is told.
@@ -157,8 +154,7 @@ impl Job {
         self.train(&mut model, &batches, data, &look, &keep_tokenizer)
     }
 
-    /// The one way of training, whatever the batches hold. `look` encodes some samples of a batch, for watching over
-    /// the features; `begin` puts what else the run needs into its new folder.
+    /// Trains, and tells how it ended.
     fn train<E: ?Sized, B: Batches>(
         &self,
         model: &mut Model<E, B::Batch>,
@@ -167,187 +163,33 @@ impl Job {
         look: &dyn Fn(&E, &B::Batch) -> CoreResult<Tensor>,
         begin: &dyn Fn(&Path) -> Result<()>,
     ) -> Result<ExitCode> {
-        let config = self.recipe.train.to_loop();
-        let (per_epoch, total) =
-            config.steps(batches.batches_per_epoch()).map_err(|e| crate::recipe::inside(e, "train"))?;
-        let optimizer = &self.recipe.optimizer;
-        let batch_size = self.recipe.train.batch_size as u64;
-        let whole_batch = batch_size * config.accumulate;
-        let schedule =
-            Schedule::new(&self.recipe.schedule, optimizer.base_rate(), whole_batch, per_epoch, total)
-                .map_err(|e| crate::recipe::inside(e, "schedule"))?;
-        let parameters = parameters(&model.store, &self.recipe.train.fixed_lr)?;
-        let optimizer = optimizer.build(parameters).map_err(|e| crate::recipe::inside(e, "optimizer"))?;
-        if self.existing != Existing::Resume {
-            self.rehearse(model, batches, look, total).context("the first batch")?;
-        }
-        let run = RunDir::open(&self.folder, self.existing)?;
-        let mut trainer = Trainer::new(Parts {
-            store: &model.store,
-            optimizer,
-            schedule,
-            config,
-            seed: self.recipe.train.seed,
-            batch_size,
-            run: &run,
+        let training = Training {
+            folder: &self.folder,
+            device: self.device,
+            existing: self.existing,
+            train: &self.recipe.train,
+            optimizer: &self.recipe.optimizer,
+            schedule: &self.recipe.schedule,
+            config: self.recipe.to_toml()?,
             fingerprint: self.fingerprint(&data)?,
-        });
-        let done = trainer.resume()?;
-        if done == 0 {
-            run.describe(&self.recipe.to_toml()?, &environment(self.device))?;
-            begin(run.path())?;
-        }
-        let (encoder_size, objective_size) = model.parameters();
-        eprintln!("data       {}", describe(&data));
-        eprintln!("encoder    {encoder_size} parameters, objective {objective_size}");
-        eprintln!(
-            "training   {} epochs of {per_epoch} steps on {:?}, {done} of {total} steps done",
-            config_epochs(total, per_epoch),
-            self.device
-        );
-        eprintln!("run        {}", self.folder.display());
-
-        let mut warned = false;
-        let outcome = trainer.fit(
-            model.encoder.as_ref(),
-            model.objective.as_mut(),
-            batches,
-            |logged: Logged<E, B::Batch>| {
-                let features = tch::no_grad(|| look(logged.encoder, logged.batch))?;
-                let health = health(&features)?;
-                let values = &mut logged.metrics.values;
-                values.insert("feature_std".to_owned(), json!(health.as_ref().map(|h| h.std)));
-                values.insert("rank_me".to_owned(), json!(health.as_ref().map(|h| h.rank_me)));
-                let ill = match health.map(|h| h.verdict) {
-                    Some(Verdict::Healthy) => None,
-                    Some(verdict) => Some(verdict.to_string()),
-                    None => Some("the features of the batch are not finite".to_owned()),
-                };
-                if let Some(ill) = ill.filter(|_| !warned) {
-                    let line = format!("warning: step {}: {ill}", logged.metrics.step);
-                    logged.progress.say(&line);
-                    run.log(&line)?;
-                    warned = true;
-                }
-                Ok(ControlFlow::Continue(()))
-            },
-        )?;
-        Ok(match outcome {
+            data: &data,
+        };
+        let Model { store, encoder, objective } = model;
+        let learner = Learner { store, encoder: encoder.as_ref(), objective: objective.as_mut() };
+        Ok(match training.run(learner, batches, look, begin)? {
             Outcome::Finished | Outcome::Stopped => {
                 eprintln!("done; now: selfsup eval {}", self.folder.display());
                 ExitCode::SUCCESS
             }
-            Outcome::Interrupted(signal) => {
-                eprintln!("stopped by signal {signal}; the run is saved, --resume goes on with it");
-                ExitCode::from(128 + signal as u8)
-            }
-        })
-    }
-
-    /// Computes the loss of the first batch and leaves no trace: what only a batch can show is refused before anything
-    /// is written.
-    fn rehearse<E: ?Sized, B: Batches>(
-        &self,
-        model: &mut Model<E, B::Batch>,
-        batches: &B,
-        look: &dyn Fn(&E, &B::Batch) -> CoreResult<Tensor>,
-        total: u64,
-    ) -> CoreResult<()> {
-        let Some(batch) = batches.epoch(0, 0)?.next().transpose()? else { return Ok(()) };
-        let variables = model.store.variables().into_values();
-        let buffers: Vec<_> =
-            variables.filter(|x| !x.requires_grad()).map(|x| (x.shallow_clone(), x.copy())).collect();
-        tch::no_grad(|| {
-            let step = Step::single(0, total, 0, self.recipe.train.seed);
-            model.objective.loss(model.encoder.as_ref(), &batch, &step)?;
-            health(&look(model.encoder.as_ref(), &batch)?)?;
-            for (x, before) in buffers {
-                x.shallow_clone().copy_(&before);
-            }
-            Ok(())
+            Outcome::Interrupted(signal) => ExitCode::from(128 + signal as u8),
         })
     }
 
     /// What a run goes on only with. A source is the same however its path is spelled.
     fn fingerprint(&self, data: &Value) -> Result<Value> {
         let mut recipe = self.recipe.clone();
-        if let Some(source) = &mut recipe.data.source {
-            let parts = Path::new(source.as_str()).components().filter(|part| *part != Component::CurDir);
-            *source = parts.collect::<PathBuf>().to_string_lossy().into_owned();
-        }
+        recipe.data.source = recipe.data.source.as_deref().map(plain_path);
         recipe.fingerprint(data)
-    }
-}
-
-/// How the features spread; none when they are not finite. To stop then is the trainer's guard's business, which knows
-/// whether the step may be left out.
-fn health(features: &Tensor) -> CoreResult<Option<FeatureHealth>> {
-    match feature_health(features) {
-        Ok(health) => Ok(Some(health)),
-        Err(Error::NonFinite { .. }) => Ok(None),
-        Err(e) => Err(e),
-    }
-}
-
-/// The names of the samples at `indices`.
-fn called(indices: &Tensor, name: impl Fn(usize) -> String) -> Vec<String> {
-    let indices = Vec::<i64>::try_from(indices.to_device(Device::Cpu)).unwrap_or_default();
-    indices.into_iter().map(|i| name(i as usize)).collect()
-}
-
-fn config_epochs(total: u64, per_epoch: u64) -> u64 {
-    total / per_epoch.max(1)
-}
-
-fn describe(data: &Value) -> String {
-    let entries = data.as_object().into_iter().flatten();
-    entries
-        .filter(|(_, value)| !value.is_object())
-        .map(|(name, value)| format!("{name} {}", value.to_string().trim_matches('"')))
-        .collect::<Vec<_>>()
-        .join(", ")
-}
-
-/// What the numbers of a run may depend on beside its recipe.
-fn environment(device: Device) -> Map<String, Value> {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let entries = [
-        ("selfsup", json!(env!("CARGO_PKG_VERSION"))),
-        ("libtorch", json!(crate::doctor::LIBTORCH)),
-        ("device", json!(format!("{device:?}"))),
-        ("threads", json!(tch::get_num_threads())),
-        ("cores", json!(std::thread::available_parallelism().map_or(0, usize::from))),
-        ("system", json!(format!("{} {}", std::env::consts::OS, std::env::consts::ARCH))),
-        ("host", json!(host.trim())),
-    ];
-    entries.map(|(name, value)| (name.to_owned(), value)).into_iter().collect()
-}
-
-/// Batches that are moved to the device as they are taken, with what else an objective wants to know of them.
-struct OnDevice<'a, B: Batches> {
-    batches: B,
-    to: &'a dyn Fn(&B::Batch) -> B::Batch,
-    names: &'a dyn Fn(&B::Batch) -> Vec<String>,
-}
-
-impl<B: Batches> Batches for OnDevice<'_, B> {
-    type Batch = B::Batch;
-
-    fn batches_per_epoch(&self) -> u64 {
-        self.batches.batches_per_epoch()
-    }
-
-    fn epoch(
-        &self,
-        epoch: u64,
-        skip: u64,
-    ) -> Result<Box<dyn Iterator<Item = Result<B::Batch, Error>> + '_>, Error> {
-        let moved = move |batch: CoreResult<B::Batch>| Ok((self.to)(&batch?));
-        Ok(Box::new(self.batches.epoch(epoch, skip)?.map(moved)))
-    }
-
-    fn names(&self, batch: &B::Batch) -> Vec<String> {
-        (self.names)(batch)
     }
 }
 
@@ -359,5 +201,11 @@ pub fn recipe_of(run: &Path) -> Result<Recipe> {
     let path = run.join("config.toml");
     let text = std::fs::read_to_string(&path)
         .with_context(|| format!("{} holds no run: {}", run.display(), path.display()))?;
+    if crate::finetune::made(&text) {
+        anyhow::bail!(
+            "{} is a run of selfsup finetune: its report.json holds what it reaches; name one of selfsup pretrain",
+            run.display()
+        );
+    }
     Recipe::parse(&text, &[]).with_context(|| path.display().to_string())
 }

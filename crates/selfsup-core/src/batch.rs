@@ -34,6 +34,31 @@ impl ImageViews {
     }
 }
 
+/// Some images with labels and some without, for one step.
+#[derive(Debug)]
+pub struct LabelledAndUnlabelled {
+    /// Images whose labels are learned from: [`labels`](ImageViews::labels) are there.
+    pub labelled: ImageViews,
+    /// How far each of these labels counts, `[N]` Float from 0 up; 1 where nobody says otherwise.
+    pub weights: Tensor,
+    /// Images without labels, in as many views as the method asks for, the one that is labelled first; no view where it
+    /// asks for none. Labels that are there all the same are for counting how many pseudo-labels are right, and are never
+    /// learned from.
+    pub unlabelled: ImageViews,
+}
+
+impl LabelledAndUnlabelled {
+    /// The batch on `device`.
+    #[must_use]
+    pub fn to_device(&self, device: Device) -> Self {
+        LabelledAndUnlabelled {
+            labelled: self.labelled.to_device(device),
+            weights: self.weights.to_device(device),
+            unlabelled: self.unlabelled.to_device(device),
+        }
+    }
+}
+
 /// Tiles of images with a label that is known from how they were cut: what a pretext task is learned from.
 #[derive(Debug)]
 pub struct LabelledTiles {

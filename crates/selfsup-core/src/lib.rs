@@ -60,7 +60,7 @@ pub mod transformer;
 
 pub use tch::{self, Device, Kind, Tensor, nn};
 
-pub use batch::{ImageViews, LabelSpace, LabelledTiles, TokenBatch};
+pub use batch::{ImageViews, LabelSpace, LabelledAndUnlabelled, LabelledTiles, TokenBatch};
 pub use comm::{Communicator, SingleProcess};
 pub use ema::Ema;
 pub use error::{Error, Result};

@@ -18,6 +18,7 @@
 //! | make views as torchvision does | [`augment`] |
 //! | choose samples: shuffled, weighted, sharded by rank | [`sampler`] |
 //! | make batches ahead of the step | [`Loader`] |
+//! | put a few labelled images beside many unlabelled ones | [`LabelledWithUnlabelled`] |
 //! | learn from text | [`text`] |
 //! | read samples of one's own | implement [`Dataset`](selfsup_core::Dataset) with [`Image`]s as items |
 //! | batch samples of one's own | implement [`Collate`] |
@@ -59,6 +60,7 @@ mod collate;
 pub mod dataset;
 mod image;
 mod label_file;
+mod labelled;
 mod loader;
 pub mod sampler;
 pub mod text;
@@ -67,5 +69,6 @@ pub use collate::{Collate, ImageCollate, TokenCollate};
 pub use dataset::{ImageSet, ImageSplits, open};
 pub use image::Image;
 pub use label_file::{Existing, GivenLabels, LabelFile, LabelRow};
+pub use labelled::{Cycled, LabelledWithUnlabelled};
 pub use loader::{Loader, LoaderConfig};
 pub use sampler::Sampler;

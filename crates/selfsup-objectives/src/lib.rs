@@ -37,6 +37,10 @@
 //! | MSN | [`MsnLoss`] | [`Msn`] | two or more views of any size, any [`PatchEncoder`](selfsup_core::PatchEncoder) |
 //! | iBOT | [`DinoLoss`], [`IbotPatchLoss`] | [`Ibot`] | two or more views of any size, any [`PatchEncoder`](selfsup_core::PatchEncoder) |
 //! | DINOv2 | [`DinoLoss`], [`IbotPatchLoss`], [`KoLeoLoss`] | [`DinoV2`] | two or more views of any size, any [`PatchEncoder`](selfsup_core::PatchEncoder) |
+//! | pseudo-label, FixMatch, FlexMatch, FreeMatch, SoftMatch | cross-entropy on labels and on those of a labeler | [`PseudoLabelling`] | labelled and unlabelled images, any [`Encoder`](selfsup_core::Encoder) |
+//! | MixMatch | cross-entropy and squared error on mixed images | [`MixMatch`] | labelled and unlabelled images, any [`Encoder`](selfsup_core::Encoder) |
+//! | mean teacher | squared distance to the averaged weights' predictions | [`MeanTeacher`] | labelled and unlabelled images, any [`Encoder`](selfsup_core::Encoder) |
+//! | few labels alone | cross-entropy on labels | [`LabelledOnly`] | labelled images, any [`Encoder`](selfsup_core::Encoder) |
 //! | supervised | cross-entropy on labels | [`Supervised`] | one or more views with labels, any [`Encoder`](selfsup_core::Encoder) |
 //! | BERT | cross-entropy on masked tokens | [`MaskedLanguageModelling`] | text, any [`TokenEncoder`](selfsup_core::TokenEncoder) |
 //!
@@ -61,6 +65,7 @@ pub mod language;
 pub mod masked;
 pub mod non_contrastive;
 pub mod self_distillation;
+pub mod semi_supervised;
 pub mod supervised;
 
 pub use clustering::deepcluster_v2::{DeepClusterV2, DeepClusterV2Config};
@@ -122,4 +127,14 @@ pub use self_distillation::ibot::{Ibot, IbotConfig};
 pub use self_distillation::ibot_patch_loss::IbotPatchLoss;
 pub use self_distillation::koleo_loss::KoLeoLoss;
 pub use self_distillation::targets::{Centring, DinoLossConfig, TeacherTemperature};
+pub use semi_supervised::SemiSupervised;
+pub use semi_supervised::classifier::{Classifier, average_momentum};
+pub use semi_supervised::curriculum::Curriculum;
+pub use semi_supervised::labeler::StepLabeler;
+pub use semi_supervised::labelled_only::{LabelledOnly, LabelledOnlyConfig};
+pub use semi_supervised::mean_teacher::{MeanTeacher, MeanTeacherConfig};
+pub use semi_supervised::mix_match::{MixMatch, MixMatchTrainingConfig};
+pub use semi_supervised::mixing::{Mix, Mixing, MixingKind, Nearer};
+pub use semi_supervised::pseudo_labelling::{PseudoLabelling, PseudoLabellingConfig, PseudoTarget};
+pub use semi_supervised::ramp::{Ramp, RampShape};
 pub use supervised::{Supervised, SupervisedConfig};

@@ -13,7 +13,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 /// What a run leaves in its folder, and what starting over removes; anything else is the user's.
-const OURS: [&str; 11] = [
+const OURS: [&str; 12] = [
     "config.toml",
     "env.json",
     "metrics.jsonl",
@@ -25,6 +25,7 @@ const OURS: [&str; 11] = [
     "report.html",
     "plots",
     "tokenizer.json",
+    "labels.csv",
 ];
 
 /// What to do with a folder that holds a run already.

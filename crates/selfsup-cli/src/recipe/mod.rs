@@ -8,7 +8,7 @@ mod blame;
 mod views;
 
 pub use assign::Assignment;
-pub use views::{ViewKind, ViewsConfig};
+pub use views::{SizePhase, ViewKind, ViewsConfig};
 
 use crate::nearest::instead;
 use crate::network::NetworkConfig;
@@ -20,6 +20,7 @@ use selfsup::data::augment::{Interpolation, PlainConfig, ViewConfig};
 use selfsup::data::text::TokenizerConfig;
 use selfsup::eval::{FewLabelConfig, KnnConfig, LinearProbeConfig};
 use selfsup::train::{LoopConfig, OptimizerConfig, ScheduleConfig};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use toml::Table;
@@ -327,17 +328,7 @@ impl Recipe {
     /// # Errors
     /// As [`read`](Recipe::read).
     pub fn parse(text: &str, assignments: &[Assignment]) -> Result<Self> {
-        let mut table: Table = toml::from_str(text)?;
-        // A kind decides which other fields there are, so kinds come first; then every field is there to be set.
-        for assignment in assignments.iter().filter(|a| a.is_kind()) {
-            assignment.apply(&mut table)?;
-        }
-        let recipe: Recipe = blame::read(&table).map_err(anyhow::Error::msg)?;
-        let mut table = Table::try_from(&recipe)?;
-        for assignment in assignments.iter().filter(|a| !a.is_kind()) {
-            assignment.apply(&mut table)?;
-        }
-        let mut recipe: Recipe = blame::read(&table).map_err(anyhow::Error::msg)?;
+        let mut recipe: Recipe = read_table(toml::from_str(text)?, assignments)?;
         match recipe.objective.modality() {
             Modality::Images if recipe.text.is_some() => bail!("[text]: the objective learns from images"),
             Modality::Images => drop(recipe.views.get_or_insert_default()),
@@ -414,6 +405,26 @@ impl Recipe {
         let ViewKind { count, view } = self.pair();
         ViewKind { count, view: ViewConfig { mean: vec![0.0], std: vec![1.0], ..view } }
     }
+}
+
+/// Reads a table, with fields set on top. A kind decides which other fields there are, so kinds come first; then every
+/// field is there to be set.
+///
+/// # Errors
+/// One line that names the field, the value that was wrong and what would be right.
+pub fn read_table<T: Serialize + DeserializeOwned>(
+    mut table: Table,
+    assignments: &[Assignment],
+) -> Result<T> {
+    for assignment in assignments.iter().filter(|a| a.is_kind()) {
+        assignment.apply(&mut table)?;
+    }
+    let whole: T = blame::read(&table).map_err(anyhow::Error::msg)?;
+    let mut table = Table::try_from(&whole)?;
+    for assignment in assignments.iter().filter(|a| !a.is_kind()) {
+        assignment.apply(&mut table)?;
+    }
+    blame::read(&table).map_err(anyhow::Error::msg)
 }
 
 /// The same error with its field inside a section of the recipe.

@@ -119,14 +119,14 @@ impl Jitter {
 }
 
 #[inline(always)]
-fn brightness(planes: &mut Planes, factor: f32) {
+pub(super) fn brightness(planes: &mut Planes, factor: f32) {
     for v in &mut planes.values {
         *v = (*v * factor).clamp(0.0, 1.0);
     }
 }
 
 #[inline(always)]
-fn contrast(planes: &mut Planes, factor: f32) {
+pub(super) fn contrast(planes: &mut Planes, factor: f32) {
     // The mean of the luma is the luma of the means.
     let area = planes.height * planes.width;
     let middle = match &planes.values.chunks_exact(area).map(mean).collect::<Vec<_>>()[..] {
@@ -140,7 +140,7 @@ fn contrast(planes: &mut Planes, factor: f32) {
 }
 
 #[inline(always)]
-fn saturation(planes: &mut Planes, factor: f32) {
+pub(super) fn saturation(planes: &mut Planes, factor: f32) {
     let Some([red, green, blue]) = planes.rgb_mut() else { return };
     for ((r, g), b) in red.iter_mut().zip(green).zip(blue) {
         let grey = (1.0 - factor) * luma(*r, *g, *b);

@@ -9,7 +9,7 @@
 //! | make an evaluation view | [`PlainConfig`] and [`PlainView`] |
 //! | make several views a sample | [`two_views`], [`multi_crop`] |
 //! | put transforms together in any order, one's own among them, as one view | [`Pipeline`] |
-//! | apply single transforms | [`RandomResizedCrop`] or [`RandomCrop`], then [`RandomFlip`], [`ColorJitter`], [`RandomGrayscale`], [`GaussianBlur`], [`Solarize`], with [`Chain`] |
+//! | apply single transforms | [`RandomResizedCrop`] or [`RandomCrop`], then [`RandomFlip`], [`ColorJitter`], [`RandomGrayscale`], [`GaussianBlur`], [`Solarize`], [`RandAugment`], [`Cutout`], with [`Chain`] |
 //! | add a transform of one's own | implement [`Augment`](selfsup_core::Augment) for [`Planes`], or the whole [`View`] |
 //!
 //! Arithmetic is in floats from 0 to 1 from the first byte to the last, as torchvision's on float tensors. On byte
@@ -18,9 +18,11 @@
 // What a view does is compiled for vectors of several widths (`vectors`), and so has to be a part of its caller.
 #![allow(clippy::inline_always)]
 
+mod affine;
 mod augmented_view;
 mod chain;
 mod color_jitter;
+mod cutout;
 mod flip;
 mod gaussian_blur;
 mod grayscale;
@@ -30,6 +32,7 @@ mod padded_crop;
 mod pipeline;
 mod plain_view;
 mod planes;
+mod rand_augment;
 #[cfg(test)]
 mod reference;
 mod resample;
@@ -39,9 +42,11 @@ mod taps;
 mod vectors;
 mod view;
 
+pub use affine::Sampling;
 pub use augmented_view::{AugmentedView, ViewConfig, ViewParams};
 pub use chain::Chain;
 pub use color_jitter::{Change, ColorJitter, Jitter};
+pub use cutout::{Cutout, Hole};
 pub use flip::RandomFlip;
 pub use gaussian_blur::{GaussianBlur, gaussian_blur};
 pub use grayscale::{RandomGrayscale, grayscale};
@@ -50,6 +55,7 @@ pub use padded_crop::{Padding, RandomCrop};
 pub use pipeline::{Pipeline, Transform, Window};
 pub use plain_view::{PlainConfig, PlainView};
 pub use planes::Planes;
+pub use rand_augment::{Operation, RandAugment, Strength};
 pub use resample::{CropBox, Flip, Interpolation};
 pub use resized_crop::{RandomResizedCrop, resized_crop};
 pub use solarize::{Solarize, solarize};

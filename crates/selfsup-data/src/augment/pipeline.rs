@@ -6,11 +6,13 @@
 //! forms give the same bits.
 
 use super::color_jitter::ColorJitter;
+use super::cutout::Cutout;
 use super::flip::RandomFlip;
 use super::gaussian_blur::GaussianBlur;
 use super::grayscale::{RandomGrayscale, grayscale};
 use super::padded_crop::RandomCrop;
 use super::planes::{Normalize, Planes};
+use super::rand_augment::RandAugment;
 use super::resample::Flip;
 use super::resized_crop::RandomResizedCrop;
 use super::solarize::{Solarize, solarize};
@@ -44,6 +46,10 @@ pub enum Transform {
     Blur(GaussianBlur),
     /// Inversion of bright values.
     Solarize(Solarize),
+    /// Some operations of a list.
+    RandAugment(RandAugment),
+    /// A square that is covered.
+    Cutout(Cutout),
     /// One of the user's. It must keep the picture's shape.
     Own(Arc<dyn Augment<Planes, Out = Planes> + Send + Sync>),
 }
@@ -56,6 +62,8 @@ impl fmt::Debug for Transform {
             Transform::Grayscale(x) => x.fmt(f),
             Transform::Blur(x) => x.fmt(f),
             Transform::Solarize(x) => x.fmt(f),
+            Transform::RandAugment(x) => x.fmt(f),
+            Transform::Cutout(x) => x.fmt(f),
             Transform::Own(_) => f.write_str("Own"),
         }
     }
@@ -126,6 +134,8 @@ impl Pipeline {
                     blur.kernel(size)?;
                 }
                 Transform::Solarize(solarize) => solarize.check()?,
+                Transform::RandAugment(operations) => operations.check()?,
+                Transform::Cutout(cutout) => cutout.check()?,
                 Transform::Own(_) => {}
             }
         }
@@ -184,6 +194,16 @@ impl Pipeline {
                         solarize(planes, random.threshold);
                     }
                 }
+                Transform::RandAugment(random) => {
+                    for operation in random.draw(planes.height, planes.width, rng) {
+                        operation.apply(random.sampling, planes);
+                    }
+                }
+                Transform::Cutout(random) => {
+                    if let Some(hole) = random.draw(planes.height, planes.width, rng) {
+                        hole.cover(planes, random.fill);
+                    }
+                }
                 Transform::Own(own) => {
                     let shape = [planes.channels, planes.height, planes.width];
                     *planes = own.apply(std::mem::take(planes), rng)?;
@@ -235,7 +255,7 @@ impl View for Pipeline {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::augment::{Interpolation, Padding};
+    use crate::augment::{Interpolation, Padding, Sampling, Strength};
     use proptest::prelude::*;
     use selfsup_core::{Key, Rng};
 
@@ -273,6 +293,8 @@ mod tests {
                 Transform::Grayscale(x) => x.apply(planes, rng),
                 Transform::Blur(x) => Augment::apply(x, planes, rng),
                 Transform::Solarize(x) => x.apply(planes, rng),
+                Transform::RandAugment(x) => x.apply(planes, rng),
+                Transform::Cutout(x) => x.apply(planes, rng),
                 Transform::Own(x) => x.apply(planes, rng),
             }
             .unwrap();
@@ -283,7 +305,7 @@ mod tests {
     }
 
     fn transform() -> impl Strategy<Value = Transform> {
-        (0..6, 0.0..1.0_f64, 0.0..1.0_f64).prop_map(|(kind, a, b)| match kind {
+        (0..8, 0.0..1.0_f64, 0.0..1.0_f64).prop_map(|(kind, a, b)| match kind {
             0 => Transform::Flip(RandomFlip { horizontal: a, vertical: b }),
             1 => Transform::ColorJitter(ColorJitter {
                 brightness: a,
@@ -295,6 +317,13 @@ mod tests {
             2 => Transform::Grayscale(RandomGrayscale { p: a }),
             3 => Transform::Blur(GaussianBlur { kernel: Some(3), sigma: [0.1, 0.1 + b], p: a }),
             4 => Transform::Solarize(Solarize { threshold: b as f32, p: a }),
+            5 => {
+                let strength =
+                    if a < 0.5 { Strength::Random } else { Strength::Fixed { magnitude: 9, bins: 31 } };
+                let sampling = if b < 0.5 { Sampling::Nearest } else { Sampling::Bilinear };
+                Transform::RandAugment(RandAugment { operations: 3, strength, sampling })
+            }
+            6 => Transform::Cutout(Cutout { side: [0.0, a], fill: b as f32, p: 0.7 }),
             _ => Transform::Own(Arc::new(Invert)),
         })
     }

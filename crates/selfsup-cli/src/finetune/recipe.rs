@@ -1,0 +1,323 @@
+//! What a fine-tuning is decided by, in one TOML file: what all methods share stands in `recipes/finetune.toml`, what is
+//! different on a pretrained encoder in `recipes/finetune-from-run.toml`, what is a method's own in
+//! `recipes/finetune-METHOD.toml`, and a run's folder holds every field.
+
+use super::Arguments;
+use super::method::MethodConfig;
+use super::views::ViewsConfig;
+use crate::nearest::instead;
+use crate::network::NetworkConfig;
+use crate::pretrain::recipe_of;
+use crate::recipe::{DataConfig, TrainConfig, read_table};
+use crate::training::plain_path;
+use anyhow::{Context, Result, bail, ensure};
+use selfsup::train::{OptimizerConfig, ScheduleConfig};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use toml::Table;
+
+/// What all methods share.
+const SHARED: &str = include_str!("../../recipes/finetune.toml");
+
+/// What is different where a run's encoder is begun with.
+const FROM_RUN: &str = include_str!("../../recipes/finetune-from-run.toml");
+
+/// The recipes of the folder `recipes` of these methods.
+macro_rules! shipped {
+    ($($name:literal)*) => {
+        &[$(($name, include_str!(concat!("../../recipes/finetune-", $name, ".toml")))),*]
+    };
+}
+
+/// What is a method's own, by the name of the method.
+pub const SHIPPED: &[(&str, &str)] = shipped! {
+    "supervised"
+    "pseudo-label"
+    "mean-teacher"
+    "mixmatch"
+    "fixmatch"
+    "flexmatch"
+    "freematch"
+    "softmatch"
+};
+
+/// A recipe of fine-tuning.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FinetuneRecipe {
+    /// The run whose encoder is begun with; none from scratch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<PathBuf>,
+    /// What the classifier begins with on the encoder of a run.
+    #[serde(default)]
+    pub start: StartConfig,
+    /// The images without labels.
+    #[serde(default)]
+    pub data: DataConfig,
+    /// The labels.
+    #[serde(default)]
+    pub labels: LabelsConfig,
+    /// What is made of an image.
+    #[serde(default)]
+    pub views: ViewsConfig,
+    /// The network that learns.
+    pub encoder: NetworkConfig,
+    /// How it learns.
+    pub method: MethodConfig,
+    /// What moves the parameters.
+    #[serde(default)]
+    pub optimizer: OptimizerConfig,
+    /// How the learning rate changes.
+    #[serde(default)]
+    pub schedule: ScheduleConfig,
+    /// How long and in which portions: `batch_size` counts images without labels.
+    #[serde(default)]
+    pub train: TrainConfig,
+    /// How the result is judged.
+    #[serde(default)]
+    pub eval: EvalConfig,
+}
+
+/// `[labels]`: a file of labels, or how many of the set's own are taken.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LabelsConfig {
+    /// A CSV file: file,label.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<PathBuf>,
+    /// So many of the set's own labels of each class.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_class: Option<usize>,
+    /// Which of the set's own labels.
+    pub draw: u64,
+    /// Where the labelled images are; without it, among those of `data`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// The labelled images of a step, beside `train.batch_size` without labels; no more than there are labels.
+    pub batch_size: usize,
+}
+
+impl Default for LabelsConfig {
+    fn default() -> Self {
+        LabelsConfig { file: None, per_class: None, draw: 0, source: None, batch_size: 64 }
+    }
+}
+
+/// `[start]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StartConfig {
+    /// The first weights of the linear layer.
+    pub head: Head,
+    /// The inverse regularisation strength of the probe, as in the few-label probe.
+    pub c: f64,
+}
+
+impl Default for StartConfig {
+    fn default() -> Self {
+        StartConfig { head: Head::Probe, c: 0.03 }
+    }
+}
+
+/// The first weights of the linear layer on the encoder of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Head {
+    /// Those of a linear probe on the labels.
+    Probe,
+    /// Random ones, as from scratch.
+    Random,
+}
+
+/// `[eval]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EvalConfig {
+    /// The images classified at a time.
+    pub batch_size: usize,
+}
+
+impl Default for EvalConfig {
+    fn default() -> Self {
+        EvalConfig { batch_size: 500 }
+    }
+}
+
+/// Whether a run's config.toml is one of fine-tuning.
+pub fn made(config: &str) -> bool {
+    toml::from_str::<Table>(config).is_ok_and(|table| table.contains_key("method"))
+}
+
+impl FinetuneRecipe {
+    /// The recipe of a method by name, or of a TOML file over what all methods share, with the encoder of a run where it
+    /// begins with one, sizes and scale of the pixels as that has seen them, and fields set on top.
+    ///
+    /// # Errors
+    /// One line that names the recipe, the field, the value that was wrong and what would be right.
+    pub fn read(
+        method: &str,
+        from: Option<&Path>,
+        assignments: &[crate::recipe::Assignment],
+    ) -> Result<Self> {
+        let own = match SHIPPED.iter().find(|(name, _)| *name == method.trim_start_matches("finetune-")) {
+            Some((_, text)) => (*text).to_owned(),
+            None if Path::new(method).is_file() => {
+                std::fs::read_to_string(method).with_context(|| format!("{method} cannot be read"))?
+            }
+            None => bail!(
+                "--method {method}: neither a recipe's file nor a method; {}",
+                instead(method, SHIPPED.iter().map(|(name, _)| *name))
+            ),
+        };
+        let mut table: Table = toml::from_str(SHARED)?;
+        let own = own.parse::<Table>().with_context(|| format!("recipe {method}"))?;
+        if from.is_some() {
+            merge(&mut table, toml::from_str(FROM_RUN)?);
+        }
+        merge(&mut table, own);
+        if let Some(run) = from {
+            let before = recipe_of(run).with_context(|| format!("--from {}", run.display()))?;
+            let channels = before.data.channels()?;
+            let views = before.views();
+            let view = views.kinds.first().cloned().unwrap_or_default().view;
+            let mut inherited = Table::new();
+            inherited.insert("from".to_owned(), run.to_string_lossy().into_owned().into());
+            inherited.insert("encoder".to_owned(), toml::Value::try_from(&before.encoder)?);
+            let mut seen = Table::new();
+            seen.insert("size".to_owned(), toml::Value::try_from(view.size)?);
+            seen.insert("mean".to_owned(), toml::Value::try_from(&view.mean)?);
+            seen.insert("std".to_owned(), toml::Value::try_from(&view.std)?);
+            seen.insert("schedule".to_owned(), toml::Value::try_from(&views.schedule)?);
+            inherited.insert("views".to_owned(), seen.into());
+            let mut data = Table::new();
+            data.insert("channels".to_owned(), toml::Value::try_from(channels)?);
+            inherited.insert("data".to_owned(), data.into());
+            table.remove("encoder");
+            merge(&mut table, inherited);
+        }
+        read_table(table, assignments).with_context(|| format!("recipe {method}"))
+    }
+
+    /// Every field, as a file.
+    ///
+    /// # Errors
+    /// When a number is too large for TOML.
+    pub fn to_toml(&self) -> Result<String> {
+        Ok(toml::to_string(self)?)
+    }
+
+    /// What decides the weights that a run ends with: a run goes on only with the same. `data` tells what the sources held.
+    ///
+    /// # Errors
+    /// When a number is too large for JSON.
+    pub fn fingerprint(&self, data: &Value) -> Result<Value> {
+        let mut recipe = self.clone();
+        recipe.data.source = recipe.data.source.as_deref().map(plain_path);
+        recipe.labels.source = recipe.labels.source.as_deref().map(plain_path);
+        let mut value = serde_json::to_value(&recipe)?;
+        let mut forget = |section: &str, fields: &[&str]| {
+            if let Some(section) = value.get_mut(section).and_then(Value::as_object_mut) {
+                for field in fields {
+                    section.remove(*field);
+                }
+            }
+        };
+        forget("data", &["decoded"]);
+        // Which labels they are, the checksum of the data tells.
+        forget("labels", &["file", "per_class", "draw"]);
+        forget("train", &["loader_threads", "prefetch", "checkpoint_every", "keep"]);
+        if let Some(recipe) = value.as_object_mut() {
+            // What the encoder began with does not matter any more.
+            recipe.remove("from");
+            recipe.remove("start");
+            recipe.remove("eval");
+            recipe.insert("samples".to_owned(), data.clone());
+        }
+        Ok(value)
+    }
+}
+
+/// The recipe that a command line asks for.
+///
+/// # Errors
+/// As [`FinetuneRecipe::read`], and when it says nothing of the images.
+pub fn assembled(arguments: &Arguments) -> Result<FinetuneRecipe> {
+    let mut recipe = FinetuneRecipe::read(&arguments.method, arguments.from.as_deref(), &arguments.set)?;
+    if let Some(file) = &arguments.labels {
+        (recipe.labels.file, recipe.labels.per_class) = (Some(file.clone()), None);
+    }
+    if let Some(count) = arguments.labels_per_class {
+        (recipe.labels.file, recipe.labels.per_class) = (None, Some(count));
+    }
+    if let Some(draw) = arguments.draw {
+        recipe.labels.draw = draw;
+    }
+    if let Some(source) = &arguments.unlabelled {
+        recipe.data.source = Some(source.clone());
+    }
+    if let Some(source) = &arguments.labelled {
+        recipe.labels.source = Some(source.clone());
+    }
+    ensure!(
+        recipe.data.source.is_some(),
+        "--unlabelled is missing: a known set's name, or the path of a file or folder"
+    );
+    ensure!(
+        recipe.labels.file.is_some() || recipe.labels.per_class.is_some(),
+        "--labels is missing: a CSV file of labels, or --labels-per-class for some of the set's own"
+    );
+    Ok(recipe)
+}
+
+/// Puts what `over` holds into `table`, section by section.
+fn merge(table: &mut Table, over: Table) {
+    for (name, value) in over {
+        match (table.get_mut(&name), value) {
+            (Some(toml::Value::Table(below)), toml::Value::Table(above)) => merge(below, above),
+            (_, value) => drop(table.insert(name, value)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_shipped_recipe_is_of_its_method() {
+        for (name, _) in SHIPPED {
+            let recipe = FinetuneRecipe::read(name, None, &[]).unwrap();
+            assert_eq!(recipe.method.method().kind, *name);
+            let again: FinetuneRecipe = toml::from_str(&recipe.to_toml().unwrap()).unwrap();
+            assert_eq!(again, recipe);
+            assert!(made(&recipe.to_toml().unwrap()));
+        }
+        assert!(!made("objective = { kind = \"simclr\" }"));
+    }
+
+    #[test]
+    fn fields_are_set_and_wrong_ones_named() {
+        let read = |settings: &[&str]| {
+            let settings: Vec<_> = settings.iter().map(|s| s.parse().unwrap()).collect();
+            FinetuneRecipe::read("fixmatch", None, &settings)
+        };
+        let recipe = read(&[
+            "train.epochs=3",
+            "method.learning.mixing.kind=cutmix",
+            "method.learning.mixing.alpha=0.5",
+        ]);
+        assert_eq!(recipe.unwrap().train.epochs, 3);
+        let error = format!("{:#}", read(&["method.learning.wieght=2"]).unwrap_err());
+        assert!(error.contains("method.learning.wieght") && error.contains("did you mean"), "{error}");
+        let error = format!("{:#}", FinetuneRecipe::read("fixmach", None, &[]).unwrap_err());
+        assert!(error.contains("--method fixmach") && error.contains("fixmatch"), "{error}");
+    }
+
+    #[test]
+    fn a_section_is_merged_field_by_field() {
+        let mut table: Table = toml::from_str("a = { x = 1, y = 2 }\nb = 3").unwrap();
+        merge(&mut table, toml::from_str("a = { y = 4 }\nc = 5").unwrap());
+        assert_eq!(table, toml::from_str("a = { x = 1, y = 4 }\nb = 3\nc = 5").unwrap());
+    }
+}

@@ -1,0 +1,116 @@
+//! The first weights of a classifier on a pretrained encoder: those of a linear probe on the few labels.
+//!
+//! A linear layer that begins at random sends gradients into the encoder that undo what it has learned before the layer
+//! knows anything (Kumar et al. 2022, *Fine-tuning can distort pretrained features and underperform out-of-distribution*,
+//! who probe first and fine-tune then). And the first pseudo-labels are as good as the probe instead of guesses.
+
+use super::recipe::{FinetuneRecipe, Head};
+use super::sets::Sets;
+use super::views;
+use crate::network::ImageNetwork;
+use crate::{features, images};
+use anyhow::{Context, Result};
+use selfsup::core::{Device, Features, Kind, Tensor, nn, tch};
+use selfsup::data::ImageSet;
+use selfsup::eval::{Logistic, LogisticConfig};
+use std::sync::Arc;
+
+/// Gives the linear layer and its average the weights that the recipe asks for. Features are standardised by all unlabelled
+/// images for the probe, and the layer takes that back.
+///
+/// # Errors
+/// When an image cannot be read, or the strength of the probe cannot work.
+pub fn set_head(
+    recipe: &FinetuneRecipe,
+    sets: &Sets,
+    encoder: &dyn ImageNetwork,
+    store: &nn::VarStore,
+    device: Device,
+) -> Result<()> {
+    if recipe.from.is_none() || recipe.start.head == Head::Random {
+        return Ok(());
+    }
+    let encode = |set: &Arc<dyn ImageSet>| -> Result<Tensor> {
+        let view = views::plain(recipe, set.channels())?;
+        let batches = images::plain(set, view, recipe.eval.batch_size, recipe.train.loader_threads)?;
+        features::of_images(encoder, &batches, device)
+    };
+    let all = encode(&sets.unlabelled)?.to_kind(Kind::Double); // [N, D]
+    let mean = all.mean_dim([0].as_slice(), true, Kind::Double); // [1, D]
+    let std = all.std_dim([0].as_slice(), false, true).clamp_min(1e-6);
+    let x = (encode(&sets.labelled)? - &mean) / &std; // [B, D]
+    let labels = Tensor::from_slice(&sets.given.labels);
+    let given = Features::new(x.to_kind(Kind::Float), labels, sets.given.classes.len() as i64)?;
+    let probe = Logistic::fit(&given, recipe.start.c, &LogisticConfig::default())
+        .map_err(|e| crate::recipe::inside(e, "start"))?;
+    let weight = &probe.weight / &std; // [C, D]
+    let bias = &probe.bias - weight.matmul(&mean.squeeze_dim(0)); // [C]
+    let variables = store.variables();
+    tch::no_grad(|| {
+        for (name, value) in [("weight", &weight), ("bias", &bias)] {
+            for place in ["objective.head", "objective.teacher.head"] {
+                let variable = variables.get(&format!("{place}.{name}")).context("the linear layer")?;
+                variable.shallow_clone().copy_(value);
+            }
+        }
+        Ok(())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::finetune::method::Place;
+    use selfsup::core::Mode;
+    use selfsup::data::GivenLabels;
+    use selfsup::data::dataset::ArrayImages;
+
+    #[test]
+    fn the_layer_says_what_the_probe_says() {
+        let settings = ["encoder.widths=[6]", "encoder.strides=[1]", "views.size=6", "start.c=10000.0"];
+        let settings: Vec<_> = settings.iter().map(|s| s.parse().unwrap()).collect();
+        let mut recipe = FinetuneRecipe::read("fixmatch", None, &settings).unwrap();
+        recipe.encoder = recipe.encoder.for_images(1).unwrap();
+        recipe.from = Some("runs/before".into());
+        let pixels = (0..40 * 36).map(|i: u32| (i * i * 37 % 251) as u8).collect();
+        let set: Arc<dyn ImageSet> = Arc::new(ArrayImages::new(pixels, [6, 6, 1]).unwrap());
+        let labelled = images::part(&set, vec![1, 5, 9, 22, 30, 31]).unwrap();
+        let given = GivenLabels {
+            indices: (0..6).collect(),
+            labels: vec![0, 1, 2, 2, 1, 0],
+            weights: vec![1.0; 6],
+            classes: ["a", "b", "c"].map(str::to_owned).to_vec(),
+            ..GivenLabels::default()
+        };
+        let sets = Sets {
+            name: String::new(),
+            unlabelled: set,
+            truth: None,
+            labelled: Arc::clone(&labelled),
+            given,
+            test: None,
+            held_out: false,
+        };
+        let store = nn::VarStore::new(Device::Cpu);
+        let encoder = recipe.encoder.image_encoder(store.root() / "encoder").unwrap();
+        let site = recipe.encoder.site(&store, encoder.as_ref(), 40);
+        let objective = recipe.method.build(&Place { site: &site, classes: 3, samples: 40 }).unwrap();
+        drop(site);
+        set_head(&recipe, &sets, encoder.as_ref(), &store, Device::Cpu).unwrap();
+        let view = views::plain(&recipe, 1).unwrap();
+        let batch = images::plain(&labelled, view, 6, 1).unwrap();
+        let batch = selfsup::core::Batches::epoch(&batch, 0, 0).unwrap().next().unwrap().unwrap();
+        // So few labels in as many dimensions are told apart by a probe of this strength.
+        let said = objective.classify(&batch.views[0]).unwrap();
+        assert_eq!(Vec::<i64>::try_from(said.argmax(1, false)).unwrap(), [0, 1, 2, 2, 1, 0]);
+        let variables = store.variables();
+        let head = |name: &str| variables[&format!("objective.head.{name}")].shallow_clone();
+        let features = encoder.encode(&batch.views[0], Mode::Eval).unwrap();
+        let learned = features.linear(&head("weight"), Some(&head("bias")));
+        assert!(learned.allclose(&said, 0.0, 1e-5, false));
+        let before = head("weight").copy();
+        recipe.start.head = Head::Random;
+        set_head(&recipe, &sets, encoder.as_ref(), &store, Device::Cpu).unwrap();
+        assert_eq!(head("weight"), before);
+    }
+}

@@ -1,0 +1,292 @@
+//! `selfsup finetune`: every method, from scratch and from a run, with labels of every kind and labels that cannot be right.
+
+use super::{Place, files};
+use serde_json::Value;
+use std::fs;
+
+/// Two steps an epoch, with a checkpoint after each: the third lies in the middle of an epoch.
+const SMALL: &[&str] = &[
+    "data.channels=1",
+    "labels.batch_size=4",
+    "views.size=16",
+    "views.schedule=[]",
+    "views.mean=[0.5]",
+    "views.std=[0.5]",
+    "train.epochs=2",
+    "train.batch_size=64",
+    "train.checkpoint_every=1",
+    "train.keep=9",
+    "train.log_every=1",
+];
+const ENCODER: &[&str] = &["encoder.widths=[8, 16]", "encoder.strides=[1, 2]"];
+const STOPPED_AFTER: &str = "step-3";
+
+impl Place {
+    /// The arguments of a small fine-tuning into the folder `run`.
+    fn finetuning<'a>(method: &'a str, run: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+        let start =
+            ["finetune", "--method", method, "--unlabelled", "images", "--run", run, "--threads", "1"];
+        let settings = SMALL.iter().flat_map(|setting| ["--set", setting]);
+        start.into_iter().chain(settings).chain(more.iter().copied()).collect()
+    }
+
+    /// The same with an encoder of its own.
+    fn from_scratch<'a>(method: &'a str, run: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+        let encoder = ENCODER.iter().flat_map(|setting| ["--set", setting]);
+        Self::finetuning(method, run, more).into_iter().chain(encoder).collect()
+    }
+
+    fn report(&self, run: &str) -> Value {
+        serde_json::from_slice(&fs::read(self.path(run).join("report.json")).unwrap()).unwrap()
+    }
+
+    /// A file of labels for three images of each class, and what else is to stand in it.
+    fn label(&self, name: &str, more: &str) {
+        let mut text = "file,label\n".to_owned();
+        for class in ["ring", "stripes"] {
+            for i in [3, 17, 40] {
+                text += &format!("{class}/{i:02}.png,{class}\n");
+            }
+        }
+        fs::write(self.path(name), text + more).unwrap();
+    }
+}
+
+fn methods(place: &Place) -> Vec<String> {
+    let output =
+        place.program(&["list", "finetune", "--json"]).assert().success().get_output().stdout.clone();
+    let entries: Vec<Value> = serde_json::from_slice(&output).unwrap();
+    entries.iter().map(|entry| entry["name"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn every_method_goes_on_as_if_never_stopped_and_reports_what_it_reaches() {
+    let place = Place::new();
+    let methods = methods(&place);
+    assert_eq!(methods.len(), 8);
+    for method in &methods {
+        let stopped = format!("{method}-stopped");
+        let drawn = ["--labels-per-class", "4", "--draw", "1"];
+        place.program(&Place::from_scratch(method, method, &drawn)).assert().success();
+        // A run that was killed after a checkpoint leaves that checkpoint, and lines of the log that came later.
+        let (from, to) = (place.path(method), place.path(&stopped));
+        let checkpoint = format!("checkpoints/{STOPPED_AFTER}");
+        fs::create_dir_all(to.join(&checkpoint)).unwrap();
+        for file in ["config.toml", "env.json", "metrics.jsonl"] {
+            fs::copy(from.join(file), to.join(file)).unwrap();
+        }
+        for file in files(&from.join(&checkpoint)) {
+            fs::copy(from.join(&checkpoint).join(&file), to.join(&checkpoint).join(&file)).unwrap();
+        }
+        fs::write(to.join("checkpoints/last"), STOPPED_AFTER).unwrap();
+        let resumed = [&drawn[..], &["--resume"]].concat();
+        place.program(&Place::from_scratch(method, &stopped, &resumed)).assert().success();
+        for file in ["model.safetensors", "optimizer.safetensors"] {
+            assert!(place.last(&stopped, file) == place.last(method, file), "{method}: {file} differs");
+        }
+
+        let (report, other) = (place.report(method), place.report(&stopped));
+        assert_eq!(report["scores"], other["scores"], "{method}");
+        let share = |value: &Value| value.as_f64().filter(|share| (0.0..=1.0).contains(share));
+        let scores = &report["scores"];
+        assert_eq!((&report["method"], &report["labels"]), (&Value::from(method.as_str()), &Value::from(8)));
+        assert_eq!(
+            (report["labels_per_class"]["ring"].as_i64(), report["draw"].as_i64()),
+            (Some(4), Some(1))
+        );
+        assert_eq!((report["unlabelled"].as_i64(), scores["test"].as_i64()), (Some(128), Some(32)));
+        assert!(share(&scores["accuracy"]).is_some() && share(&scores["ece"]).is_some(), "{scores}");
+        assert!(share(&scores["per_class"]["stripes"]).is_some(), "{scores}");
+        let pseudo = &report["pseudo_labels"];
+        assert_eq!(pseudo.is_null(), method == "supervised", "{method}: {pseudo}");
+        assert!(pseudo.is_null() || share(&pseudo["coverage"]).is_some(), "{method}: {pseudo}");
+        assert_eq!(fs::read_to_string(from.join("labels.csv")).unwrap().lines().count(), 9);
+    }
+}
+
+#[test]
+fn begins_with_a_run_and_learns_from_a_file_of_labels() {
+    let place = Place::new();
+    place.pretrain("before", &[]).assert().success();
+    // 33.png is among the images that are set aside where nobody labelled them.
+    place.label("few.csv", "");
+    let more = ["--from", "before", "--labels", "few.csv", "--json"];
+    let printed = place.program(&Place::finetuning("fixmatch", "run", &more)).assert().success();
+    let report = place.report("run");
+    assert_eq!(serde_json::from_slice::<Value>(&printed.get_output().stdout).unwrap(), report);
+    assert_eq!((report["from"].as_str(), report["labels"].as_i64()), (Some("before"), Some(6)));
+    assert!(report["draw"].is_null() && report["scores"]["accuracy"].is_f64());
+    let unlabelled = report["unlabelled"].as_i64().unwrap();
+    assert_eq!(unlabelled + report["scores"]["test"].as_i64().unwrap(), 160);
+    assert!(unlabelled >= 128, "{unlabelled}");
+    let config = fs::read_to_string(place.path("run/config.toml")).unwrap();
+    assert!(config.contains("widths = [8, 16]") && config.contains("from = \"before\""), "{config}");
+    // What a run wrote of its labels can be given again, and is the same.
+    let again = ["--from", "before", "--labels", "run/labels.csv"];
+    place.program(&Place::finetuning("fixmatch", "again", &again)).assert().success();
+    assert!(place.last("again", "model.safetensors") == place.last("run", "model.safetensors"));
+    // The layer on the encoder begins as a probe of the labels, unless it is told not to.
+    let random = [&again[..], &["--set", "start.head=random"]].concat();
+    place.program(&Place::finetuning("fixmatch", "random", &random)).assert().success();
+    assert!(place.last("random", "model.safetensors") != place.last("run", "model.safetensors"));
+
+    let said = place.refusal(&["eval", "run"]);
+    assert!(said.contains("run is a run of selfsup finetune"), "{said}");
+    let said =
+        place.refusal(&Place::finetuning("fixmatch", "other", &["--from", "nowhere", "--labels", "few.csv"]));
+    assert!(said.contains("nowhere holds no run"), "{said}");
+    let wrong = [&again[..2], &["--labels", "few.csv", "--set", "encoder.widths=[8, 12]"]].concat();
+    let said = place.refusal(&Place::finetuning("fixmatch", "other", &wrong));
+    assert!(said.contains("[16, 8, 3, 3]"), "{said}");
+    assert!(!place.path("other").exists());
+}
+
+#[test]
+fn a_folder_without_classes_takes_them_from_the_file() {
+    let place = Place::new();
+    fs::create_dir(place.path("flat")).unwrap();
+    let mut text = "file,label,weight\n".to_owned();
+    for class in ["ring", "stripes"] {
+        for i in 0..80 {
+            let (from, to) = (format!("images/{class}/{i:02}.png"), format!("flat/{class}{i:02}.png"));
+            fs::copy(place.path(&from), place.path(&to)).unwrap();
+            if i < 3 {
+                text += &format!("{class}{i:02}.png,{class},{}\n", if i == 2 { "0" } else { "0.5" });
+            }
+        }
+    }
+    fs::write(place.path("few.csv"), text).unwrap();
+    let mut arguments = Place::from_scratch("softmatch", "run", &["--labels", "few.csv"]);
+    arguments[4] = "flat";
+    let output = place.program(&arguments).assert().success().get_output().stdout.clone();
+    let said = String::from_utf8(output).unwrap();
+    assert!(said.contains("not judged: the set has no test images with labels"), "{said}");
+    let report = place.report("run");
+    // Nothing is set aside where nothing can be judged, and a label of weight 0 does not count.
+    assert_eq!((report["unlabelled"].as_i64(), report["labels"].as_i64()), (Some(160), Some(4)));
+    assert!(report["scores"].is_null() && report["pseudo_labels"]["accuracy"].is_null());
+    assert!(report["pseudo_labels"]["coverage"].is_f64());
+    let labels = fs::read_to_string(place.path("run/labels.csv")).unwrap();
+    assert!(labels.starts_with("file,label,weight\nring00.png,ring,0.5\n"), "{labels}");
+}
+
+#[test]
+fn labelled_images_may_come_from_elsewhere() {
+    let place = Place::new();
+    for class in ["ring", "stripes"] {
+        fs::create_dir_all(place.path("own").join(class)).unwrap();
+        for i in 0..5 {
+            let name = format!("{class}/{i:02}.png");
+            fs::rename(place.path("images").join(&name), place.path("own").join(&name)).unwrap();
+        }
+    }
+    let more = ["--labels-per-class", "5", "--labelled", "own"];
+    place.program(&Place::from_scratch("mean-teacher", "run", &more)).assert().success();
+    let report = place.report("run");
+    assert_eq!((report["labels"].as_i64(), report["unlabelled"].as_i64()), (Some(10), Some(120)));
+}
+
+#[test]
+fn mixing_and_a_curriculum_are_there_for_all() {
+    let place = Place::new();
+    for (method, section) in [
+        ("supervised", "method"),
+        ("pseudo-label", "method.learning"),
+        ("mean-teacher", "method"),
+        ("mixmatch", "method.learning"),
+        ("freematch", "method.learning"),
+    ] {
+        let mixing = format!("{section}.mixing={{ kind = \"cutmix\", alpha = 0.5 }}");
+        let curriculum = format!("{section}.curriculum={{ start = 0.25, until = 1.0 }}");
+        let mut more = vec!["--labels-per-class", "4", "--set", &mixing];
+        if method != "supervised" {
+            more.extend(["--set", &curriculum]);
+        }
+        place.program(&Place::from_scratch(method, method, &more)).assert().success();
+        let metrics = fs::read_to_string(place.path(method).join("metrics.jsonl")).unwrap();
+        let first: Value = serde_json::from_str(metrics.lines().next().unwrap()).unwrap();
+        if method != "supervised" {
+            assert!(first["coverage"].as_f64().unwrap() <= 0.25, "{method}: {first}");
+        }
+    }
+}
+
+#[test]
+fn labels_that_cannot_be_right_are_refused_and_nothing_is_written() {
+    let place = Place::new();
+    let refused = |more: &str, expected: &[&str]| {
+        place.label("few.csv", more);
+        let said = place.refusal(&Place::from_scratch("fixmatch", "run", &["--labels", "few.csv"]));
+        assert!(said.contains("few.csv"), "{said}");
+        for part in expected {
+            assert!(said.contains(part), "\"{part}\" is not in: {said}");
+        }
+        assert!(!place.path("run").exists(), "{said}");
+    };
+    refused("ring/99.png,ring\n", &["line 8", "ring/99.png: the set has no such file"]);
+    refused("ring/03.png,ring\n", &["line 8", "it is labelled ring on line 2 already"]);
+    refused("ring/03.png,stripes\n", &["line 8", "it is labelled stripes here and ring on line 2"]);
+    refused("ring/04.png,rings\n", &["label = rings: the set has no such class", "ring"]);
+    refused("ring/04.png,\n", &["line 8", "label of ring/04.png is empty"]);
+    let write = |text: &str| fs::write(place.path("few.csv"), text).unwrap();
+    let refusal = || place.refusal(&Place::from_scratch("fixmatch", "run", &["--labels", "few.csv"]));
+    write("file,label\nring/03.png,ring\nring/04.png,ring\n");
+    assert!(refusal().contains("no label of the class stripes"), "{}", refusal());
+    write("file,label,weight\nring/03.png,ring,0\nstripes/04.png,stripes,0\n");
+    assert!(refusal().contains("weight: all 2 are 0"), "{}", refusal());
+    write("name,label\nring/03.png,ring\n");
+    assert!(refusal().contains("column"), "{}", refusal());
+    assert!(!place.path("run").exists());
+    // A single label of a class is little, and enough.
+    write("file,label\nring/03.png,ring\nring/04.png,ring\nstripes/04.png,stripes\n");
+    let arguments = Place::from_scratch("fixmatch", "run", &["--labels", "few.csv"]);
+    let output = place.program(&arguments).assert().success().get_output().stderr.clone();
+    let said = String::from_utf8(output).unwrap();
+    assert!(said.contains("a single label of the class stripes"), "{said}");
+}
+
+#[test]
+fn fields_and_folders_that_cannot_work_are_named() {
+    let place = Place::new();
+    let refused = |more: &[&str], expected: &str| {
+        let said = place.refusal(&Place::from_scratch("fixmatch", "run", more));
+        assert!(said.contains(expected), "\"{expected}\" is not in: {said}");
+        assert!(!place.path("run").exists(), "{said}");
+    };
+    let drawn = |setting: &'static str| ["--labels-per-class", "4", "--set", setting];
+    refused(&["--labels-per-class", "300"], "labels.per_class = 300: at most 6");
+    refused(&["--labels-per-class", "0"], "labels.per_class = 0: at least 1");
+    refused(&drawn("method.labeler.tau=1.5"), "method.labeler.tau = 1.5: 0 to 1");
+    refused(&drawn("method.learning.weight=-1"), "method.learning.weight = -1");
+    refused(&drawn("method.learning.momentum=1"), "method.learning.momentum = 1");
+    refused(&drawn("views.unlabelled=[]"), "views = 0: at least 1 of each unlabelled image");
+    refused(&drawn("views.strong.cutout={ side = [0.0, 9.0] }"), "views.cutout.side = [0, 9]");
+    refused(&drawn("labels.batch_size=0"), "labels.batch_size = 0: at least 1");
+    refused(&drawn("train.batch_size=4000"), "train.batch_size = 4000: at most the 128 samples");
+    let said = place.refusal(&Place::from_scratch("fixmach", "run", &["--labels-per-class", "4"]));
+    assert!(said.contains("--method fixmach") && said.contains("fixmatch"), "{said}");
+    let infinite = place.refusal(&Place::from_scratch("fixmatch", "infinite", &drawn("views.std=[1e-45]")));
+    assert!(infinite.contains("loss is not finite: step 0"), "{infinite}");
+    let reason = fs::read_to_string(place.path("infinite/replay/step-0/reason.txt")).unwrap();
+    assert_eq!(reason.lines().filter(|line| line.contains(".png")).count(), 4 + 64, "{reason}");
+    for wrong in [
+        &["finetune", "--method", "fixmatch", "--unlabelled", "images"][..],
+        &["finetune", "--method", "fixmatch", "--labels", "a.csv", "--labels-per-class", "4"],
+        &["finetune", "--method", "fixmatch", "--labels", "a.csv", "--draw", "4"],
+    ] {
+        place.program(wrong).assert().failure().code(2);
+    }
+    let said = place.refusal(&["finetune", "--method", "fixmatch", "--labels-per-class", "4"]);
+    assert!(said.contains("--unlabelled is missing"), "{said}");
+    place.program(&Place::from_scratch("fixmatch", "run", &["--labels-per-class", "4"])).assert().success();
+    let said = place.refusal(&Place::from_scratch("fixmatch", "run", &["--labels-per-class", "4"]));
+    assert!(said.contains("run: is not empty; resume"), "{said}");
+    let said =
+        place.refusal(&Place::from_scratch("fixmatch", "run", &["--labels-per-class", "5", "--resume"]));
+    assert!(said.contains("samples.labels"), "{said}");
+    place
+        .program(&Place::from_scratch("fixmatch", "run", &["--labels-per-class", "5", "--overwrite"]))
+        .assert()
+        .success();
+    assert_eq!(place.report("run")["labels"].as_i64(), Some(10));
+}

@@ -1,0 +1,247 @@
+//! What the objectives of the family share: a checked batch, and the losses.
+
+use super::mixing::{Mix, Mixing, Nearer};
+use selfsup_core::{
+    Device, Error, Key, Kind, LabelledAndUnlabelled, Result, Step, Tensor, check_kind, check_shape,
+};
+
+/// A batch whose parts fit each other.
+pub(crate) struct Checked<'a> {
+    /// `[B, C, H, W]`
+    pub labelled: &'a Tensor,
+    /// `[B]` Int64
+    pub labels: &'a Tensor,
+    /// `[B]` Float
+    pub weights: &'a Tensor,
+    /// `[U, C, H, W]` each
+    pub views: &'a [Tensor],
+    /// `[U]` Int64
+    pub samples: &'a Tensor,
+    /// The true labels of the unlabelled images, for counting, `[U]` Int64.
+    pub truth: Option<&'a Tensor>,
+    /// The rows of the unlabelled images.
+    pub unlabelled: i64,
+}
+
+/// Checks a batch for a classifier of so many classes; `views` is how many the method asks for of each unlabelled image.
+///
+/// # Errors
+/// With what does not fit.
+pub(crate) fn checked<'a>(
+    batch: &'a LabelledAndUnlabelled,
+    classes: i64,
+    views: std::ops::RangeInclusive<usize>,
+) -> Result<Checked<'a>> {
+    let labelled = batch.labelled.first("the labelled images")?;
+    let [n, c, h, w] = check_shape("labelled", labelled, [-1, -1, -1, -1])?;
+    if n == 0 {
+        return Err(Error::config("labelled", "no image", "at least one"));
+    }
+    let Some(labels) = &batch.labelled.labels else {
+        return Err(Error::config("labels", "none", "a label for each of the labelled images"));
+    };
+    check_shape("labels", labels, [n])?;
+    check_kind("labels", labels, Kind::Int64)?;
+    check_shape("weights", &batch.weights, [n])?;
+    let (low, high) = (i64::try_from(labels.min())?, i64::try_from(labels.max())?);
+    if low < 0 || high >= classes {
+        let expected = format!("0 to {}, as there are {classes} classes", classes - 1);
+        return Err(Error::config("labels", format!("{low} to {high}"), expected));
+    }
+    let found = batch.unlabelled.views.len();
+    if !views.contains(&found) {
+        let (least, most) = (views.start(), views.end());
+        let expected = match (least, most) {
+            (least, &usize::MAX) => format!("at least {least} of each unlabelled image"),
+            (least, most) if least == most => format!("{least} of each unlabelled image"),
+            (least, most) => format!("{least} to {most} of each unlabelled image"),
+        };
+        return Err(Error::config("views", found, expected));
+    }
+    let mut unlabelled = 0;
+    if let Some(first) = batch.unlabelled.views.first() {
+        unlabelled = first.size().first().copied().unwrap_or(0);
+        for (i, view) in batch.unlabelled.views.iter().enumerate() {
+            check_shape(&format!("unlabelled view {i}"), view, [unlabelled, c, h, w])?;
+        }
+        if unlabelled == 0 {
+            return Err(Error::config("unlabelled", "no image", "at least one"));
+        }
+        check_shape("samples", &batch.unlabelled.indices, [unlabelled])?;
+        if let Some(truth) = &batch.unlabelled.labels {
+            check_shape("true labels", truth, [unlabelled])?;
+        }
+    }
+    Ok(Checked {
+        labelled,
+        labels,
+        weights: &batch.weights,
+        views: &batch.unlabelled.views,
+        samples: &batch.unlabelled.indices,
+        truth: batch.unlabelled.labels.as_ref(),
+        unlabelled,
+    })
+}
+
+impl Checked<'_> {
+    /// The labels as distributions, each times its weight, `[B, classes]`.
+    pub(crate) fn targets(&self, classes: i64) -> Tensor {
+        one_hot(self.labels, classes) * self.weights.unsqueeze(1)
+    }
+
+    /// How this step's images are mixed, `part` by `part`: a function of the run's seed and the step. The first sample
+    /// tells the batches of an accumulated step apart.
+    pub(crate) fn mix(
+        &self,
+        mixing: &Mixing,
+        images: &Tensor,
+        nearer: Nearer,
+        part: u64,
+        step: &Step,
+    ) -> Result<Option<Mix>> {
+        /// Tells these draws from others of the same seed.
+        const MIXING: u64 = 0x006d_6978;
+        let first = |x: &Tensor| x.size().first().is_some_and(|&n| n > 0).then(|| x.int64_value(&[0]));
+        let at = first(self.samples).unwrap_or(0);
+        let key = Key::new(step.seed).with(MIXING).with(step.step).with(at as u64).with(part);
+        let size = images.size();
+        let side = |i: usize| size.get(i).copied().unwrap_or(0);
+        mixing.draw(side(0), [side(2), side(3)], nearer, &mut key.rng())
+    }
+}
+
+/// Classes `[N]` as distributions `[N, classes]`.
+pub(crate) fn one_hot(labels: &Tensor, classes: i64) -> Tensor {
+    labels.one_hot(classes).to_kind(Kind::Float)
+}
+
+/// `mean_i -sum_c t_ic log softmax(z_i)_c` of logits and of targets whose rows sum to their weights, `[N, C]` each.
+pub(crate) fn cross_entropy(logits: &Tensor, targets: &Tensor) -> Tensor {
+    let products = targets * logits.log_softmax(1, Kind::Float);
+    -products.sum_dim_intlist([1].as_slice(), false, Kind::Float).mean(Kind::Float)
+}
+
+/// Images and targets as they are learned from: mixed, where they are to be.
+pub(crate) fn mixed(mix: Option<&Mix>, images: &Tensor) -> Result<Tensor> {
+    match mix {
+        Some(mix) => mix.images(images),
+        None => Ok(images.shallow_clone()),
+    }
+}
+
+/// The same for targets.
+pub(crate) fn mixed_targets(mix: Option<&Mix>, targets: Tensor) -> Result<Tensor> {
+    match mix {
+        Some(mix) => mix.targets(&targets),
+        None => Ok(targets),
+    }
+}
+
+/// Whether all values are finite. Where they are not, no label is made of them, and the loss that is not finite either is
+/// the training loop's business, which knows whether a step may be left out.
+pub(crate) fn finite(logits: &Tensor) -> Result<bool> {
+    Ok(bool::try_from(logits.isfinite().all())?)
+}
+
+/// The share of the labelled images whose label is predicted.
+pub(crate) fn accuracy(logits: &Tensor, labels: &Tensor) -> Tensor {
+    logits.argmax(1, false).eq_tensor(labels).to_kind(Kind::Float).mean(Kind::Float)
+}
+
+/// The share of labels with a weight above 0, the mean weight, and where the truth is known the share of all that have a
+/// weight and are right.
+pub(crate) fn tally(
+    labels: &Tensor,
+    weights: &Tensor,
+    truth: Option<&Tensor>,
+) -> Vec<(&'static str, Tensor)> {
+    let kept = weights.gt(0.0).to_kind(Kind::Float);
+    let mut numbers =
+        vec![("coverage", kept.mean(Kind::Float)), ("pseudo_weight", weights.mean(Kind::Float))];
+    if let Some(truth) = truth {
+        let right = labels.eq_tensor(truth).to_kind(Kind::Float);
+        numbers.push(("covered_and_right", (right * kept).mean(Kind::Float)));
+    }
+    numbers
+}
+
+/// A weight that has no effect: ones `[N]`.
+pub(crate) fn ones(n: i64, device: Device) -> Tensor {
+    Tensor::ones([n], (Kind::Float, device))
+}
+
+#[cfg(test)]
+pub(crate) mod fixture {
+    use super::super::labeler::StepLabeler;
+    use crate::contrastive::pixels::{batch, waves};
+    use selfsup_core::{
+        ImageViews, Kind, LabelledAndUnlabelled, Probabilities, PseudoLabels, Reason, Result, Tensor,
+        check_shape, nn,
+    };
+
+    /// Three labelled and five unlabelled images of 2 x 2 pixels.
+    pub(crate) fn labelled_and_unlabelled(views: usize) -> LabelledAndUnlabelled {
+        let labels = Some(Tensor::from_slice(&[2_i64, 0, 1]));
+        LabelledAndUnlabelled {
+            labelled: ImageViews { labels, ..batch(3, 1, 0.0) },
+            weights: Tensor::from_slice(&[1.0_f32, 1.0, 1.0]),
+            unlabelled: batch(5, views, 1.0),
+        }
+    }
+
+    pub(crate) const NAMES: [&str; 4] =
+        ["encoder.weight", "encoder.bias", "objective.head.weight", "objective.head.bias"];
+
+    /// Gives encoder, head and average weights that Python makes as easily.
+    pub(crate) fn fill(store: &nn::VarStore) {
+        crate::contrastive::pixels::fill(store, &NAMES);
+        let averages = [
+            "objective.teacher.encoder.weight",
+            "objective.teacher.encoder.bias",
+            "objective.teacher.head.weight",
+            "objective.teacher.head.bias",
+        ];
+        crate::contrastive::pixels::fill(store, &averages);
+        let variables = store.variables();
+        for (i, name) in averages.iter().enumerate() {
+            let mut x = variables[*name].shallow_clone();
+            let more = waves(1, x.numel() as i64, i as f64 + 2.0, 0.7).reshape(x.size()) * 0.1;
+            selfsup_core::tch::no_grad(|| {
+                let _ = x.g_add_(&more);
+            });
+        }
+    }
+
+    /// Keeps the most probable class above a threshold, and counts its steps: a memory that a test can see.
+    #[derive(Debug)]
+    pub(crate) struct Counting {
+        pub(crate) tau: f64,
+        pub(crate) steps: Tensor,
+    }
+
+    impl Counting {
+        pub(crate) fn new(tau: f64) -> Box<Self> {
+            Box::new(Counting { tau, steps: Tensor::zeros([1], (Kind::Float, selfsup_core::Device::Cpu)) })
+        }
+    }
+
+    impl StepLabeler for Counting {
+        fn label_step(&mut self, samples: &Tensor, views: &[Probabilities]) -> Result<PseudoLabels> {
+            let members: Vec<&Tensor> = views.iter().map(Probabilities::tensor).collect();
+            let p = Tensor::stack(&members, 0).mean_dim([0].as_slice(), false, Kind::Float);
+            check_shape("samples", samples, [p.size()[0]])?;
+            self.steps = &self.steps + 1.0;
+            let weights = p.amax([1].as_slice(), false).ge(self.tau).to_kind(Kind::Float);
+            Ok(PseudoLabels::new(p.argmax(1, false), weights, Reason::Confident, Reason::Unsure).with_soft(p))
+        }
+
+        fn memory(&self) -> Vec<(String, Tensor)> {
+            vec![("count.steps".to_owned(), self.steps.copy())]
+        }
+
+        fn recall(&mut self, state: &[(String, Tensor)]) -> Result<()> {
+            self.steps = state[0].1.copy();
+            Ok(())
+        }
+    }
+}
