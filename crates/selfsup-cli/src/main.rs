@@ -181,7 +181,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Audit(arguments) => audit::run(&arguments)?,
         Command::Embed { run, data, out, machine } => embed::run(&run, &data, &out, machine.choose()?)?,
         Command::Export { run, out } => export::run(&run, &out)?,
-        Command::Report(arguments) => reporting::run(&arguments)?,
+        Command::Report(arguments) => return reporting::run(&arguments),
     }
     Ok(ExitCode::SUCCESS)
 }

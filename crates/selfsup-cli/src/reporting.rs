@@ -14,6 +14,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 /// What the command is told.
 #[derive(Debug, clap::Args)]
@@ -38,10 +39,10 @@ enum Other {
 ///
 /// # Errors
 /// Those of the report that is asked for.
-pub fn run(arguments: &Arguments) -> Result<()> {
+pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     match (&arguments.other, &arguments.run) {
         (Some(Other::Annotation(arguments)), _) => crate::annotation::run(arguments),
-        (None, Some(run)) => of_run(run, arguments.machine.choose()?),
+        (None, Some(run)) => of_run(run, arguments.machine.choose()?).map(|()| ExitCode::SUCCESS),
         (None, None) => bail!("name a run's folder"),
     }
 }

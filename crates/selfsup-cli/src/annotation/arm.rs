@@ -1,58 +1,26 @@
 //! The ways of using labels that are compared.
 
 use super::labels::Choice;
+use super::train::Start;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-/// A way of using labels. A new one is a variant and a row of each match below.
+/// A way of using labels. A new one is a variant and a row of the table below.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Arm {
+    /// The network from scratch, on the labelled images alone.
+    Supervised,
     /// A linear classifier on the features of the run.
     SslLinear,
     /// The same, with labels that were chosen.
     SslLinearChosen,
-}
-
-impl Arm {
-    /// All, in the order of the ladder.
-    pub const ALL: [Arm; 2] = [Arm::SslLinear, Arm::SslLinearChosen];
-
-    /// What it is called.
-    pub fn name(self) -> &'static str {
-        match self {
-            Arm::SslLinear => "SSL + linear",
-            Arm::SslLinearChosen => "SSL + linear + chosen samples",
-        }
-    }
-
-    /// What is done, in a sentence.
-    pub fn about(self) -> &'static str {
-        match self {
-            Arm::SslLinear => "Logistic regression on the frozen features of the run.",
-            Arm::SslLinearChosen => "The same; the samples to label are proposed by the features, not drawn.",
-        }
-    }
-
-    /// How the samples to label come about.
-    pub fn choice(self) -> Choice {
-        match self {
-            Arm::SslLinear => Choice::Drawn,
-            Arm::SslLinearChosen => Choice::Proposed,
-        }
-    }
-
-    /// How it learns.
-    pub fn learning(self) -> Learning {
-        match self {
-            Arm::SslLinear | Arm::SslLinearChosen => Learning::Linear,
-        }
-    }
-
-    /// Its name on the command line and in files.
-    pub fn key(self) -> String {
-        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
-    }
+    /// The run's network, trained on the labelled images.
+    SslFinetuned,
+    /// The run's network, trained on labelled images and on what it says of the others.
+    SslPseudoLabels,
+    /// The same, with labels that were chosen.
+    SslPseudoLabelsChosen,
 }
 
 /// How an arm learns from labels.
@@ -60,6 +28,89 @@ impl Arm {
 pub enum Learning {
     /// A linear classifier on features.
     Linear,
+    /// A network on the labelled images.
+    OnLabelled(Start),
+    /// A network on all images, with labels of its own for those that have none.
+    OnPseudoLabels,
+}
+
+impl Arm {
+    /// All, in the order of the ladder.
+    pub const ALL: [Arm; 6] = [
+        Arm::Supervised,
+        Arm::SslLinear,
+        Arm::SslLinearChosen,
+        Arm::SslFinetuned,
+        Arm::SslPseudoLabels,
+        Arm::SslPseudoLabelsChosen,
+    ];
+
+    /// The row of the table: what it is called, how the samples to label come about, how it learns, and that in a sentence.
+    fn row(self) -> (&'static str, Choice, Learning, &'static str) {
+        match self {
+            Arm::Supervised => (
+                "supervised from scratch",
+                Choice::Drawn,
+                Learning::OnLabelled(Start::Scratch),
+                "The same network, untrained, trained on the labelled images.",
+            ),
+            Arm::SslLinear => (
+                "SSL + linear",
+                Choice::Drawn,
+                Learning::Linear,
+                "Logistic regression on the frozen features of the run.",
+            ),
+            Arm::SslLinearChosen => (
+                "SSL + linear + chosen samples",
+                Choice::Proposed,
+                Learning::Linear,
+                "The same; the samples to label are proposed by the features, not drawn.",
+            ),
+            Arm::SslFinetuned => (
+                "SSL + fine-tuning",
+                Choice::Drawn,
+                Learning::OnLabelled(Start::Pretrained),
+                "The run's network, trained on the labelled images.",
+            ),
+            Arm::SslPseudoLabels => (
+                "SSL + pseudo-labels",
+                Choice::Drawn,
+                Learning::OnPseudoLabels,
+                "The run's network, trained on the labelled images and on what it is sure of among the others.",
+            ),
+            Arm::SslPseudoLabelsChosen => (
+                "SSL + pseudo-labels + chosen samples",
+                Choice::Proposed,
+                Learning::OnPseudoLabels,
+                "The same; the samples to label are proposed by the features, not drawn.",
+            ),
+        }
+    }
+
+    /// What it is called.
+    pub fn name(self) -> &'static str {
+        self.row().0
+    }
+
+    /// How the samples to label come about.
+    pub fn choice(self) -> Choice {
+        self.row().1
+    }
+
+    /// How it learns.
+    pub fn learning(self) -> Learning {
+        self.row().2
+    }
+
+    /// What is done, in a sentence.
+    pub fn about(self) -> &'static str {
+        self.row().3
+    }
+
+    /// Its name on the command line and in files.
+    pub fn key(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
 }
 
 #[cfg(test)]

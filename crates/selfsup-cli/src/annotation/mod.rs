@@ -6,6 +6,7 @@
 //! | `arm.rs` | the ways of using labels |
 //! | `labels.rs` | which samples are labelled in a draw |
 //! | `linear.rs` | the arms on frozen features |
+//! | `train.rs` | the arms that train a network |
 //! | `cells.rs` | what was measured, a file each |
 //! | `ladder.rs` | means, the labels that are needed, the sentence |
 //! | `page.rs` | annotation.json, and what the page shows |
@@ -16,12 +17,13 @@ mod labels;
 mod ladder;
 mod linear;
 mod page;
+mod train;
 
 use crate::evaluate::last_checkpoint;
 use crate::images::Images;
 use crate::objective::Modality;
 use crate::pretrain::recipe_of;
-use crate::recipe::Recipe;
+use crate::recipe::{Assignment, Recipe};
 use anyhow::{Context, Result, bail, ensure};
 use arm::{Arm, Learning};
 use cells::{Cell, Cells, Measured};
@@ -31,8 +33,10 @@ use selfsup::core::state::write_whole;
 use selfsup::core::{Device, Key};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Instant;
+use train::{Pace, Start, Trained};
 
 /// What the command is told.
 #[derive(Debug, clap::Args)]
@@ -55,6 +59,15 @@ pub struct Arguments {
     /// The ways of using labels; all when left out.
     #[arg(long, value_enum, value_name = "ARM,..", value_delimiter = ',')]
     arms: Vec<Arm>,
+    /// How pseudo-labels are made: a method of selfsup finetune.
+    #[arg(long, value_name = "METHOD", default_value = "fixmatch")]
+    method: String,
+    /// The seconds of a training, about: so many epochs as a few steps say that there is time for.
+    #[arg(long, value_name = "SECONDS", default_value_t = 120.0)]
+    budget: f64,
+    /// Set a field of the trainings' recipes, as in --set optimizer.lr=0.001; may be given again.
+    #[arg(long = "set", value_name = "FIELD=VALUE")]
+    set: Vec<String>,
     /// The training samples that may be labelled; as many as the run has seen when left out.
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
@@ -95,7 +108,7 @@ impl FromStr for Count {
 ///
 /// # Errors
 /// When the folder holds no run, the data have no labels, or a number cannot be; all that before anything is written.
-pub fn run(arguments: &Arguments) -> Result<()> {
+pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let device = arguments.machine.choose()?;
     let setting = Setting::open(arguments, device)?;
     let jobs = setting.cells()?;
@@ -109,9 +122,17 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         }
     }
     eprintln!("{} of {} cells are there", done.len(), done.len() + pending.len());
-    let mut eyes = None;
+    let (mut eyes, mut pace) = (None, Pace::open(&arguments.out)?);
+    let mut interrupted = None;
     for (at, cell) in pending.iter().enumerate() {
-        let measured = setting.measure(cell, &mut eyes).with_context(|| cell.name())?;
+        let measured = match setting.measure(cell, &mut eyes, &mut pace).with_context(|| cell.name())? {
+            Ok(measured) => measured,
+            Err(signal) => {
+                eprintln!("interrupted; the same command goes on where it stopped");
+                interrupted = Some(signal);
+                break;
+            }
+        };
         cells.write(cell, &measured)?;
         done.push(measured);
         let (accuracy, seconds) = done.last().map_or((f64::NAN, 0.0), |m| (m.accuracy, m.seconds));
@@ -125,6 +146,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             left.map_or_else(String::new, |seconds| format!("; about {} left", duration(seconds)))
         );
     }
+    if let Some(signal) = interrupted {
+        return Ok(ExitCode::from(128 + signal as u8));
+    }
     let report = page::Told::new(&setting, done);
     let text = serde_json::to_string_pretty(&report.json()?)?;
     let path = crate::report::annotation::write(&report.page(), &arguments.out)?;
@@ -136,7 +160,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         println!("{}", report.sentence());
         println!("{}", path.display());
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The seconds that cells will take, by what cells of their arm took with the nearest number of labels; none where one of an
@@ -178,12 +202,16 @@ struct Setting<'a> {
     /// The numbers of labels, ascending.
     counts: Vec<usize>,
     arms: Vec<Arm>,
+    /// What is set of the trainings' recipes.
+    set: Vec<Assignment>,
     device: Device,
 }
 
 impl<'a> Setting<'a> {
     fn open(arguments: &'a Arguments, device: Device) -> Result<Self> {
         ensure!(arguments.draws > 0, "--draws 0: at least 1");
+        let budget = arguments.budget;
+        ensure!(budget > 0.0 && budget.is_finite(), "--budget {budget}: seconds above 0");
         let mut recipe = recipe_of(&arguments.from)?;
         ensure!(recipe.objective.modality() == Modality::Images, "--from: a run on images");
         let last = last_checkpoint(&arguments.from)?;
@@ -213,6 +241,11 @@ impl<'a> Setting<'a> {
         let mut arms = if arguments.arms.is_empty() { Arm::ALL.to_vec() } else { arguments.arms.clone() };
         arms.sort_unstable();
         arms.dedup();
+        // A method or field that is not there is refused before anything is written.
+        let set = arguments.set.iter().map(|text| text.parse()).collect::<Result<Vec<Assignment>>>()?;
+        for method in ["supervised", &arguments.method] {
+            crate::finetune::FinetuneRecipe::read(method, Some(&arguments.from), &set)?;
+        }
         Ok(Setting {
             arguments,
             recipe,
@@ -224,6 +257,7 @@ impl<'a> Setting<'a> {
             classes,
             counts,
             arms,
+            set,
             device,
         })
     }
@@ -233,6 +267,8 @@ impl<'a> Setting<'a> {
         let from = std::path::absolute(&self.arguments.from).unwrap_or_else(|_| self.arguments.from.clone());
         json!({
             "from": from, "step": self.step, "data": self.arguments.data,
+            "method": self.arguments.method,
+            "budget": self.arguments.budget, "set": self.arguments.set,
             "samples": self.train.len(), "test": self.test.len(), "classes": self.classes,
         })
     }
@@ -259,20 +295,38 @@ impl<'a> Setting<'a> {
         Ok(cells)
     }
 
-    fn measure(&self, cell: &Cell, eyes: &mut Option<Eyes>) -> Result<Measured> {
-        if eyes.is_none() {
+    /// Measures a cell; the signal that asked to stop, where one did.
+    fn measure(
+        &self,
+        cell: &Cell,
+        eyes: &mut Option<Eyes>,
+        pace: &mut Pace,
+    ) -> Result<Result<Measured, i32>> {
+        let (choice, learning) = (cell.arm.choice(), cell.arm.learning());
+        if eyes.is_none() && (choice == Choice::Proposed || learning == Learning::Linear) {
             *eyes = Some(Eyes::open(self)?);
         }
-        let started = Instant::now();
-        let Some(seen) = eyes.as_ref() else { bail!("the samples were not encoded") };
-        let labelled = match cell.arm.choice() {
+        let seen = || eyes.as_ref().context("the samples were not encoded");
+        let mut started = Instant::now();
+        let labelled = match choice {
             Choice::Drawn => labels::drawn(&self.train, self.classes, cell.labels, Key::new(cell.seed))?,
-            Choice::Proposed => labels::proposed(&seen.train, cell.labels, cell.seed)?,
+            Choice::Proposed => labels::proposed(&seen()?.train, cell.labels, cell.seed)?,
         };
-        let accuracy = match cell.arm.learning() {
-            Learning::Linear => seen.linear(&labelled, &self.recipe.eval)?,
+        let mut train = |method: &str, start| {
+            pace.measure(self, method, start)?;
+            started = Instant::now();
+            train::train(self, cell, method, start, &labelled, pace)
         };
-        Ok(Measured {
+        let reached = match learning {
+            Learning::Linear => Trained::Reached(seen()?.linear(&labelled, &self.recipe.eval)?),
+            Learning::OnLabelled(start) => train("supervised", start)?,
+            Learning::OnPseudoLabels => train(&self.arguments.method, Start::Pretrained)?,
+        };
+        let accuracy = match reached {
+            Trained::Reached(accuracy) => accuracy,
+            Trained::Interrupted(signal) => return Ok(Err(signal)),
+        };
+        Ok(Ok(Measured {
             arm: cell.arm,
             labels: cell.labels,
             given: labelled.len(),
@@ -280,7 +334,7 @@ impl<'a> Setting<'a> {
             seed: cell.seed,
             accuracy,
             seconds: started.elapsed().as_secs_f64(),
-        })
+        }))
     }
 
     fn command(&self) -> String {
@@ -301,6 +355,10 @@ impl<'a> Setting<'a> {
             if let Some(limit) = limit {
                 words += &format!(" --{name} {limit}");
             }
+        }
+        words += &format!(" --method {} --budget {}", self.arguments.method, self.arguments.budget);
+        for set in &self.arguments.set {
+            words += &format!(" --set {set}");
         }
         words + " --out NEW_FOLDER"
     }

@@ -87,3 +87,56 @@ fn a_ladder_goes_on_cell_by_cell_and_says_what_labels_are_worth() {
     ]);
     assert!(message.contains("--out run: a new or empty folder"), "{message}");
 }
+
+#[test]
+fn networks_are_trained_within_a_budget_and_leave_nothing_but_what_they_reach() {
+    let place = Place::new();
+    place.pretrain("run", &[]).assert().success();
+    let command: &[&str] = &["report", "annotation", "--from", "run", "--data", "images", "--out", "ladder"];
+    let arms: &[&str] = &["--arms", "supervised,ssl-finetuned,ssl-pseudo-labels-chosen", "--labels", "4,all"];
+    let small: &[&str] = &[
+        "--draws",
+        "1",
+        "--budget",
+        "0.5",
+        "--set",
+        "train.batch_size=64",
+        "--set",
+        "labels.batch_size=4",
+        "--threads",
+        "1",
+    ];
+    let said = place.program(&[command, arms, small].concat()).assert().success().get_output().clone();
+    let progress = String::from_utf8(said.stderr).unwrap();
+    for part in ["supervised: ", "fixmatch: ", "epochs within the budget", "5/5 "] {
+        assert!(progress.contains(part), "\"{part}\" is not in: {progress}");
+    }
+    let cells = files(&place.path("ladder/cells"));
+    let expected = [
+        "ssl-finetuned-labels128-draw0-seed0.json",
+        "ssl-finetuned-labels4-draw0-seed0.json",
+        "ssl-pseudo-labels-chosen-labels4-draw0-seed0.json",
+        "supervised-labels128-draw0-seed0.json",
+        "supervised-labels4-draw0-seed0.json",
+    ];
+    assert_eq!(cells, expected);
+    assert!(!place.path("ladder/rehearsal").exists());
+    let pace = json(&place.path("ladder/pace.json"));
+    assert!(pace["supervised"]["epochs"].as_u64().unwrap() >= 1 && pace.get("fixmatch").is_some(), "{pace}");
+    let report = json(&place.path("ladder/annotation.json"));
+    let sentence = report["sentence"].as_str().unwrap();
+    assert!(
+        sentence.starts_with("supervised from scratch reaches") && sentence.contains("SSL + fine-tuning")
+    );
+    let target = report["target"]["accuracy"].as_f64().unwrap();
+    assert_eq!(report["arms"][0]["rungs"][1]["accuracy"]["mean"].as_f64(), Some(target));
+
+    let refused = |more: &[&str], part: &str| {
+        let message = place.refusal(&[command, arms, more].concat());
+        assert!(message.contains(part), "\"{part}\" is not in: {message}");
+    };
+    refused(&["--method", "fixmatsh"], "fixmatch");
+    refused(&["--budget", "0"], "--budget 0: seconds above 0");
+    refused(&["--set", "train.epoch=3"], "train.epochs");
+    refused(&["--budget", "9"], "holds another ladder: its budget is 0.5, not 9.0");
+}
