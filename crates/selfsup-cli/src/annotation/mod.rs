@@ -136,7 +136,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         cells.write(cell, &measured)?;
         done.push(measured);
         let (accuracy, seconds) = done.last().map_or((f64::NAN, 0.0), |m| (m.accuracy, m.seconds));
-        let left = left(&done, &pending[at + 1..]);
+        let left =
+            Some(&pending[at + 1..]).filter(|rest| !rest.is_empty()).and_then(|rest| left(&done, rest));
         eprintln!(
             "{}/{} {}: {:.2} % in {seconds:.1} s{}",
             at + 1,
@@ -394,7 +395,6 @@ mod tests {
         let pending = [cell(Arm::SslLinear, 40), cell(Arm::SslLinear, 900)];
         assert_eq!(left(&done, &pending), Some(11.0));
         assert_eq!(left(&done, &[cell(Arm::SslLinearChosen, 40)]), None);
-        assert_eq!(left(&done, &[]), Some(0.0));
         assert_eq!(duration(40.0), "40 s");
         assert_eq!(duration(600.0), "10 min");
         assert_eq!(duration(7200.0), "2.0 h");
