@@ -1,7 +1,9 @@
 //! The `selfsup` program: recipes, pretraining, evaluation and reports.
 
 mod allocator;
+mod annotation;
 mod attention;
+mod audit;
 mod combined;
 mod compare;
 mod data;
@@ -80,6 +82,8 @@ enum Command {
     },
     /// Compare runs, or folders of features, that were judged by eval --suite full: paired on the same test samples.
     Compare(compare::Arguments),
+    /// Say which given labels of data are probably wrong.
+    Audit(audit::Arguments),
     /// Write the features of data: features.npy and the samples' names, or one CSV.
     Embed {
         /// The run's folder.
@@ -101,13 +105,9 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
     },
-    /// Write report.html and its plots.
-    Report {
-        /// The run's folder.
-        run: PathBuf,
-        #[command(flatten)]
-        machine: Machine,
-    },
+    /// Write report.html and its plots; or, after annotation, tell how many labels a run saves.
+    #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+    Report(reporting::Arguments),
     /// List what can be named.
     List {
         /// What to list; everything when left out.
@@ -180,7 +180,7 @@ fn run(command: Command) -> Result<ExitCode> {
                 let device = machine.choose()?;
                 evaluate::run(&run, rivals, suite, json, device)?;
                 if suite == full::SuiteChoice::Full {
-                    reporting::run(&run, device)?;
+                    reporting::of_run(&run, device)?;
                 }
             }
             (None, Some(features)) => {
@@ -190,9 +190,10 @@ fn run(command: Command) -> Result<ExitCode> {
             (None, None) => bail!("name a run's folder, or one of features with --features"),
         },
         Command::Compare(arguments) => compare::run(&arguments)?,
+        Command::Audit(arguments) => audit::run(&arguments)?,
         Command::Embed { run, data, out, machine } => embed::run(&run, &data, &out, machine.choose()?)?,
         Command::Export { run, out } => export::run(&run, &out)?,
-        Command::Report { run, machine } => reporting::run(&run, machine.choose()?)?,
+        Command::Report(arguments) => return reporting::run(&arguments),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -8,19 +8,51 @@ use crate::objective::Modality;
 use crate::pretrain::recipe_of;
 use crate::recipe::Recipe;
 use crate::report::{self, Cell, Column, Confusion, Curve, Perplexity, ReportData, Row, Scores};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use selfsup::core::{Device, Score};
 use selfsup::train::loggers::{Metrics, read_metrics};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
-/// Runs the command: writes report.html and plots/ into the run's folder and prints the page's path.
+/// What the command is told.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// The run's folder.
+    #[arg(required = true)]
+    run: Option<PathBuf>,
+    #[command(flatten)]
+    machine: crate::Machine,
+    #[command(subcommand)]
+    other: Option<Other>,
+}
+
+/// Reports on something else than a run.
+#[derive(Debug, clap::Subcommand)]
+enum Other {
+    /// Measure accuracy against the number of labels, and say how many labels a run saves.
+    Annotation(crate::annotation::Arguments),
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Those of the report that is asked for.
+pub fn run(arguments: &Arguments) -> Result<ExitCode> {
+    match (&arguments.other, &arguments.run) {
+        (Some(Other::Annotation(arguments)), _) => crate::annotation::run(arguments),
+        (None, Some(run)) => of_run(run, arguments.machine.choose()?).map(|()| ExitCode::SUCCESS),
+        (None, None) => bail!("name a run's folder"),
+    }
+}
+
+/// Writes report.html and plots/ into the run's folder and prints the page's path.
 ///
 /// # Errors
 /// When the folder holds no run, no checkpoint or no evaluation, or the data cannot be read.
-pub fn run(run: &Path, device: Device) -> Result<()> {
+pub fn of_run(run: &Path, device: Device) -> Result<()> {
     let recipe = recipe_of(run)?;
     let Last { weights, step } = last_checkpoint(run)?;
     let found = Found::read(run)?;

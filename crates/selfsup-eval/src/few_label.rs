@@ -8,7 +8,7 @@
 use crate::logistic::Problem;
 use crate::split::shuffled_by_class;
 use crate::standardise::Standardiser;
-use crate::{LogisticConfig, Stage, check_pair};
+use crate::{Logistic, LogisticConfig, Stage, check_pair};
 use selfsup_core::{Error, Evaluator, Features, Key, Kind, Report, Result, Score, Tensor, TensorExt};
 use serde::{Deserialize, Serialize};
 
@@ -95,12 +95,7 @@ impl FewLabelProbe {
         let test_x = standardiser.apply(&test.x); // [M, D]
         (0..self.config.draws)
             .map(|draw| {
-                let labelled = self.draw(train, draw)?;
-                let x = standardiser.apply(&train.x.index_select(0, &labelled));
-                let labels = train.labels.index_select(0, &labelled);
-                let problem = Problem::new(&x, &labels)?;
-                let classifier =
-                    problem.to_classifier(&problem.solve(self.config.c, None, &self.config.logistic)?);
+                let classifier = self.fitted(&standardiser, train, &self.draw(train, draw)?)?;
                 let right = classifier.predict(&test_x)?.eq_tensor(&test.labels);
                 let accuracy = right.to_kind(Kind::Double).mean(None).scalar()?;
                 stage.done += 1;
@@ -108,6 +103,28 @@ impl FewLabelProbe {
                 Ok(accuracy)
             })
             .collect()
+    }
+
+    /// The classifier that these labels of the training set make; the other samples only say how features are scaled.
+    ///
+    /// # Errors
+    /// When a position is none of the training set's, or the labels hold fewer than two classes.
+    pub fn fit(&self, train: &Features, labelled: &[i64]) -> Result<FewLabelClassifier> {
+        if let Some(position) = labelled.iter().find(|i| !(0..train.len()).contains(*i)) {
+            return Err(Error::config("labelled", position, format!("positions in 0..{}", train.len())));
+        }
+        if labelled.is_empty() {
+            return Err(Error::config("labelled", "no samples", "at least one of each of two classes"));
+        }
+        let standardiser = Standardiser::of(&train.x);
+        let classifier = self.fitted(&standardiser, train, &Tensor::from_slice(labelled))?;
+        Ok(FewLabelClassifier { standardiser, classifier })
+    }
+
+    fn fitted(&self, standardiser: &Standardiser, train: &Features, labelled: &Tensor) -> Result<Logistic> {
+        let x = standardiser.apply(&train.x.index_select(0, labelled));
+        let problem = Problem::new(&x, &train.labels.index_select(0, labelled))?;
+        Ok(problem.to_classifier(&problem.solve(self.config.c, None, &self.config.logistic)?))
     }
 
     /// The samples of a draw.
@@ -123,6 +140,34 @@ impl FewLabelProbe {
             samples.extend(drawn);
         }
         Ok(Tensor::from_slice(&samples))
+    }
+}
+
+/// A classifier made by few labels, on features as they are.
+pub struct FewLabelClassifier {
+    standardiser: Standardiser,
+    classifier: Logistic,
+}
+
+impl FewLabelClassifier {
+    /// The probabilities of the classes that had a label, ascending.
+    ///
+    /// # Shapes
+    /// `x` `[M, D]` to `[M, K]` Float.
+    ///
+    /// # Errors
+    /// When `x` has another number of features.
+    pub fn probabilities(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(self.classifier.logits(&self.standardiser.apply(x))?.softmax(1, Kind::Float))
+    }
+
+    /// The share of the samples of `test` that it classifies rightly; those of a class without a label are wrong.
+    ///
+    /// # Errors
+    /// When `test` has another number of features.
+    pub fn accuracy(&self, test: &Features) -> Result<f64> {
+        let predicted = self.classifier.predict(&self.standardiser.apply(&test.x))?;
+        predicted.eq_tensor(&test.labels).to_kind(Kind::Double).mean(None).scalar()
     }
 }
 
@@ -173,6 +218,45 @@ mod tests {
         };
         assert_eq!(draw(0, 0), draw(0, 0));
         assert!(draw(0, 0) != draw(0, 1) && draw(0, 0) != draw(1, 0));
+    }
+
+    #[test]
+    fn labels_that_are_named_make_the_classifier_of_a_draw_of_the_same() {
+        let (train, test) = (clouds(120, 3, 1.0), clouds(90, 3, 1.0));
+        let probe = probe(FewLabelConfig { draws: 2, ..Default::default() });
+        let accuracies = probe.run(&train, &test).unwrap();
+        for (draw, expected) in accuracies.into_iter().enumerate() {
+            let labelled = Vec::<i64>::try_from(probe.draw(&train, draw).unwrap()).unwrap();
+            let classifier = probe.fit(&train, &labelled).unwrap();
+            assert_eq!(classifier.accuracy(&test).unwrap(), expected);
+            let p = classifier.probabilities(&test.x).unwrap();
+            assert_eq!(p.size(), [90, 3]);
+            let best = p.argmax(1, false).eq_tensor(&test.labels).to_kind(Kind::Double).mean(None);
+            assert_eq!(f64::try_from(best).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn a_class_without_a_label_is_never_said() {
+        let (train, test) = (clouds(120, 3, 6.0), clouds(90, 3, 6.0));
+        let classifier = probe(FewLabelConfig::default()).fit(&train, &[0, 1, 3, 4]).unwrap();
+        assert_eq!(classifier.probabilities(&test.x).unwrap().size(), [90, 2]);
+        assert!((classifier.accuracy(&test).unwrap() - 2.0 / 3.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn rejects_labels_that_are_none_or_of_one_class() {
+        let train = clouds(12, 3, 1.0);
+        let refusal = |labelled: &[i64]| {
+            probe(FewLabelConfig::default())
+                .fit(&train, labelled)
+                .err()
+                .map(|e| e.to_string())
+                .unwrap_or_default()
+        };
+        assert_eq!(refusal(&[12]), "labelled = 12: positions in 0..12");
+        assert_eq!(refusal(&[]), "labelled = no samples: at least one of each of two classes");
+        assert_eq!(refusal(&[0, 3]), "labels = only class 0: at least two classes");
     }
 
     #[test]

@@ -25,6 +25,8 @@
 //! | is one encoder better, or luckier? | [`paired()`], [`mcnemar()`], [`compare_seeds()`], [`holm()`] |
 //! | how alike are two networks' layers? | [`cka()`], [`cka_map()`] |
 //! | what is taken for what? | [`Confusion`] |
+//! | what does a probe say of samples that it has not learned from? | [`CrossProbe`] |
+//! | how well does a score find what is sought? | [`Ranking`] |
 //! | what lies near a sample, and how do all lie? | [`nearest_neighbours`], [`map_2d`] |
 //!
 //! A score means little alone. Run the same suite on the raw input and on the same encoder untrained, and compare.
@@ -63,6 +65,7 @@ mod cluster_agreement;
 mod compare;
 mod confusion;
 mod contingency;
+mod cross_probe;
 mod dense;
 mod few_label;
 mod full_suite;
@@ -81,6 +84,7 @@ mod probe;
 mod ranking;
 mod retrieval;
 mod robustness;
+mod sought;
 mod spectrum;
 mod split;
 mod standardise;
@@ -93,10 +97,11 @@ pub use compare::mcnemar::{McNemar, mcnemar};
 pub use compare::paired::{Paired, PairedConfig, paired};
 pub use compare::seeds::{Pairing, SeedTest, compare_seeds};
 pub use confusion::Confusion;
+pub use cross_probe::{CrossPrediction, CrossProbe, CrossProbeConfig};
 pub use dense::boxes::Rectangle;
 pub use dense::detection::{Detection, FoundBox, ImageBoxes, TrueBox, detection};
 pub use dense::segmentation::Segmentation;
-pub use few_label::{FewLabelConfig, FewLabelProbe};
+pub use few_label::{FewLabelClassifier, FewLabelConfig, FewLabelProbe};
 pub use full_suite::{Clustering, FullOutcome, FullSuiteConfig, full_suite, pair_of_views};
 pub use health::{FeatureHealth, Verdict, alignment, feature_health, rank_me, uniformity};
 pub use insight::{Neighbourhood, map_2d, nearest_neighbours};
@@ -117,6 +122,7 @@ pub use probe::segmentation::{
 pub use retrieval::search::{Retrieval, RetrievalAt, RetrievalConfig, retrieval};
 pub use robustness::attack::{AttackConfig, AttackOutcome, Classifier, Norm, attack, attacked_accuracy};
 pub use robustness::corruption::{Accuracies, Robustness, robustness};
+pub use sought::Ranking;
 pub use spectrum::{LayerSpectrum, PowerLaw, PowerLawConfig, alpha_req, layer_spectra};
 pub use suite::{Stage, Suite, SuiteConfig, SuiteOutcome};
 

@@ -41,11 +41,7 @@ impl Default for LinearProbeConfig {
 impl LinearProbeConfig {
     /// What a probe with such a configuration asks of it.
     pub(crate) fn check(&self) -> Result<()> {
-        let strengths = &self.strengths;
-        let ascending = strengths.windows(2).all(|w| w[0] < w[1]);
-        if strengths.is_empty() || !ascending || !strengths.iter().all(|c| *c > 0.0 && c.is_finite()) {
-            return Err(Error::config("strengths", format!("{strengths:?}"), "ascending numbers above 0"));
-        }
+        check_strengths(&self.strengths)?;
         if !(self.held_out > 0.0 && self.held_out < 1.0) {
             return Err(Error::config("held_out", self.held_out, "between 0 and 1"));
         }
@@ -133,10 +129,12 @@ impl LinearProbe {
         }
         let mut stage = Stage::new("linear", self.config.strengths.len() + 1, train.len());
         progress(stage);
-        let (path, c, best) = self.path(&train.select(&fit), &train.select(&held), &mut |tried| {
-            stage.done = tried;
-            progress(stage);
-        })?;
+        let (fit, held) = (train.select(&fit), train.select(&held));
+        let Path { points, c, best } =
+            walk(&self.config.strengths, &self.config.logistic, &fit, &held, &mut |tried| {
+                stage.done = tried;
+                progress(stage);
+            })?;
         stage.done = stage.total - 1;
         progress(stage);
         let standardiser = Standardiser::of(&train.x);
@@ -152,44 +150,10 @@ impl LinearProbe {
             c,
             iterations: classifier.iterations,
             converged: classifier.converged,
-            path,
+            path: points,
             confusion,
             predictions: Vec::try_from(predictions)?,
         })
-    }
-
-    /// Walks the path; also returns the chosen strength and its classifier. `tried` hears how many strengths are done.
-    fn path(
-        &self,
-        fit: &Features,
-        held: &Features,
-        tried: &mut dyn FnMut(usize),
-    ) -> Result<(Vec<PathPoint>, f64, Logistic)> {
-        let standardiser = Standardiser::of(&fit.x);
-        let problem = Problem::new(&standardiser.apply(&fit.x), &fit.labels)?;
-        let held_x = standardiser.apply(&held.x);
-        // To rank strengths a tenth of the accuracy is enough.
-        let coarse =
-            LogisticConfig { tolerance: 10.0 * self.config.logistic.tolerance, ..self.config.logistic };
-        let mut path = Vec::new();
-        let mut best: Option<(f64, f64, Logistic)> = None; // (loss, c, classifier)
-        let mut solution = None;
-        for &c in &self.config.strengths {
-            let solved = problem.solve(c, solution.as_ref(), &coarse)?;
-            let classifier = problem.to_classifier(&solved);
-            let (accuracy, loss) = held_out_scores(&classifier, &held_x, &held.labels)?;
-            path.push(PathPoint { c, accuracy, loss, iterations: classifier.iterations });
-            tried(path.len());
-            match &best {
-                Some((least, ..)) if loss >= *least => break,
-                _ => best = Some((loss, c, classifier)),
-            }
-            solution = Some(solved);
-        }
-        match best {
-            Some((_, c, classifier)) => Ok((path, c, classifier)),
-            None => Err(Error::config("strengths", "[]", "at least one")),
-        }
     }
 }
 
@@ -197,6 +161,59 @@ impl Evaluator for LinearProbe {
     fn evaluate(&self, train: &Features, test: &Features) -> Result<Report> {
         let accuracy = self.run(train, test)?.accuracy;
         Ok(Report { scores: vec![("linear".to_owned(), Score::of(&[accuracy]))] })
+    }
+}
+
+/// Refuses strengths that make no path.
+pub(crate) fn check_strengths(strengths: &[f64]) -> Result<()> {
+    let ascending = strengths.windows(2).all(|w| w[0] < w[1]);
+    if strengths.is_empty() || !ascending || !strengths.iter().all(|c| *c > 0.0 && c.is_finite()) {
+        return Err(Error::config("strengths", format!("{strengths:?}"), "ascending numbers above 0"));
+    }
+    Ok(())
+}
+
+/// A path of strengths and where it led.
+pub(crate) struct Path {
+    /// The strengths that were tried.
+    pub points: Vec<PathPoint>,
+    /// The one with the least loss.
+    pub c: f64,
+    /// Its classifier of standardised features.
+    pub best: Logistic,
+}
+
+/// Walks the path of strengths, fitting `fit` and judging by `held`; `tried` hears how many strengths are done.
+pub(crate) fn walk(
+    strengths: &[f64],
+    logistic: &LogisticConfig,
+    fit: &Features,
+    held: &Features,
+    tried: &mut dyn FnMut(usize),
+) -> Result<Path> {
+    let standardiser = Standardiser::of(&fit.x);
+    let problem = Problem::new(&standardiser.apply(&fit.x), &fit.labels)?;
+    let held_x = standardiser.apply(&held.x);
+    // To rank strengths a tenth of the accuracy is enough.
+    let coarse = LogisticConfig { tolerance: 10.0 * logistic.tolerance, ..*logistic };
+    let mut points = Vec::new();
+    let mut best: Option<(f64, f64, Logistic)> = None; // (loss, c, classifier)
+    let mut solution = None;
+    for &c in strengths {
+        let solved = problem.solve(c, solution.as_ref(), &coarse)?;
+        let classifier = problem.to_classifier(&solved);
+        let (accuracy, loss) = held_out_scores(&classifier, &held_x, &held.labels)?;
+        points.push(PathPoint { c, accuracy, loss, iterations: classifier.iterations });
+        tried(points.len());
+        match &best {
+            Some((least, ..)) if loss >= *least => break,
+            _ => best = Some((loss, c, classifier)),
+        }
+        solution = Some(solved);
+    }
+    match best {
+        Some((_, c, best)) => Ok(Path { points, c, best }),
+        None => Err(Error::config("strengths", "[]", "at least one")),
     }
 }
 

@@ -105,6 +105,20 @@ impl Ranked {
         (all.sought > 0.0).then(|| sum / all.sought)
     }
 
+    /// The share of sought samples among the `count` first; of those with one score, as many as a random order would bring on
+    /// average.
+    pub fn precision_at(&self, count: usize) -> f64 {
+        let (mut start, mut found) = (0, 0.0);
+        for &end in &self.ends {
+            let group = &self.order[start..end];
+            let taken = count.saturating_sub(start).min(group.len());
+            let sought = group.iter().filter(|&&i| self.sought[i]).count();
+            found += sought as f64 * taken as f64 / group.len() as f64;
+            start = end;
+        }
+        found / count as f64
+    }
+
     /// The share of the others that passes where `rate` of the sought do; none as for [`auroc`](Ranked::auroc).
     pub fn false_positives_at(&self, rate: f64, weights: Option<&[f64]>) -> Option<f64> {
         let curve = self.curve(weights);

@@ -30,6 +30,19 @@ pub(crate) fn hold_out(features: &Features, share: f64, key: Key) -> Result<(Ten
     Ok((Tensor::from_slice(&rest), Tensor::from_slice(&held)))
 }
 
+/// Parts of about equal size, each with its share of every class; in ascending order. A class with two samples at least
+/// stands in two parts at least.
+pub(crate) fn folds(features: &Features, count: usize, key: Key) -> Result<Vec<Vec<i64>>> {
+    let mut parts = vec![Vec::new(); count];
+    for (i, sample) in shuffled_by_class(features, key)?.into_iter().flatten().enumerate() {
+        parts[i % count].push(sample);
+    }
+    for part in &mut parts {
+        part.sort_unstable();
+    }
+    Ok(parts)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,5 +74,23 @@ mod tests {
         let again = hold_out(&features, 0.2, Key::new(1)).unwrap().1;
         assert_eq!(again, hold_out(&features, 0.2, Key::new(1)).unwrap().1);
         assert_ne!(again, hold_out(&features, 0.2, Key::new(2)).unwrap().1);
+    }
+
+    #[test]
+    fn folds_share_every_class_and_hold_every_sample_once() {
+        let labels: Vec<i64> = (0..103).map(|i| if i < 2 { 2 } else { i % 2 }).collect();
+        let x = Tensor::zeros([103, 2], (Kind::Float, Device::Cpu));
+        let features = Features::new(x, Tensor::from_slice(&labels), 3).unwrap();
+        let parts = folds(&features, 5, Key::new(1)).unwrap();
+        let of = |part: &[i64], class| part.iter().filter(|&&i| labels[i as usize] == class).count();
+        for part in &parts {
+            assert!((20..=21).contains(&part.len()) && part.is_sorted());
+            assert!((10..=11).contains(&of(part, 0)) && (10..=11).contains(&of(part, 1)));
+            assert!(of(part, 2) <= 1);
+        }
+        let mut all = parts.concat();
+        all.sort_unstable();
+        assert_eq!(all, (0..103).collect::<Vec<_>>());
+        assert_ne!(parts, folds(&features, 5, Key::new(2)).unwrap());
     }
 }

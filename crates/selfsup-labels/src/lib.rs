@@ -68,7 +68,8 @@
 //! |---|---|
 //! | are its confidences true? | [`calibration()`]; [`TemperatureScaling`] makes them so |
 //! | do views, or models, agree? | [`Agreement`] |
-//! | which given labels are wrong? | [`LabelAudit`], from the [`ConfidentJoint`] |
+//! | which given labels are wrong? | [`LabelAudit`], from the [`ConfidentJoint`]; [`PlantedNoise`] tells how well that works |
+//! | how probable is it that a given label is right? | [`NoisyScaling`], which also makes confidences true where labels are wrong |
 //! | is a sample like the labelled ones? | a [`Detector`] on [`MaxSoftmax`], [`Energy`], [`NearestLabelled`] or [`Mahalanobis`] |
 //! | what does a threshold cost and gain? | [`Coverage`], [`class_precision`] |
 //!
@@ -132,11 +133,13 @@ pub use reliability::coverage::{ClassPrecision, Coverage, CoveragePoint, class_p
 pub use reliability::label_audit::{
     AuditReport, Filter, LabelAudit, LabelAuditConfig, Quality, label_quality,
 };
+pub use reliability::noisy_scaling::NoisyScaling;
 pub use reliability::out_of_distribution::detector::{Detector, Familiarity};
 pub use reliability::out_of_distribution::energy::Energy;
 pub use reliability::out_of_distribution::mahalanobis::Mahalanobis;
 pub use reliability::out_of_distribution::max_softmax::MaxSoftmax;
 pub use reliability::out_of_distribution::nearest_labelled::NearestLabelled;
+pub use reliability::planted_noise::PlantedNoise;
 pub use reliability::temperature_scaling::TemperatureScaling;
 pub use reliability::temporal_ensemble::{TemporalEnsemble, TemporalEnsembleConfig};
 pub use rotation::{Rotation, RotationConfig};

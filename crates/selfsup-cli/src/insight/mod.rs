@@ -81,10 +81,7 @@ pub fn of_text(recipe: &Recipe, run: &Path, weights: &Path, device: Device) -> R
     let untrained = encode()?;
     model.load(weights)?;
     let trained = encode()?;
-    let show = |i: usize| {
-        let words: Vec<&str> = texts.test.documents[i].text.split_whitespace().collect();
-        Ok(Shown::Text(words.join(" ").chars().take(EXCERPT).collect()))
-    };
+    let show = |i: usize| Ok(Shown::Text(excerpt(&texts.test.documents[i].text)));
     let (labels, classes) = (texts.test.labels(), texts.test.classes.clone());
     let gallery = Gallery { trained, untrained, labels, classes, show: &show, config: &recipe.eval };
     Ok(Insight {
@@ -199,7 +196,17 @@ fn views(recipe: &Recipe, set: &dyn ImageSet) -> Result<Vec<ViewRow>> {
     Ok(rows)
 }
 
-fn picture(image: &Image) -> Result<RgbImage> {
+/// The beginning of a text, on one line.
+pub fn excerpt(text: &str) -> String {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    words.join(" ").chars().take(EXCERPT).collect()
+}
+
+/// An image as a reader sees it.
+///
+/// # Errors
+/// An image whose pixels do not fill it.
+pub fn picture(image: &Image) -> Result<RgbImage> {
     let colour = image.to_colour();
     let (width, height) = (colour.width() as u32, colour.height() as u32);
     RgbImage::from_raw(width, height, colour.pixels().to_vec()).context("an image's pixels do not fill it")

@@ -33,7 +33,10 @@ pub fn figures(data: &ReportData) -> Result<Vec<(String, Vec<u8>)>> {
             ));
         }
         if let Some(found) = asked.confusion.as_ref().filter(|found| !found.classes.is_empty()) {
-            files.push((file_name(&format!("confusion of answers {}", asked.name)), png(&Matrix(found))?));
+            files.push((
+                file_name(&format!("confusion of answers {}", asked.name)),
+                png(&Matrix::of_truth(found))?,
+            ));
         }
     }
     for set in data.prototypes.iter().filter(|set| !set.shown.is_empty()) {
@@ -55,7 +58,7 @@ pub fn figures(data: &ReportData) -> Result<Vec<(String, Vec<u8>)>> {
         }
     }
     if let Some(found) = data.confusion.as_ref().filter(|found| !found.classes.is_empty()) {
-        files.push(("confusion".to_owned(), png(&Matrix(found))?));
+        files.push(("confusion".to_owned(), png(&Matrix::of_truth(found))?));
     }
     Ok(numbered(files))
 }

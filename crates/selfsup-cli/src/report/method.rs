@@ -1,7 +1,7 @@
 //! The page's sections on what the method itself does with test images: how it solves its own task, what its prototypes
 //! stand for, where its encoder looks.
 
-use super::{Attention, Prototype, PrototypeSet, Questions, Sample, Task, outcome, page, samples};
+use super::{Attention, Number, Prototype, PrototypeSet, Questions, Sample, Task, outcome, page, samples};
 use anyhow::Result;
 use maud::{Markup, html};
 
@@ -19,25 +19,30 @@ pub fn task(task: &Task, most: u32) -> Result<Markup> {
                 @if !task.about.is_empty() { ": " (task.about) }
                 ". It is the means and not the end: what the features are worth, the scores tell."
             }
-            @if !task.numbers.is_empty() {
-                div.scroll {
-                    table.measured {
-                        thead { tr { th scope="col" { "Number" } th scope="col" { "Value" } th scope="col" { "How to read it" } } }
-                        tbody {
-                            @for number in &task.numbers {
-                                tr {
-                                    th scope="row" { (number.name.replace('_', " ")) }
-                                    td { (format!("{:.3}", number.value)) }
-                                    td.reading { (number.reading.replace('_', " ")) }
-                                }
-                            }
+            @if !task.numbers.is_empty() { (numbers(&task.numbers)) }
+            @for questions in questions { (questions) }
+        }
+    })
+}
+
+/// Numbers with how to read them.
+pub fn numbers(numbers: &[Number]) -> Markup {
+    html! {
+        div.scroll {
+            table.measured {
+                thead { tr { th scope="col" { "Number" } th scope="col" { "Value" } th scope="col" { "How to read it" } } }
+                tbody {
+                    @for number in numbers {
+                        tr {
+                            th scope="row" { (number.name.replace('_', " ")) }
+                            td { (format!("{:.3}", number.value)) }
+                            td.reading { (number.reading.replace('_', " ")) }
                         }
                     }
                 }
             }
-            @for questions in questions { (questions) }
         }
-    })
+    }
 }
 
 fn questions(asked: &Questions, most: u32) -> Result<Markup> {

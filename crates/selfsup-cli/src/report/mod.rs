@@ -1,6 +1,9 @@
 //! The report of a run: one HTML page that carries all it shows, and the same figures as PNG files.
 //!
 //! [`ReportData`] is plain data: whoever has it can write a report, without a model or a tensor at hand.
+//! - `annotation`: the page of a ladder of labels
+//! - `audit`: the page of a noise audit
+//! - `chart`: a chart in a page
 //! - `check`: whether the data fit together
 //! - `page`, `samples`, `method`: the page, section by section
 //! - `suite`: the sections of the full suite
@@ -12,6 +15,9 @@
 //! - `font`: the typeface inside the program, for machines that have none
 //! - `tsne`: two-dimensional maps of features
 
+pub mod annotation;
+pub mod audit;
+mod chart;
 mod check;
 mod files;
 mod font;
@@ -25,6 +31,7 @@ mod sheet;
 mod suite;
 mod tsne;
 
+pub use plot::{Along, Chart, Line, Point};
 pub use tsne::{EPOCHS, tsne};
 
 use anyhow::{Context, Result};

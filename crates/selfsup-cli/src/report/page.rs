@@ -25,18 +25,25 @@ const SIDES: [u32; 7] = [160, 128, 96, 72, 56, 40, 28];
 /// # Errors
 /// Figures that cannot be drawn, and pictures without pixels.
 pub fn page(data: &ReportData) -> Result<String> {
-    let mut page = String::new();
+    with_fitting_pictures(|most| with_pictures_of(data, most))
+}
+
+/// A page with pictures as large as keeps it short; `page` makes it with pictures of so many pixels a side at most.
+///
+/// # Errors
+/// Those of `page`.
+pub fn with_fitting_pictures(page: impl Fn(u32) -> Result<String>) -> Result<String> {
+    let mut made = String::new();
     for most in SIDES {
-        page = with_pictures_of(data, most)?;
-        if page.len() <= BYTES {
+        made = page(most)?;
+        if made.len() <= BYTES {
             break;
         }
     }
-    Ok(page)
+    Ok(made)
 }
 
 fn with_pictures_of(data: &ReportData, most: u32) -> Result<String> {
-    let dark = format!("@media (prefers-color-scheme: dark) {{\n{}}}", palette::dark_rules());
     let sections = [
         data.scores.as_ref().filter(|scores| !scores.rows.is_empty()).map(scores).transpose()?,
         (!data.suite.is_empty()).then(|| suite::suite(&data.suite)).transpose()?,
@@ -59,6 +66,16 @@ fn with_pictures_of(data: &ReportData, most: u32) -> Result<String> {
         data.confusion.as_ref().filter(|found| !found.classes.is_empty()).map(probe).transpose()?,
         data.perplexity.map(perplexity),
     ];
+    let body = html! {
+        (head(data))
+        @for section in sections.into_iter().flatten() { (section) }
+    };
+    Ok(document(&data.title, &body))
+}
+
+/// A page around what it shows, in the style of all reports.
+pub fn document(title: &str, body: &Markup) -> String {
+    let dark = format!("@media (prefers-color-scheme: dark) {{\n{}}}", palette::dark_rules());
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -66,41 +83,55 @@ fn with_pictures_of(data: &ReportData, most: u32) -> Result<String> {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
-                title { (data.title) }
+                title { (title) }
                 style { (PreEscaped(STYLE)) (PreEscaped(dark)) }
             }
             body {
-                main {
-                    (head(data))
-                    @for section in sections.into_iter().flatten() { (section) }
-                }
+                main { (body) }
                 footer { "Made by selfsup " (env!("CARGO_PKG_VERSION")) "." }
             }
         }
     };
-    Ok(page.into_string())
+    page.into_string()
 }
 
 fn head(data: &ReportData) -> Markup {
     let outcome = data.scores.as_ref().and_then(outcome::sentence);
+    let method = (!data.method.is_empty()).then(|| {
+        html! {
+            div.wide {
+                dt { "Method" }
+                dd { (data.method) @if !data.paper.is_empty() { ": " cite { (data.paper) } } }
+            }
+        }
+    });
+    let kind = if data.kind.is_empty() { "Report of a pretraining" } else { &data.kind };
+    header(kind, &data.title, outcome.as_deref(), method.as_ref(), &data.facts, &data.command)
+}
+
+/// What a page begins with: what it is about, what came out in a sentence, facts (`first` before them), and the command
+/// that repeats it.
+pub fn header(
+    kind: &str,
+    title: &str,
+    outcome: Option<&str>,
+    first: Option<&Markup>,
+    facts: &[(String, String)],
+    command: &str,
+) -> Markup {
     html! {
         header {
-            p.kind { (if data.kind.is_empty() { "Report of a pretraining" } else { &data.kind }) }
-            h1 { (data.title) }
+            p.kind { (kind) }
+            h1 { (title) }
             @if let Some(outcome) = outcome { p.outcome { (outcome) } }
             dl.facts {
-                @if !data.method.is_empty() {
-                    div.wide {
-                        dt { "Method" }
-                        dd { (data.method) @if !data.paper.is_empty() { ": " cite { (data.paper) } } }
-                    }
-                }
-                @for (name, value) in &data.facts { div { dt { (name) } dd { (value) } } }
-                @if !data.command.is_empty() {
+                @if let Some(first) = first { (first) }
+                @for (name, value) in facts { div { dt { (name) } dd { (value) } } }
+                @if !command.is_empty() {
                     div.wide {
                         dt { "Repeat it with" }
                         // Each word is a piece of its own, so that lines break between words and not after hyphens.
-                        dd { pre { code { @for word in data.command.split(' ') { span { (word) } " " } } } }
+                        dd { pre { code { @for word in command.split(' ') { span { (word) } " " } } } }
                     }
                 }
             }
@@ -210,7 +241,7 @@ fn maps(maps: &Maps) -> Result<Markup> {
             }
             @if coloured && Mark::tell_apart(maps.classes.len()) {
                 ul.key {
-                    @for (class, name) in maps.classes.iter().enumerate() { li { (mark(class)) (name) } }
+                    @for (class, name) in maps.classes.iter().enumerate() { li { (mark(Mark::of(class))) (name) } }
                 }
             } @else if coloured {
                 p.note { (maps.classes.len()) " classes; their colours and shapes repeat." }
@@ -224,9 +255,8 @@ fn maps(maps: &Maps) -> Result<Markup> {
     })
 }
 
-/// A class's mark in the key of the maps.
-fn mark(class: usize) -> Markup {
-    let Mark { tone, shape } = Mark::of(class);
+/// A mark in the key of a figure.
+pub fn mark(Mark { tone, shape }: Mark) -> Markup {
     let colour = palette::hex(tone.light);
     html! {
         svg viewBox="0 0 12 12" aria-hidden="true" {
@@ -254,7 +284,7 @@ pub fn confusion(found: &Confusion, what: &str) -> Result<Markup> {
     let total: u64 = found.counts.iter().flatten().sum();
     let description =
         format!("Confusion matrix of {} classes: {right} of {total} right.", found.classes.len());
-    let figure = plot::svg(&Matrix(found), &description)?;
+    let figure = plot::svg(&Matrix::of_truth(found), &description)?;
     let worst = worst_confusions(found);
     Ok(html! {
         div.columns {

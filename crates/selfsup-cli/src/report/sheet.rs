@@ -64,6 +64,11 @@ impl<'a> Row<'a> {
         Row { heading: String::new(), cells: cells.collect() }
     }
 
+    fn of_captioned(shown: &'a [(&'a RgbImage, String)]) -> Self {
+        let cells = shown.iter().map(|(image, caption)| Cell::new(image, caption.as_str())).collect();
+        Row { heading: String::new(), cells }
+    }
+
     fn of_prototype(prototype: &'a Prototype, images: u64) -> Self {
         let cells = prototype.nearest.iter().filter_map(|(sample, score)| match &sample.shown {
             Shown::Image(image) => Some(Cell::new(image, method::near(sample, *score))),
@@ -87,6 +92,14 @@ pub fn views(title: &str, first: &str, rows: &[ViewRow]) -> Result<Vec<u8>> {
 /// What plotters refuses.
 pub fn answers(question: &str, shown: &[Answer]) -> Result<Vec<u8>> {
     sheet(question, &shown.chunks(ANSWERS).map(Row::of_answers).collect::<Vec<_>>())
+}
+
+/// Pictures with what is said of each.
+///
+/// # Errors
+/// What plotters refuses.
+pub fn captioned(title: &str, shown: &[(&RgbImage, String)]) -> Result<Vec<u8>> {
+    sheet(title, &shown.chunks(ANSWERS).map(Row::of_captioned).collect::<Vec<_>>())
 }
 
 /// Prototypes, and the images nearest to each.

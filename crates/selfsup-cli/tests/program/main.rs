@@ -3,6 +3,8 @@
 // Nothing here but tests and what they need.
 #![allow(clippy::unwrap_used)]
 
+mod annotation;
+mod audit;
 mod finetune;
 mod interruption;
 mod journey;

@@ -51,7 +51,11 @@ impl Mark {
         classes <= MOST
     }
 
-    fn draw<B: DrawingBackend>(self, area: &Area<B>, (x, y): (i32, i32), radius: i32) -> Result<()>
+    /// Draws it at a place.
+    ///
+    /// # Errors
+    /// What the backend refuses.
+    pub fn draw<B: DrawingBackend>(self, area: &Area<B>, (x, y): (i32, i32), radius: i32) -> Result<()>
     where
         B::ErrorType: 'static,
     {

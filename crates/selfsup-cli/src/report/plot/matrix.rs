@@ -18,11 +18,26 @@ const NUMBERED: usize = 12;
 const NAMED: usize = 30;
 
 /// The matrix of a [`Confusion`]: each cell's share of its row in per cent.
-pub struct Matrix<'a>(pub &'a Confusion);
+pub struct Matrix<'a> {
+    found: &'a Confusion,
+    /// What a row is a class of.
+    rows: &'static str,
+    columns: &'static str,
+}
 
-impl Matrix<'_> {
+impl<'a> Matrix<'a> {
+    /// True classes against predicted ones.
+    pub fn of_truth(found: &'a Confusion) -> Self {
+        Matrix { found, rows: "true", columns: "predicted" }
+    }
+
+    /// The classes of given labels against those that a model is sure of.
+    pub fn of_given(found: &'a Confusion) -> Self {
+        Matrix { found, rows: "given", columns: "confident" }
+    }
+
     fn classes(&self) -> usize {
-        self.0.classes.len()
+        self.found.classes.len()
     }
 
     fn cell(&self) -> i32 {
@@ -31,7 +46,7 @@ impl Matrix<'_> {
 
     /// Room for the names beside and above the cells.
     fn left(&self) -> i32 {
-        let longest = self.0.classes.iter().map(|name| name.chars().count()).max().unwrap_or(0);
+        let longest = self.found.classes.iter().map(|name| name.chars().count()).max().unwrap_or(0);
         let names = if self.classes() > NAMED { 0 } else { (longest as u32 * 17 + 28).min(NAME) };
         names as i32 + 44
     }
@@ -39,7 +54,7 @@ impl Matrix<'_> {
 
 impl Figure for Matrix<'_> {
     fn title(&self) -> String {
-        format!("Confusions of {}, per cent of each true class", self.0.by)
+        format!("Confusions of {}, per cent of each {} class", self.found.by, self.rows)
     }
 
     fn size(&self) -> (u32, u32) {
@@ -55,10 +70,10 @@ impl Figure for Matrix<'_> {
         let gap = i32::from(cell > 12) * 2;
         let middle = left + cell * classes as i32 / 2;
         let at = Place::new(middle, 18).centred();
-        write_text(area, "predicted", at, text::SMALL, palette::MUTED.light)?;
+        write_text(area, self.columns, at, text::SMALL, palette::MUTED.light)?;
         let at = Place::new(18, middle).centred().turned();
-        write_text(area, "true", at, text::SMALL, palette::MUTED.light)?;
-        for (index, name) in self.0.classes.iter().enumerate().take_while(|_| classes <= NAMED) {
+        write_text(area, self.rows, at, text::SMALL, palette::MUTED.light)?;
+        for (index, name) in self.found.classes.iter().enumerate().take_while(|_| classes <= NAMED) {
             let size = text::SMALL.min(cell as u32);
             let name = text::fitting(name, size, left as u32 - 60);
             let centre = left + cell * index as i32 + cell / 2;
@@ -66,7 +81,7 @@ impl Figure for Matrix<'_> {
             write_text(area, &name, at, size, palette::INK.light)?;
             write_text(area, &name, Place::new(centre, left - 12).turned(), size, palette::INK.light)?;
         }
-        for (row, counts) in self.0.counts.iter().enumerate() {
+        for (row, counts) in self.found.counts.iter().enumerate() {
             let total: u64 = counts.iter().sum();
             for (column, &count) in counts.iter().enumerate() {
                 let (x, y) = (left + cell * column as i32, left + cell * row as i32);

@@ -5,10 +5,13 @@
 //! the style rules that give it those of a dark one.
 //! - `palette`: the colours
 //! - `text`: words in a figure
-//! - `bars`, `curve`, `map`, `matrix`: the figures
+//! - `axis`: the span of values along one side
+//! - `bars`, `curve`, `lines`, `map`, `matrix`: the figures
 
+mod axis;
 mod bars;
 mod curve;
+mod lines;
 mod map;
 mod matrix;
 pub mod palette;
@@ -16,6 +19,7 @@ pub mod text;
 
 pub use bars::{Bars, Shares};
 pub use curve::CurvePlot;
+pub use lines::{Along, Chart, ChartPlot, Line, Point};
 pub use map::{MapPlot, Mark, Shape};
 pub use matrix::Matrix;
 
@@ -78,23 +82,63 @@ pub trait Figure {
 /// # Errors
 /// What plotters refuses.
 pub fn svg(figure: &impl Figure, description: &str) -> Result<String> {
-    font::register()?;
     let (width, height) = figure.size();
-    let mut drawn = String::new();
-    {
-        let area = SVGBackend::with_string(&mut drawn, (width, height)).into_drawing_area();
-        figure.draw(&area)?;
-        area.present().map_err(refused)?;
-    }
-    // Within a page the element needs no namespace, and its size is the style sheet's affair.
-    let (_, content) = drawn.split_once('>').context("the figure has no beginning")?;
+    let content = drawn((width, height), |area| figure.draw(area))?;
     let description = maud::html! { (description) }.into_string();
     let shown = width / 2;
     Ok(format!(
         "<svg viewBox=\"0 0 {width} {height}\" style=\"max-width:{shown}px\" role=\"img\" \
-         aria-label=\"{description}\">{}",
-        content.trim()
+         aria-label=\"{description}\">{content}"
     ))
+}
+
+/// The figure as an SVG file with its title and its key, on white.
+///
+/// # Errors
+/// What plotters refuses.
+pub fn svg_file(figure: &impl Figure, description: &str) -> Result<String> {
+    let (width, height) = outer(figure);
+    let content = drawn((width, height), |area| whole(figure, area))?;
+    let description = maud::html! { (description) }.into_string();
+    Ok(format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" \
+         font-family=\"system-ui, sans-serif\" role=\"img\" aria-label=\"{description}\">{content}"
+    ))
+}
+
+/// What an SVG element of a size holds, and its end.
+fn drawn(size: (u32, u32), draw: impl FnOnce(&Area<SVGBackend<'_>>) -> Result<()>) -> Result<String> {
+    font::register()?;
+    let mut drawn = String::new();
+    {
+        let area = SVGBackend::with_string(&mut drawn, size).into_drawing_area();
+        draw(&area)?;
+        area.present().map_err(refused)?;
+    }
+    // Within a page the element needs no namespace, and its size is the style sheet's affair.
+    let (_, content) = drawn.split_once('>').context("the figure has no beginning")?;
+    Ok(content.trim().to_owned())
+}
+
+/// The size of a figure that stands alone.
+fn outer(figure: &impl Figure) -> (u32, u32) {
+    let (width, height) = figure.size();
+    let shown_width = width.max(text::width(&figure.title(), text::LARGE));
+    (shown_width + 2 * MARGIN as u32, height + TITLE + figure.key_height() + 2 * MARGIN as u32)
+}
+
+/// Draws a figure that stands alone.
+fn whole<B: DrawingBackend>(figure: &impl Figure, area: &Area<B>) -> Result<()>
+where
+    B::ErrorType: 'static,
+{
+    area.fill(&WHITE).map_err(refused)?;
+    let inner = area.margin(MARGIN, MARGIN, MARGIN, MARGIN);
+    let (head, rest) = inner.split_vertically(TITLE);
+    let (body, key) = rest.split_vertically(figure.size().1);
+    write_text(&head, &figure.title(), Place::new(0, 28), text::LARGE, palette::INK.light)?;
+    figure.draw(&body)?;
+    figure.draw_key(&key)
 }
 
 /// The figure as a PNG file with its title and its key, on white.
@@ -103,20 +147,12 @@ pub fn svg(figure: &impl Figure, description: &str) -> Result<String> {
 /// What plotters refuses.
 pub fn png(figure: &impl Figure) -> Result<Vec<u8>> {
     font::register()?;
-    let (width, height) = figure.size();
-    let shown_width = width.max(text::width(&figure.title(), text::LARGE));
-    let outer = (shown_width + 2 * MARGIN as u32, height + TITLE + figure.key_height() + 2 * MARGIN as u32);
+    let outer = outer(figure);
     let mut pixels = vec![0; 3 * outer.0 as usize * outer.1 as usize];
     {
-        let whole = BitMapBackend::with_buffer(&mut pixels, outer).into_drawing_area();
-        whole.fill(&WHITE).map_err(refused)?;
-        let inner = whole.margin(MARGIN, MARGIN, MARGIN, MARGIN);
-        let (head, rest) = inner.split_vertically(TITLE);
-        let (body, key) = rest.split_vertically(height);
-        write_text(&head, &figure.title(), Place::new(0, 28), text::LARGE, palette::INK.light)?;
-        figure.draw(&body)?;
-        figure.draw_key(&key)?;
-        whole.present().map_err(refused)?;
+        let area = BitMapBackend::with_buffer(&mut pixels, outer).into_drawing_area();
+        whole(figure, &area)?;
+        area.present().map_err(refused)?;
     }
     let image =
         RgbImage::from_raw(outer.0, outer.1, pixels).context("the figure's pixels do not fit its size")?;
