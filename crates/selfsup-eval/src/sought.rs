@@ -102,7 +102,7 @@ mod tests {
     fn precision_of_equal_scores_is_that_of_a_random_order() {
         // Two are sought: the first for sure, then one of three, of which one is sought.
         let found = Ranking::of(&[9.0, 5.0, 5.0, 5.0, 1.0], &[true, true, false, false, false]).unwrap();
-        assert!((found.precision - (1.0 + 1.0 / 3.0) / 2.0).abs() < 1e-12);
+        assert!((found.precision - f64::midpoint(1.0, 1.0 / 3.0)).abs() < 1e-12);
         let all_equal = Ranking::of(&[1.0; 4], &[true, false, false, false]).unwrap();
         assert_eq!((all_equal.auroc, all_equal.average_precision, all_equal.precision), (0.5, 0.25, 0.25));
     }
