@@ -99,7 +99,9 @@ impl CrossProbe {
         let parts = folds(features, *count, Key::new(*seed))?;
         let mut fold = vec![0; features.len() as usize];
         for (number, part) in parts.iter().enumerate() {
-            part.iter().for_each(|&i| fold[i as usize] = number);
+            for &i in part {
+                fold[i as usize] = number;
+            }
         }
         let mut stage = Stage::new("folds", strengths.len() + count, features.len());
         progress(stage);

@@ -37,7 +37,9 @@ pub(crate) fn folds(features: &Features, count: usize, key: Key) -> Result<Vec<V
     for (i, sample) in shuffled_by_class(features, key)?.into_iter().flatten().enumerate() {
         parts[i % count].push(sample);
     }
-    parts.iter_mut().for_each(|part| part.sort_unstable());
+    for part in &mut parts {
+        part.sort_unstable();
+    }
     Ok(parts)
 }
 

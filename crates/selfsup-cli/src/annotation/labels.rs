@@ -98,7 +98,9 @@ mod tests {
 
     fn counts(labels: &[i64], chosen: &[i64], classes: usize) -> Vec<usize> {
         let mut counts = vec![0; classes];
-        chosen.iter().for_each(|&i| counts[labels[i as usize] as usize] += 1);
+        for &i in chosen {
+            counts[labels[i as usize] as usize] += 1;
+        }
         counts
     }
 

@@ -165,7 +165,9 @@ impl Planted {
     pub fn count(found: &Examined, planted: &[i64], truth: &[i64]) -> Result<Planted> {
         let n = found.quality.len();
         let mut wrong = vec![false; n];
-        planted.iter().for_each(|&i| wrong[i as usize] = true);
+        for &i in planted {
+            wrong[i as usize] = true;
+        }
         let doubt: Vec<f64> = found.quality.iter().map(|quality| -quality).collect();
         let hits = found.audit.doubted.iter().filter(|&&i| wrong[i as usize]).count() as f64;
         let restored = planted.iter().filter(|&&i| found.suggested[i as usize] == truth[i as usize]).count();

@@ -150,27 +150,24 @@ pub struct Given {
 impl Given {
     fn read(subject: &Subject, arguments: &Arguments) -> Result<Self> {
         let known = Some(subject.classes()).filter(|classes| !classes.is_empty());
-        let (samples, labels, names) = match &arguments.labels {
-            Some(file) => {
-                let given = LabelFile::read(file)?
-                    .match_to(subject.len(), |i| subject.name(i), known.as_deref())?
-                    .counting();
-                (given.indices, given.labels, given.classes)
-            }
-            None => {
-                let labels = subject.labels().with_context(|| {
-                    format!("{} has no labels to check; name some with --labels", arguments.data)
-                })?;
-                ((0..labels.len()).collect(), labels, subject.classes())
-            }
-        };
-        Self::new(samples, &labels, &names)
+        if let Some(file) = &arguments.labels {
+            let given = LabelFile::read(file)?
+                .match_to(subject.len(), |i| subject.name(i), known.as_deref())?
+                .counting();
+            return Self::new(given.indices, &given.labels, &given.classes);
+        }
+        let labels = subject
+            .labels()
+            .with_context(|| format!("{} has no labels to check; name some with --labels", arguments.data))?;
+        Self::new((0..labels.len()).collect(), &labels, &subject.classes())
     }
 
     /// Keeps the classes that occur.
     fn new(samples: Vec<usize>, labels: &[i64], names: &[String]) -> Result<Self> {
         let mut counts = vec![0_usize; names.len()];
-        labels.iter().for_each(|&label| counts[label as usize] += 1);
+        for &label in labels {
+            counts[label as usize] += 1;
+        }
         if let Some(class) = counts.iter().position(|&count| count == 1) {
             bail!("the class {} has a single label: at least 2, or none could judge the other", names[class]);
         }
@@ -326,20 +323,14 @@ impl Audited<'_> {
 
     fn command(&self) -> String {
         let Arguments { run, data, labels, part, doubt, folds, plant, seed, .. } = self.arguments;
-        let mut words = format!("selfsup audit {} --data {data} --out NEW_FOLDER", run.display());
-        if let Some(labels) = labels {
-            words += &format!(" --labels {}", labels.display());
-        }
-        if *part == Part::Test {
-            words += " --part test";
-        }
-        if let Some(doubt) = doubt.to_possible_value().filter(|_| *doubt != Doubt::default()) {
-            words += &format!(" --doubt {}", doubt.get_name());
-        }
-        if let Some(plant) = plant {
-            words += &format!(" --plant {plant}");
-        }
-        words + &format!(" --folds {folds} --seed {seed}")
+        let doubt = doubt.to_possible_value().filter(|_| *doubt != Doubt::default());
+        let mut words = vec![format!("selfsup audit {} --data {data} --out NEW_FOLDER", run.display())];
+        words.extend(labels.as_ref().map(|labels| format!("--labels {}", labels.display())));
+        words.extend((*part == Part::Test).then(|| "--part test".to_owned()));
+        words.extend(doubt.map(|doubt| format!("--doubt {}", doubt.get_name())));
+        words.extend(plant.map(|plant| format!("--plant {plant}")));
+        words.push(format!("--folds {folds} --seed {seed}"));
+        words.join(" ")
     }
 }
 

@@ -74,18 +74,16 @@ fn outcome(audited: &Audited) -> String {
     let (n, doubted) = (audited.labels.len(), audited.found.audit.doubted.len());
     let share = 100.0 * doubted as f64 / n as f64;
     let (estimated, random) = (100.0 * audited.estimated_wrong(), 100.0 * audited.noise());
-    let mut words = format!(
+    let words = format!(
         "{doubted} of {n} labels ({share:.1} %) are suspicious. {random:.1} % look drawn at random; the confident joint counts \
          {estimated:.1} % as confidently of another class."
     );
-    if let Some(counted) = &audited.counted {
-        words += &format!(
-            " {} labels had been made wrong by intent: {:.1} % of them are among those.",
-            counted.planted,
-            100.0 * counted.doubted_recall
-        );
-    }
-    words
+    let Some(counted) = &audited.counted else { return words };
+    let found = 100.0 * counted.doubted_recall;
+    format!(
+        "{words} {} labels had been made wrong by intent: {found:.1} % of them are among those.",
+        counted.planted
+    )
 }
 
 fn planted(audited: &Audited) -> Vec<Number> {
