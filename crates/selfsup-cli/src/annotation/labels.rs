@@ -98,7 +98,7 @@ mod tests {
 
     fn counts(labels: &[i64], chosen: &[i64], classes: usize) -> Vec<usize> {
         let mut counts = vec![0; classes];
-        for &i in &chosen {
+        for &i in chosen {
             counts[labels[i as usize] as usize] += 1;
         }
         counts

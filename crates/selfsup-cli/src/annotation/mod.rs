@@ -65,6 +65,9 @@ pub struct Arguments {
     /// The seconds of a training, about: so many epochs as a few steps say that there is time for.
     #[arg(long, value_name = "SECONDS", default_value_t = 120.0)]
     budget: f64,
+    /// The epochs of a training instead, the same on any machine.
+    #[arg(long, value_name = "N", conflicts_with = "budget")]
+    epochs: Option<u64>,
     /// Set a field of the trainings' recipes, as in --set optimizer.lr=0.001; may be given again.
     #[arg(long = "set", value_name = "FIELD=VALUE")]
     set: Vec<String>,
@@ -213,6 +216,7 @@ impl<'a> Setting<'a> {
         ensure!(arguments.draws > 0, "--draws 0: at least 1");
         let budget = arguments.budget;
         ensure!(budget > 0.0 && budget.is_finite(), "--budget {budget}: seconds above 0");
+        ensure!(arguments.epochs != Some(0), "--epochs 0: at least 1");
         let mut recipe = recipe_of(&arguments.from)?;
         ensure!(recipe.objective.modality() == Modality::Images, "--from: a run on images");
         let last = last_checkpoint(&arguments.from)?;
@@ -269,7 +273,7 @@ impl<'a> Setting<'a> {
         json!({
             "from": from, "step": self.step, "data": self.arguments.data,
             "method": self.arguments.method,
-            "budget": self.arguments.budget, "set": self.arguments.set,
+            "budget": self.budget(), "epochs": self.arguments.epochs, "set": self.arguments.set,
             "samples": self.train.len(), "test": self.test.len(), "classes": self.classes,
         })
     }
@@ -338,6 +342,11 @@ impl<'a> Setting<'a> {
         }))
     }
 
+    /// The seconds of a training; none where its epochs are given.
+    fn budget(&self) -> Option<f64> {
+        self.arguments.epochs.is_none().then_some(self.arguments.budget)
+    }
+
     fn command(&self) -> String {
         let Arguments { from, data, draws, seed, .. } = self.arguments;
         let counts: Vec<String> = self
@@ -349,13 +358,12 @@ impl<'a> Setting<'a> {
         let mut words = vec![
             format!("selfsup report annotation --from {} --data {data}", from.display()),
             format!("--labels {} --draws {draws} --seed {seed} --arms {}", counts.join(","), arms.join(",")),
+            format!("--method {}", self.arguments.method),
         ];
-        for (name, limit) in [("limit", self.arguments.limit), ("test-limit", self.arguments.test_limit)] {
-            if let Some(limit) = limit {
-                words.push(format!("--{name} {limit}"));
-            }
-        }
-        words.push(format!("--method {} --budget {}", self.arguments.method, self.arguments.budget));
+        words.extend(self.arguments.epochs.map(|epochs| format!("--epochs {epochs}")));
+        words.extend(self.budget().map(|budget| format!("--budget {budget}")));
+        words.extend(self.arguments.limit.map(|limit| format!("--limit {limit}")));
+        words.extend(self.arguments.test_limit.map(|limit| format!("--test-limit {limit}")));
         words.extend(self.arguments.set.iter().map(|set| format!("--set {set}")));
         words.push("--out NEW_FOLDER".to_owned());
         words.join(" ")

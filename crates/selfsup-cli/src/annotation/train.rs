@@ -12,8 +12,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Steps of a rehearsal; they are spread over the sizes of views as those of a training are.
-const STEPS: usize = 20;
+/// Epochs of a rehearsal, over so many batches: its steps are spread over the sizes of views as those of a training are.
+const EPOCHS: u64 = 10;
+const BATCHES: usize = 2;
 /// Labels a class in a rehearsal.
 const LABELS: usize = 4;
 
@@ -43,7 +44,8 @@ pub struct Pace(BTreeMap<String, MethodPace>);
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct MethodPace {
     epochs: u64,
-    seconds_per_step: f64,
+    /// None where the epochs were given.
+    seconds_per_step: Option<f64>,
 }
 
 impl Pace {
@@ -68,11 +70,16 @@ impl Pace {
         if self.0.contains_key(method) {
             return Ok(());
         }
-        let seconds_per_step = rehearse(setting, method, start)?;
-        let batch = recipe(setting, method, start)?.train.batch_size;
-        let per_epoch = (setting.train.len() / batch.max(1)).max(1) as f64;
-        let epochs = (setting.arguments.budget / (seconds_per_step * per_epoch)).floor().max(1.0) as u64;
-        eprintln!("{method}: {:.0} ms a step; {epochs} epochs within the budget", 1e3 * seconds_per_step);
+        let (epochs, seconds_per_step) = if let Some(epochs) = setting.arguments.epochs {
+            (epochs, None)
+        } else {
+            let seconds = rehearse(setting, method, start)?;
+            let batch = recipe(setting, method, start)?.train.batch_size;
+            let per_epoch = (setting.train.len() / batch.max(1)).max(1) as f64;
+            let epochs = (setting.arguments.budget / (seconds * per_epoch)).floor().max(1.0) as u64;
+            eprintln!("{method}: {:.0} ms a step; {epochs} epochs within the budget", 1e3 * seconds);
+            (epochs, Some(seconds))
+        };
         self.0.insert(method.to_owned(), MethodPace { epochs, seconds_per_step });
         Ok(write_whole(&file(&setting.arguments.out), serde_json::to_string_pretty(self)?.as_bytes())?)
     }
@@ -85,21 +92,21 @@ fn file(out: &Path) -> PathBuf {
 /// The seconds of a step, over a few of them.
 fn rehearse(setting: &Setting, method: &str, start: Start) -> Result<f64> {
     let mut recipe = recipe(setting, method, start)?;
-    recipe.data.limit = Some(recipe.train.batch_size.min(setting.train.len()));
+    recipe.data.limit = Some((BATCHES * recipe.train.batch_size).min(setting.train.len()));
     recipe.data.test_limit = Some(1.max(setting.test.len().min(64)));
     (recipe.labels.file, recipe.labels.per_class) = (None, Some(LABELS));
-    recipe.train.epochs = STEPS as u64;
+    recipe.train.epochs = EPOCHS;
     let folder = setting.arguments.out.join("rehearsal");
     let config =
         Config { recipe, folder: folder.clone(), device: setting.device, existing: Existing::Overwrite };
-    let seconds = match finetune::train(&config).context("a rehearsal")? {
-        Ended::Finished(report) => report.seconds,
+    let seconds_per_step = match finetune::train(&config).context("a rehearsal")? {
+        Ended::Finished(report) => report.seconds / report.steps.max(1) as f64,
         Ended::Interrupted(signal) => {
             bail!("interrupted by signal {signal} while the time of a step was measured")
         }
     };
     fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
-    Ok(seconds / STEPS as f64)
+    Ok(seconds_per_step)
 }
 
 /// The method's recipe for the ladder's data, network and views.

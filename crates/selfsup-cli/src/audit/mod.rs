@@ -150,18 +150,16 @@ pub struct Given {
 impl Given {
     fn read(subject: &Subject, arguments: &Arguments) -> Result<Self> {
         let known = Some(subject.classes()).filter(|classes| !classes.is_empty());
-        let (samples, labels, names) = if let Some(file) = &arguments.labels {
+        if let Some(file) = &arguments.labels {
             let given = LabelFile::read(file)?
                 .match_to(subject.len(), |i| subject.name(i), known.as_deref())?
                 .counting();
-            (given.indices, given.labels, given.classes)
-        } else {
-            let labels = subject.labels().with_context(|| {
-                format!("{} has no labels to check; name some with --labels", arguments.data)
-            })?;
-            ((0..labels.len()).collect(), labels, subject.classes())
-        };
-        Self::new(samples, &labels, &names)
+            return Self::new(given.indices, &given.labels, &given.classes);
+        }
+        let labels = subject
+            .labels()
+            .with_context(|| format!("{} has no labels to check; name some with --labels", arguments.data))?;
+        Self::new((0..labels.len()).collect(), &labels, &subject.classes())
     }
 
     /// Keeps the classes that occur.
@@ -325,19 +323,12 @@ impl Audited<'_> {
 
     fn command(&self) -> String {
         let Arguments { run, data, labels, part, doubt, folds, plant, seed, .. } = self.arguments;
+        let doubt = doubt.to_possible_value().filter(|_| *doubt != Doubt::default());
         let mut words = vec![format!("selfsup audit {} --data {data} --out NEW_FOLDER", run.display())];
-        if let Some(labels) = labels {
-            words.push(format!("--labels {}", labels.display()));
-        }
-        if *part == Part::Test {
-            words.push("--part test".to_owned());
-        }
-        if let Some(doubt) = doubt.to_possible_value().filter(|_| *doubt != Doubt::default()) {
-            words.push(format!("--doubt {}", doubt.get_name()));
-        }
-        if let Some(plant) = plant {
-            words.push(format!("--plant {plant}"));
-        }
+        words.extend(labels.as_ref().map(|labels| format!("--labels {}", labels.display())));
+        words.extend((*part == Part::Test).then(|| "--part test".to_owned()));
+        words.extend(doubt.map(|doubt| format!("--doubt {}", doubt.get_name())));
+        words.extend(plant.map(|plant| format!("--plant {plant}")));
         words.push(format!("--folds {folds} --seed {seed}"));
         words.join(" ")
     }

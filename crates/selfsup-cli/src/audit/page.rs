@@ -78,14 +78,12 @@ fn outcome(audited: &Audited) -> String {
         "{doubted} of {n} labels ({share:.1} %) are suspicious. {random:.1} % look drawn at random; the confident joint counts \
          {estimated:.1} % as confidently of another class."
     );
-    let planted = audited.counted.as_ref().map(|counted| {
-        format!(
-            " {} labels had been made wrong by intent: {:.1} % of them are among those.",
-            counted.planted,
-            100.0 * counted.doubted_recall
-        )
-    });
-    words + &planted.unwrap_or_default()
+    let Some(counted) = &audited.counted else { return words };
+    let found = 100.0 * counted.doubted_recall;
+    format!(
+        "{words} {} labels had been made wrong by intent: {found:.1} % of them are among those.",
+        counted.planted
+    )
 }
 
 fn planted(audited: &Audited) -> Vec<Number> {

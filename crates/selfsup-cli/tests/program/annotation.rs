@@ -136,6 +136,8 @@ fn networks_are_trained_within_a_budget_and_leave_nothing_but_what_they_reach() 
         assert!(message.contains(part), "\"{part}\" is not in: {message}");
     };
     refused(&["--method", "fixmatsh"], "fixmatch");
+    refused(&["--epochs", "0"], "--epochs 0: at least 1");
+    refused(&["--epochs", "9"], "holds another ladder: its budget is 0.5, not null");
     refused(&["--budget", "0"], "--budget 0: seconds above 0");
     refused(&["--set", "train.epoch=3"], "train.epochs");
     refused(&["--budget", "9"], "holds another ladder: its budget is 0.5, not 9.0");

@@ -6,15 +6,15 @@ use std::fs;
 
 /// A row of labels.csv for every image, those of `wrong` with the other class.
 fn labels(wrong: &[&str]) -> String {
-    let mut rows = "file,label\n".to_owned();
+    let mut rows = vec!["file,label".to_owned()];
     for (class, other) in [("ring", "stripes"), ("stripes", "ring")] {
         for i in 0..80 {
             let file = format!("{class}/{i:02}.png");
             let label = if wrong.contains(&file.as_str()) { other } else { class };
-            rows.extend([&file, ",", label, "\n"]);
+            rows.push(format!("{file},{label}"));
         }
     }
-    rows
+    rows.join("\n") + "\n"
 }
 
 const WRONG: [&str; 6] =

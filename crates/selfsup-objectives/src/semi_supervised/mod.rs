@@ -1,9 +1,9 @@
 //! Learning to classify from a few labels and many images without.
 //!
-//! All take [`LabelledAndUnlabelled`](selfsup_core::LabelledAndUnlabelled) and send labelled and unlabelled images through
+//! All take [`LabelledAndUnlabelled`] and send labelled and unlabelled images through
 //! the encoder in one pass, so that BatchNorm has one statistic for both. Each keeps a moving average of the weights, which
 //! is the classifier that comes out ([`SemiSupervised::classify`]). What labels the unlabelled images is a
-//! [`StepLabeler`] that the program hands in, and what it remembers is in the checkpoint.
+//! [`StepLabeler`](labeler::StepLabeler) that the program hands in, and what it remembers is in the checkpoint.
 
 pub mod classifier;
 pub mod curriculum;
