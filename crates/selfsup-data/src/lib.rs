@@ -14,6 +14,7 @@
 //! | to | look at |
 //! |---|---|
 //! | open a known set, or a folder of one's own | [`open`], [`dataset`] |
+//! | read the labels of some samples from a file | [`LabelFile`] |
 //! | make views as torchvision does | [`augment`] |
 //! | choose samples: shuffled, weighted, sharded by rank | [`sampler`] |
 //! | make batches ahead of the step | [`Loader`] |
@@ -57,6 +58,7 @@ pub mod augment;
 mod collate;
 pub mod dataset;
 mod image;
+mod label_file;
 mod loader;
 pub mod sampler;
 pub mod text;
@@ -64,5 +66,6 @@ pub mod text;
 pub use collate::{Collate, ImageCollate, TokenCollate};
 pub use dataset::{ImageSet, ImageSplits, open};
 pub use image::Image;
+pub use label_file::{Existing, GivenLabels, LabelFile, LabelRow};
 pub use loader::{Loader, LoaderConfig};
 pub use sampler::Sampler;
