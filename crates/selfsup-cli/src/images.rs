@@ -198,10 +198,22 @@ pub fn pairs(
     threads: usize,
 ) -> Result<Loader<ImageCollate<dyn ImageSet>>> {
     const IMAGES: usize = 2048;
-    let some = some(set, IMAGES)?;
+    all_views(&some(set, IMAGES)?, kind, batch_size, threads)
+}
+
+/// The loader of the views of a kind, in the set's order.
+///
+/// # Errors
+/// With the field that cannot work.
+pub fn all_views(
+    set: &Arc<dyn ImageSet>,
+    kind: ViewKind,
+    batch_size: usize,
+    threads: usize,
+) -> Result<Loader<ImageCollate<dyn ImageSet>>> {
     let views = augmented(&[kind], set.channels())?;
     let views = views.into_iter().map(|view| Arc::new(view) as Arc<dyn View>).collect();
-    in_order(some, views, batch_size, threads)
+    in_order(Arc::clone(set), views, batch_size, threads)
 }
 
 /// At most `count` images of a set, evenly taken.

@@ -15,6 +15,7 @@ mod features;
 mod images;
 mod insight;
 mod judge;
+mod label;
 mod list;
 mod model;
 mod nearest;
@@ -82,6 +83,8 @@ enum Command {
         #[command(flatten)]
         machine: Machine,
     },
+    /// Label data from few labels, with what each label can be trusted for and why; or propose what to label next.
+    Label(Box<label::Arguments>),
     /// Write the encoder's weights as torchvision, timm or transformers load them.
     Export {
         /// The run's folder.
@@ -174,6 +177,7 @@ fn run(command: Command) -> Result<ExitCode> {
             (None, None) => bail!("name a run's folder, or one of features with --features"),
         },
         Command::Embed { run, data, out, machine } => embed::run(&run, &data, &out, machine.choose()?)?,
+        Command::Label(arguments) => label::run(&arguments)?,
         Command::Export { run, out } => export::run(&run, &out)?,
         Command::Report { run, machine } => reporting::run(&run, machine.choose()?)?,
     }

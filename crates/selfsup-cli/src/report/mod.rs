@@ -3,6 +3,7 @@
 //! [`ReportData`] is plain data: whoever has it can write a report, without a model or a tensor at hand.
 //! - `check`: whether the data fit together
 //! - `page`, `samples`, `method`: the page, section by section
+//! - `labels`: the page about labels, with its figures
 //! - `sheet`: pictures with their captions as one PNG file
 //! - `files`: the figures as PNG files
 //! - `outcome`: the sentence that says what came out
@@ -14,15 +15,18 @@
 mod check;
 mod files;
 mod font;
+mod labels;
 mod method;
 mod outcome;
 mod page;
-mod pictures;
+pub mod pictures;
 mod plot;
 mod samples;
 mod sheet;
 mod tsne;
 
+pub use labels::write as write_labels;
+pub use labels::{Adequacy, LabelReport, Tally, Trusted};
 pub use tsne::{EPOCHS, tsne};
 
 use anyhow::{Context, Result};

@@ -36,7 +36,6 @@ pub fn page(data: &ReportData) -> Result<String> {
 }
 
 fn with_pictures_of(data: &ReportData, most: u32) -> Result<String> {
-    let dark = format!("@media (prefers-color-scheme: dark) {{\n{}}}", palette::dark_rules());
     let sections = [
         data.scores.as_ref().filter(|scores| !scores.rows.is_empty()).map(scores).transpose()?,
         (!data.views.is_empty()).then(|| samples::views(&data.views, most)).transpose()?,
@@ -58,6 +57,13 @@ fn with_pictures_of(data: &ReportData, most: u32) -> Result<String> {
         data.confusion.as_ref().filter(|found| !found.classes.is_empty()).map(probe).transpose()?,
         data.perplexity.map(perplexity),
     ];
+    let body = html! { (head(data)) @for section in sections.into_iter().flatten() { (section) } };
+    Ok(document(&data.title, &body))
+}
+
+/// A page around what it shows.
+pub fn document(title: &str, body: &Markup) -> String {
+    let dark = format!("@media (prefers-color-scheme: dark) {{\n{}}}", palette::dark_rules());
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -65,19 +71,16 @@ fn with_pictures_of(data: &ReportData, most: u32) -> Result<String> {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
-                title { (data.title) }
+                title { (title) }
                 style { (PreEscaped(STYLE)) (PreEscaped(dark)) }
             }
             body {
-                main {
-                    (head(data))
-                    @for section in sections.into_iter().flatten() { (section) }
-                }
+                main { (body) }
                 footer { "Made by selfsup " (env!("CARGO_PKG_VERSION")) "." }
             }
         }
     };
-    Ok(page.into_string())
+    page.into_string()
 }
 
 fn head(data: &ReportData) -> Markup {

@@ -5,6 +5,7 @@
 
 mod interruption;
 mod journey;
+mod labels;
 mod pictures;
 mod recipes;
 mod refusals;

@@ -5,19 +5,21 @@
 //! the style rules that give it those of a dark one.
 //! - `palette`: the colours
 //! - `text`: words in a figure
-//! - `bars`, `curve`, `map`, `matrix`: the figures
+//! - `bars`, `curve`, `map`, `matrix`, `shares`: the figures
 
 mod bars;
 mod curve;
 mod map;
 mod matrix;
 pub mod palette;
+mod shares;
 pub mod text;
 
 pub use bars::Bars;
 pub use curve::CurvePlot;
 pub use map::{MapPlot, Mark, Shape};
 pub use matrix::Matrix;
+pub use shares::{Shares, Trace};
 
 use super::{font, pictures};
 use anyhow::{Context, Result, anyhow};
