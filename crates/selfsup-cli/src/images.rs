@@ -231,8 +231,20 @@ pub fn pairs(
     threads: usize,
 ) -> Result<Loader<ImageCollate<dyn ImageSet>>> {
     const IMAGES: usize = 2048;
-    let some = some(set, IMAGES)?;
-    in_order(some, drawn(&[kind], set.channels())?, batch_size, threads)
+    all_views(&some(set, IMAGES)?, kind, batch_size, threads)
+}
+
+/// The loader of the views of a kind, in the set's order.
+///
+/// # Errors
+/// With the field that cannot work.
+pub fn all_views(
+    set: &Arc<dyn ImageSet>,
+    kind: ViewKind,
+    batch_size: usize,
+    threads: usize,
+) -> Result<Loader<ImageCollate<dyn ImageSet>>> {
+    in_order(Arc::clone(set), drawn(&[kind], set.channels())?, batch_size, threads)
 }
 
 /// At most `count` images of a set, evenly taken.

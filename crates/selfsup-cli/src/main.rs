@@ -20,6 +20,7 @@ mod full;
 mod images;
 mod insight;
 mod judge;
+mod label;
 mod list;
 mod model;
 mod nearest;
@@ -97,6 +98,8 @@ enum Command {
         #[command(flatten)]
         machine: Machine,
     },
+    /// Label data from few labels, with what each label can be trusted for and why; or propose what to label next.
+    Label(Box<label::Arguments>),
     /// Write the encoder's weights as torchvision, timm or transformers load them.
     Export {
         /// The run's folder.
@@ -192,6 +195,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Compare(arguments) => compare::run(&arguments)?,
         Command::Audit(arguments) => audit::run(&arguments)?,
         Command::Embed { run, data, out, machine } => embed::run(&run, &data, &out, machine.choose()?)?,
+        Command::Label(arguments) => label::run(&arguments)?,
         Command::Export { run, out } => export::run(&run, &out)?,
         Command::Report(arguments) => return reporting::run(&arguments),
     }

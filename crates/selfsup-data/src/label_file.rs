@@ -13,6 +13,7 @@ use selfsup_core::state::write_whole;
 use selfsup_core::{Error, Result};
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The columns that are read.
 const COLUMNS: [&str; 5] = ["file", "label", "probability", "weight", "reason"];
@@ -63,8 +64,15 @@ pub struct LabelFile {
     /// Where it lies; messages name it.
     path: PathBuf,
     rows: Vec<LabelRow>,
-    /// The line on which each row begins, from 1.
-    lines: Vec<u64>,
+    /// Where each row stands: rows of several files can come together.
+    places: Vec<Place>,
+}
+
+/// A file, and the line in it on which a row begins, from 1.
+#[derive(Clone, Debug, PartialEq)]
+struct Place {
+    path: Arc<Path>,
+    line: u64,
 }
 
 impl LabelFile {
@@ -118,7 +126,9 @@ impl LabelFile {
             }
             check(row).map_err(|problem| Error::data(path, format!("line {line}: {problem}")))?;
         }
-        Ok(LabelFile { path: path.to_owned(), rows, lines })
+        let shared: Arc<Path> = Arc::from(path);
+        let places = lines.into_iter().map(|line| Place { path: Arc::clone(&shared), line }).collect();
+        Ok(LabelFile { path: path.to_owned(), rows, places })
     }
 
     /// The rows, in the file's order.
@@ -170,12 +180,12 @@ impl LabelFile {
     #[must_use]
     pub fn corrected_by(&self, other: &LabelFile) -> LabelFile {
         let corrected: HashSet<&str> = other.rows.iter().map(|row| row.file.as_str()).collect();
-        let mut merged = LabelFile { path: other.path.clone(), rows: Vec::new(), lines: Vec::new() };
+        let mut merged = LabelFile { path: self.path.clone(), rows: Vec::new(), places: Vec::new() };
         let kept =
-            self.rows.iter().zip(&self.lines).filter(|(row, _)| !corrected.contains(row.file.as_str()));
-        for (row, &line) in kept.chain(other.rows.iter().zip(&other.lines)) {
+            self.rows.iter().zip(&self.places).filter(|(row, _)| !corrected.contains(row.file.as_str()));
+        for (row, place) in kept.chain(other.rows.iter().zip(&other.places)) {
             merged.rows.push(row.clone());
-            merged.lines.push(line);
+            merged.places.push(place.clone());
         }
         merged
     }
@@ -185,17 +195,36 @@ impl LabelFile {
     /// otherwise by name.
     ///
     /// # Errors
-    /// [`Error::Data`] with line and value when the set has no such file (with the nearest name), a file stands there twice
-    /// (with the same label, or with two), a class is not among the known ones, a known class has no label that counts, or
-    /// all weights are 0.
+    /// Those of [`find_in`](LabelFile::find_in), and when all weights are 0 or a known class has no label that counts.
     pub fn match_to(
         &self,
         len: usize,
         name: impl Fn(usize) -> String,
         known: Option<&[String]>,
     ) -> Result<GivenLabels> {
+        let given = self.find_in(len, name, known)?;
+        if given.weights.iter().all(|&weight| weight == 0.0) {
+            let problem = format!("weight: all {} are 0, so that no label counts", given.weights.len());
+            return Err(Error::data(&self.path, problem));
+        }
+        given.check_per_class(1)?;
+        Ok(given)
+    }
+
+    /// As [`match_to`](LabelFile::match_to), where classes may lack labels: while they are being collected.
+    ///
+    /// # Errors
+    /// [`Error::Data`] with line and value when the set has no such file (with the nearest name), a file stands there twice
+    /// (with the same label, or with two), or a class is not among the known ones.
+    pub fn find_in(
+        &self,
+        len: usize,
+        name: impl Fn(usize) -> String,
+        known: Option<&[String]>,
+    ) -> Result<GivenLabels> {
         let bad = |at: usize, problem: String| {
-            Error::data(&self.path, format!("line {}: {problem}", self.lines[at]))
+            let Place { path, line } = &self.places[at];
+            Error::data(path, format!("line {line}: {problem}"))
         };
         let mut samples: HashMap<String, usize> = HashMap::with_capacity(len);
         for index in 0..len {
@@ -212,7 +241,7 @@ impl LabelFile {
                 return Err(bad(at, format!("file = {}: the set has no such file{near}", row.file)));
             };
             if let Some(first) = seen.insert(index, at) {
-                let (line, other) = (self.lines[first], &self.rows[first].label);
+                let (line, other) = (self.places[first].line, &self.rows[first].label);
                 let problem = if *other == row.label {
                     format!("it is labelled {other} on line {line} already; remove one of the two")
                 } else {
@@ -232,11 +261,6 @@ impl LabelFile {
             given.labels.push(code);
             given.weights.push(row.weight.unwrap_or(1.0));
         }
-        if given.weights.iter().all(|&weight| weight == 0.0) {
-            let problem = format!("weight: all {} are 0, so that no label counts", given.weights.len());
-            return Err(Error::data(&self.path, problem));
-        }
-        given.check_per_class(1)?;
         Ok(given)
     }
 

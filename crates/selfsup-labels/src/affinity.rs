@@ -27,6 +27,25 @@ impl Default for Kernel {
     }
 }
 
+/// The likenesses of a set's samples, found once, along which several sets of few labels can be handed on: what finding
+/// them costs is most of it.
+pub struct Graph {
+    pub(crate) affinity: Affinity,
+    pub(crate) samples: i64,
+    pub(crate) device: Device,
+}
+
+impl Graph {
+    /// Compares the samples of a set `[N, D]`.
+    ///
+    /// # Errors
+    /// When the kernel does not fit the set.
+    pub fn new(features: &FeatureRows, kernel: &Kernel) -> Result<Graph> {
+        let (samples, device) = (features.tensor().size()[0], features.tensor().device());
+        Ok(Graph { affinity: Affinity::new(features, kernel)?, samples, device })
+    }
+}
+
 /// The most samples between all of which likenesses are held.
 const MOST_DENSE: i64 = 10_000;
 
@@ -71,12 +90,12 @@ impl Affinity {
     }
 
     /// Divides by the square roots of the degrees of both samples; a degree is the sum of a column.
-    pub(crate) fn normalised(self) -> Result<Affinity> {
+    pub(crate) fn normalised(&self) -> Result<Affinity> {
         let inverse = |degree: f32| if degree > 0.0 { 1.0 / degree.sqrt() } else { 1.0 };
         Ok(match self {
             Affinity::Sparse(matrix) => {
                 let scales: Vec<f32> = matrix.column_sums().into_iter().map(inverse).collect();
-                Affinity::Sparse(matrix.map(|i, j, v| v * scales[i] * scales[j]))
+                Affinity::Sparse(matrix.clone().map(|i, j, v| v * scales[i] * scales[j]))
             }
             Affinity::Dense(matrix) => {
                 let degrees = Vec::<f32>::try_from(matrix.sum_dim_intlist(0, false, None))?;

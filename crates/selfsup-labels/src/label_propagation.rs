@@ -11,7 +11,7 @@
 //! its tolerance means something else for every size of a set; here the change is a share of all that is handed on.
 
 use crate::FewLabels;
-use crate::affinity::{Affinity, Kernel, Until, hand_on};
+use crate::affinity::{Graph, Kernel, Until, hand_on};
 use selfsup_core::{Error, FeatureRows, PseudoLabeler, PseudoLabels, Result};
 use serde::{Deserialize, Serialize};
 
@@ -69,23 +69,16 @@ impl LabelPropagation {
         }
         Ok(LabelPropagation { config, given })
     }
-}
 
-impl PseudoLabeler for LabelPropagation {
-    type Scores = FeatureRows;
-
-    /// Labels the set `[N, D]` that the given labels are of, with distributions `[N, C]`. Given labels have weight 1. A
-    /// sample that no label reaches has an even distribution, and its label, the lowest, means nothing.
+    /// Labels the set that a graph is of, whatever the configuration's kernel.
     ///
     /// # Errors
-    /// When a given label is of a sample that the set does not have, or the kernel does not fit the set.
-    fn label(&mut self, scores: &FeatureRows) -> Result<PseudoLabels> {
+    /// When a given label is of a sample that the set does not have.
+    pub fn label_along(&self, graph: &Graph) -> Result<PseudoLabels> {
         let LabelPropagationConfig { rounds, tolerance, min_weight, .. } = self.config;
-        let (samples, device) = (scores.tensor().size()[0], scores.tensor().device());
-        self.given.over(samples)?;
-        let affinity = Affinity::new(scores, &self.config.kernel)?;
+        let &Graph { ref affinity, samples, device } = graph;
         let until = Until { rounds, tolerance };
-        hand_on(&affinity, &self.given, samples, &until, min_weight, device, |label, row, before| {
+        hand_on(affinity, &self.given, samples, &until, min_weight, device, |label, row, before| {
             if let Some(label) = label {
                 row.fill(0.0);
                 row[label as usize] = 1.0;
@@ -100,6 +93,20 @@ impl PseudoLabeler for LabelPropagation {
                 }
             }
         })
+    }
+}
+
+impl PseudoLabeler for LabelPropagation {
+    type Scores = FeatureRows;
+
+    /// Labels the set `[N, D]` that the given labels are of, with distributions `[N, C]`. Given labels have weight 1. A
+    /// sample that no label reaches has an even distribution, and its label, the lowest, means nothing.
+    ///
+    /// # Errors
+    /// When a given label is of a sample that the set does not have, or the kernel does not fit the set.
+    fn label(&mut self, scores: &FeatureRows) -> Result<PseudoLabels> {
+        self.given.over(scores.tensor().size()[0])?;
+        self.label_along(&Graph::new(scores, &self.config.kernel)?)
     }
 }
 
@@ -290,5 +297,21 @@ mod tests {
         let mut labeler = propagation(knn(4, Edges::Either), 1, five());
         let error = labeler.label(&rows(&formula(29, 3))).unwrap_err().to_string();
         assert_eq!(error, "indices = 29: 0 to 28, as there are 29 samples");
+    }
+
+    #[test]
+    fn one_graph_serves_several_labels() {
+        let kernel = knn(4, Edges::Either);
+        let x = rows(&formula(30, 3));
+        let graph = Graph::new(&x, &kernel).unwrap();
+        let config = LabelPropagationConfig { kernel, ..Default::default() };
+        for given in [five(), FewLabels::new(&[3, 9], &[1, 0], 2).unwrap()] {
+            let mut labeler = LabelPropagation::new(config.clone(), given).unwrap();
+            let (along, alone) = (labeler.label_along(&graph).unwrap(), labeler.label(&x).unwrap());
+            assert_eq!((along.labels, along.weights), (alone.labels, alone.weights));
+            assert_eq!(along.soft, alone.soft);
+        }
+        let outside = LabelPropagation::new(config, FewLabels::new(&[3, 30], &[1, 0], 2).unwrap()).unwrap();
+        assert!(outside.label_along(&graph).is_err());
     }
 }

@@ -12,7 +12,7 @@
 //! a degree is the number of edges that arrive, as there.
 
 use crate::FewLabels;
-use crate::affinity::{Affinity, Kernel, Until, hand_on};
+use crate::affinity::{Graph, Kernel, Until, hand_on};
 use selfsup_core::{Error, FeatureRows, PseudoLabeler, PseudoLabels, Result};
 use serde::{Deserialize, Serialize};
 
@@ -67,6 +67,26 @@ impl LabelSpreading {
         }
         Ok(LabelSpreading { config, given })
     }
+
+    /// Labels the set that a graph is of, whatever the configuration's kernel.
+    ///
+    /// # Errors
+    /// When a given label is of a sample that the set does not have.
+    pub fn label_along(&self, graph: &Graph) -> Result<PseudoLabels> {
+        let LabelSpreadingConfig { alpha, rounds, tolerance, min_weight, .. } = self.config;
+        let &Graph { samples, device, .. } = graph;
+        let affinity = graph.affinity.normalised()?;
+        let until = Until { rounds, tolerance };
+        let (share, own) = (alpha as f32, (1.0 - alpha) as f32);
+        hand_on(&affinity, &self.given, samples, &until, min_weight, device, |label, row, _| {
+            for v in row.iter_mut() {
+                *v *= share;
+            }
+            if let Some(label) = label {
+                row[label as usize] += own;
+            }
+        })
+    }
 }
 
 impl PseudoLabeler for LabelSpreading {
@@ -79,20 +99,8 @@ impl PseudoLabeler for LabelSpreading {
     /// # Errors
     /// When a given label is of a sample that the set does not have, or the kernel does not fit the set.
     fn label(&mut self, scores: &FeatureRows) -> Result<PseudoLabels> {
-        let LabelSpreadingConfig { alpha, rounds, tolerance, min_weight, .. } = self.config;
-        let (samples, device) = (scores.tensor().size()[0], scores.tensor().device());
-        self.given.over(samples)?;
-        let affinity = Affinity::new(scores, &self.config.kernel)?.normalised()?;
-        let until = Until { rounds, tolerance };
-        let (share, own) = (alpha as f32, (1.0 - alpha) as f32);
-        hand_on(&affinity, &self.given, samples, &until, min_weight, device, |label, row, _| {
-            for v in row.iter_mut() {
-                *v *= share;
-            }
-            if let Some(label) = label {
-                row[label as usize] += own;
-            }
-        })
+        self.given.over(scores.tensor().size()[0])?;
+        self.label_along(&Graph::new(scores, &self.config.kernel)?)
     }
 }
 
@@ -273,5 +281,21 @@ mod tests {
         assert_eq!(error(LabelSpreadingConfig { rounds: 0, ..Default::default() }), "rounds = 0: at least 1");
         let config = LabelSpreadingConfig { min_weight: -0.5, ..Default::default() };
         assert_eq!(error(config), "min_weight = -0.5: 0 to 1");
+    }
+
+    #[test]
+    fn one_graph_serves_several_labels() {
+        let kernel = knn(4, Edges::Either);
+        let x = rows(&formula(30, 3));
+        let graph = Graph::new(&x, &kernel).unwrap();
+        let config = LabelSpreadingConfig { kernel, ..Default::default() };
+        for given in [five(), FewLabels::new(&[3, 9], &[1, 0], 2).unwrap()] {
+            let mut labeler = LabelSpreading::new(config.clone(), given).unwrap();
+            let (along, alone) = (labeler.label_along(&graph).unwrap(), labeler.label(&x).unwrap());
+            assert_eq!((along.labels, along.weights), (alone.labels, alone.weights));
+            assert_eq!(along.soft, alone.soft);
+        }
+        let outside = LabelSpreading::new(config, FewLabels::new(&[3, 30], &[1, 0], 2).unwrap()).unwrap();
+        assert!(outside.label_along(&graph).is_err());
     }
 }

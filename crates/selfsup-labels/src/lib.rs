@@ -116,7 +116,7 @@ mod sinkhorn;
 mod thresholds;
 mod tiles;
 
-pub use affinity::Kernel;
+pub use affinity::{Graph, Kernel};
 pub use agglomerative::{AgglomerativeLabels, AgglomerativeLabelsConfig};
 pub use cluster::{ClusterConfig, ClusterLabels};
 pub use few_labels::FewLabels;

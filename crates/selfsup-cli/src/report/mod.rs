@@ -7,6 +7,7 @@
 //! - `check`: whether the data fit together
 //! - `page`, `samples`, `method`: the page, section by section
 //! - `suite`: the sections of the full suite
+//! - `labels`: the page about labels, with its figures
 //! - `sheet`: pictures with their captions as one PNG file
 //! - `files`: the figures as PNG files
 //! - `outcome`: the sentence that says what came out
@@ -21,16 +22,19 @@ mod chart;
 mod check;
 mod files;
 mod font;
+mod labels;
 mod method;
 mod outcome;
 mod page;
-mod pictures;
+pub mod pictures;
 mod plot;
 mod samples;
 mod sheet;
 mod suite;
 mod tsne;
 
+pub use labels::write as write_labels;
+pub use labels::{Adequacy, LabelReport, Tally, Trusted};
 pub use plot::{Along, Chart, Line, Point};
 pub use tsne::{EPOCHS, tsne};
 

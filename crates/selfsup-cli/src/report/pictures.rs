@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use image::codecs::jpeg::JpegEncoder;
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::imageops;
 use image::{ExtendedColorType, ImageEncoder, RgbImage};
@@ -35,6 +36,37 @@ pub fn thumbnail(image: &RgbImage, most: u32) -> RgbImage {
     imageops::resize(image, side(image.width()), side(image.height()), imageops::FilterType::Triangle)
 }
 
+/// How a picture is enlarged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharpness {
+    /// With sharp pixels: it has few.
+    Crisp,
+    /// Smoothly.
+    Smooth,
+}
+
+/// Images whose longer side has at most so many pixels are enlarged with sharp pixels.
+const FEW_PIXELS: u32 = 64;
+
+/// How good the JPEG of a thumbnail is, in per cent.
+const QUALITY: u8 = 82;
+
+/// A thumbnail as an address of few bytes, where a page shows hundreds: PNG of few pixels, otherwise JPEG.
+///
+/// # Errors
+/// An image without pixels.
+pub fn small(image: &RgbImage, most: u32) -> Result<(String, Sharpness)> {
+    let image = thumbnail(image, most);
+    if image.width().max(image.height()) <= FEW_PIXELS {
+        return Ok((data_uri(&png(&image)?), Sharpness::Crisp));
+    }
+    let mut bytes = Vec::new();
+    JpegEncoder::new_with_quality(&mut bytes, QUALITY)
+        .write_image(image.as_raw(), image.width(), image.height(), ExtendedColorType::Rgb8)
+        .context("cannot encode a thumbnail")?;
+    Ok((format!("data:image/jpeg;base64,{}", BASE64_STANDARD.encode(bytes)), Sharpness::Smooth))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -49,6 +81,18 @@ mod tests {
     #[test]
     fn a_picture_without_pixels_is_an_error() {
         assert!(png(&RgbImage::new(0, 4)).is_err());
+    }
+
+    #[test]
+    fn thumbnails_of_many_pixels_are_small_files() {
+        let noise = |x: u32, y: u32| Rgb([(x * 37 + y * 11) as u8, (x * y) as u8, (x * 5 + y * 3) as u8]);
+        let (address, sharpness) = small(&RgbImage::from_fn(400, 300, noise), 128).unwrap();
+        assert!(address.starts_with("data:image/jpeg;base64,") && sharpness == Sharpness::Smooth);
+        let bytes = BASE64_STANDARD.decode(address.split_once(',').unwrap().1).unwrap();
+        let read = image::load_from_memory(&bytes).unwrap();
+        assert_eq!((read.width(), read.height()), (128, 96));
+        let (address, sharpness) = small(&RgbImage::new(28, 28), 128).unwrap();
+        assert!(address.starts_with("data:image/png;base64,") && sharpness == Sharpness::Crisp);
     }
 
     #[test]

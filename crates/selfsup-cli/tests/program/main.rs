@@ -8,6 +8,7 @@ mod audit;
 mod finetune;
 mod interruption;
 mod journey;
+mod labels;
 mod pictures;
 mod recipes;
 mod refusals;

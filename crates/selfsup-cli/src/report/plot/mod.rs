@@ -6,7 +6,7 @@
 //! - `palette`: the colours
 //! - `text`: words in a figure
 //! - `axis`: the span of values along one side
-//! - `bars`, `curve`, `lines`, `map`, `matrix`: the figures
+//! - `bars`, `curve`, `lines`, `map`, `matrix`, `traced`: the figures
 
 mod axis;
 mod bars;
@@ -16,12 +16,14 @@ mod map;
 mod matrix;
 pub mod palette;
 pub mod text;
+mod traced;
 
 pub use bars::{Bars, Shares};
 pub use curve::CurvePlot;
 pub use lines::{Along, Chart, ChartPlot, Line, Point};
 pub use map::{MapPlot, Mark, Shape};
 pub use matrix::Matrix;
+pub use traced::{Trace, Traced};
 
 use super::{font, pictures};
 use anyhow::{Context, Result, anyhow};

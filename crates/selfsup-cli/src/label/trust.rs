@@ -1,0 +1,333 @@
+//! Calibrated probabilities, weights and reasons.
+//!
+//! A label's probability is what held-out labels say it is: one temperature is fitted to predictions for given labels by models
+//! that had not seen them. Its weight is its probability, or 0 where the label is rejected: because the sample is unlike all
+//! labelled ones, because its views are of other classes, or because another class is nearly as probable.
+
+use super::folds::folds;
+use super::given::Given;
+use super::predict::Predicted;
+use anyhow::Result;
+use selfsup::core::{Error, FeatureRows, Key, Kind, Logits, PseudoLabeler, Reason, Tensor};
+use selfsup::labels::{
+    Calibration, CalibrationConfig, Detector, Familiarity, LabelledProbabilities, NearestLabelled,
+    TemperatureScaling, Threshold, ThresholdConfig, calibration,
+};
+
+/// What a person said of a label that is wrong and has no other.
+const REJECTED: &str = "a person rejected it";
+
+/// The labels of all samples.
+#[derive(Debug)]
+pub struct Labels {
+    /// The names of the classes.
+    pub classes: Vec<String>,
+    /// The class of each sample.
+    pub labels: Vec<i64>,
+    /// How probable it is; none of clusters, and of labels that a person rejected.
+    pub probability: Vec<Option<f64>>,
+    /// How far it counts, 0 to 1; 0 rejects it.
+    pub weights: Vec<f64>,
+    /// Why.
+    pub reasons: Vec<&'static str>,
+    /// The calibrated probabilities of all classes, `[N, C]`; none of clusters.
+    pub probabilities: Option<Tensor>,
+    /// How the labels were found.
+    pub how: String,
+    /// What held-out labels say; none of clusters.
+    pub held_out: Option<HeldOut>,
+}
+
+impl Labels {
+    /// An order of trust: any label that counts before any that is rejected, then by weight or probability.
+    pub fn trust(&self, sample: usize) -> f64 {
+        if self.weights[sample] > 0.0 {
+            1.0 + self.weights[sample]
+        } else {
+            self.probability[sample].unwrap_or(0.0)
+        }
+    }
+
+    /// The name of a sample's class.
+    pub fn class(&self, sample: usize) -> &str {
+        &self.classes[self.labels[sample] as usize]
+    }
+
+    /// How many labels there are for each reason, the most frequent first.
+    pub fn by_reason(&self) -> Vec<(&'static str, usize)> {
+        let mut counts: Vec<(&'static str, usize)> = Vec::new();
+        for reason in &self.reasons {
+            match counts.iter_mut().find(|(known, _)| known == reason) {
+                Some((_, count)) => *count += 1,
+                None => counts.push((reason, 1)),
+            }
+        }
+        counts.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
+        counts
+    }
+}
+
+/// What the given labels say of predictions by models that had not seen them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HeldOut {
+    /// What scores are divided by: 1 where every label was predicted, infinite where none was better than by chance.
+    pub temperature: f64,
+    /// How true the probabilities are.
+    pub calibration: Calibration,
+}
+
+impl HeldOut {
+    /// Calibrates class scores of the given labels, `[M, C]`.
+    ///
+    /// # Errors
+    /// When scores are not finite.
+    pub fn of(logits: &Tensor, given: &Given) -> Result<HeldOut> {
+        let labels = given.label_tensor();
+        let logits = Logits::new(logits)?;
+        let temperature = temperature(&logits, &labels)?;
+        let scores = LabelledProbabilities::new(&labels, logits.softmax(temperature)?)?;
+        Ok(HeldOut { temperature, calibration: calibration(&scores, &CalibrationConfig::default())? })
+    }
+
+    /// What is remarkable about the temperature, for a person.
+    pub fn remark(&self) -> Option<&'static str> {
+        if self.temperature.is_infinite() {
+            Some("held-out labels are predicted no better than by chance: no label can be trusted")
+        } else if self.calibration.accuracy == 1.0 {
+            Some("every held-out label was predicted: probabilities are not calibrated")
+        } else {
+            None
+        }
+    }
+}
+
+fn temperature(logits: &Logits, labels: &Tensor) -> Result<f64> {
+    let right = logits.tensor().argmax(1, false).eq_tensor(labels);
+    if bool::try_from(right.all())? {
+        return Ok(1.0);
+    }
+    match TemperatureScaling::fit(logits, labels) {
+        Ok(scaling) => Ok(scaling.temperature),
+        // Scores that say nothing about the labels.
+        Err(Error::Config { .. }) => Ok(f64::INFINITY),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The mean negative log-likelihood of held-out labels at their best temperature.
+///
+/// # Errors
+/// When scores are not finite.
+pub fn scaled_loss(logits: &Tensor, given: &Given) -> Result<f64> {
+    let labels = given.label_tensor();
+    let logits = Logits::new(logits)?;
+    let p = logits.softmax(temperature(&logits, &labels)?)?;
+    let own = p.tensor().gather(1, &labels.unsqueeze(1), false).to_kind(Kind::Double);
+    Ok(f64::try_from(-own.clamp_min(1e-12).log().mean(Kind::Double))?)
+}
+
+/// What is asked of a label.
+#[derive(Clone, Copy, Debug)]
+pub struct Rule {
+    /// The least probability.
+    pub min_probability: f64,
+    /// Whether samples that are unlike all labelled ones are rejected.
+    pub reject_unlike: bool,
+    /// Decides which labels are held out.
+    pub seed: u64,
+}
+
+/// The share of held-out labelled samples that are familiar enough.
+const FAMILIAR: f64 = 0.99;
+
+/// The share of views that must agree with the label.
+const AGREEMENT: f64 = 0.5;
+
+/// Gives every sample its label, weight and reason. `x` are the features, `[N, D]`.
+///
+/// # Errors
+/// When predictions are not finite.
+pub fn label(predicted: &Predicted, x: &Tensor, given: &Given, rule: Rule) -> Result<Labels> {
+    let held_out = predicted.held_out.as_ref().map(|logits| HeldOut::of(logits, given)).transpose()?;
+    let logits = Logits::new(&predicted.logits)?;
+    let p = logits.softmax(held_out.as_ref().map_or(1.0, |held_out| held_out.temperature))?;
+    let mut found = Threshold::new(ThresholdConfig { tau: rule.min_probability })?.label(&p)?;
+    let (confidence, _) = p.tensor().max_dim(1, false);
+    found.weights *= &confidence;
+    if let Some(agreement) = &predicted.agreement {
+        let divided = agreement.lt(AGREEMENT);
+        found.weights = found.weights.masked_fill(&divided, 0.0);
+        found.reasons = found.reasons.masked_fill(&divided, Reason::Disagreement.code());
+    }
+    if rule.reject_unlike
+        && let Some(detector) = familiar(x, given, rule.seed)?
+    {
+        found = detector.reject(&FeatureRows::new(x)?, found)?;
+    }
+    if let Some(reached) = &predicted.reached {
+        let unreached = Tensor::from_slice(&reached.iter().map(|reached| !reached).collect::<Vec<bool>>());
+        let reason = |code: Reason| code.code();
+        let confident = found.reasons.eq(reason(Reason::Confident));
+        found.reasons = found.reasons.masked_fill(&confident, reason(Reason::Reached));
+        found.weights = found.weights.masked_fill(&unreached, 0.0);
+        found.reasons = found.reasons.masked_fill(&unreached, reason(Reason::Unreached));
+    }
+    let mut labels = Labels {
+        classes: given.classes.clone(),
+        labels: Vec::try_from(&found.labels)?,
+        probability: Vec::<f64>::try_from(&confidence.to_kind(Kind::Double))?.into_iter().map(Some).collect(),
+        weights: Vec::try_from(&found.weights.to_kind(Kind::Double))?,
+        reasons: found.reasons()?.into_iter().map(Reason::sentence).collect(),
+        probabilities: Some(p.tensor().shallow_clone()),
+        how: predicted.how.clone(),
+        held_out,
+    };
+    for (&index, &label) in given.indices.iter().zip(&given.labels) {
+        labels.labels[index] = label;
+        labels.probability[index] = Some(1.0);
+        labels.weights[index] = 1.0;
+        labels.reasons[index] = Reason::Given.sentence();
+    }
+    for &(index, label) in &given.rejected {
+        labels.labels[index] = label;
+        labels.probability[index] = None;
+        labels.weights[index] = 0.0;
+        labels.reasons[index] = REJECTED;
+    }
+    Ok(labels)
+}
+
+/// What tells samples that are like labelled ones, its threshold set by labels that are held out; none where there are none.
+fn familiar(x: &Tensor, given: &Given, seed: u64) -> Result<Option<Detector<NearestLabelled>>> {
+    let mut scores = Vec::new();
+    let rows = |places: &[usize]| -> Result<FeatureRows> {
+        let rows: Vec<i64> = places.iter().map(|&at| given.indices[at] as i64).collect();
+        Ok(FeatureRows::new(&x.index_select(0, &Tensor::from_slice(&rows)))?)
+    };
+    for (fitted, held) in folds(&given.labels, given.classes.len(), Key::new(seed)) {
+        if !held.is_empty() {
+            scores.extend(Vec::<f64>::try_from(
+                NearestLabelled::new(&rows(&fitted)?, 1)?.score(&rows(&held)?)?.to_kind(Kind::Double),
+            )?);
+        }
+    }
+    if scores.is_empty() {
+        return Ok(None);
+    }
+    scores.sort_by(|a, b| b.total_cmp(a));
+    let passing = ((FAMILIAR * scores.len() as f64).ceil() as usize).clamp(1, scores.len());
+    let all: Vec<usize> = (0..given.indices.len()).collect();
+    let familiarity = NearestLabelled::new(&rows(&all)?, 1)?;
+    Ok(Some(Detector { familiarity, threshold: scores[passing - 1] }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn given() -> Given {
+        let classes = ["a", "b"].map(str::to_owned).to_vec();
+        Given { classes, indices: vec![0, 1, 4, 5], labels: vec![0, 0, 1, 1], rejected: vec![(3, 1)] }
+    }
+
+    /// Eight samples on a line: four beside the labelled ones, one far away.
+    fn features() -> Tensor {
+        let at = [
+            [1.0_f32, 0.0],
+            [1.0, 0.1],
+            [1.0, 0.05],
+            [1.0, 0.02],
+            [0.0, 1.0],
+            [0.1, 1.0],
+            [0.1, 1.0],
+            [-1.0, -1.0],
+        ];
+        Tensor::from_slice2(&at)
+    }
+
+    fn predicted(held_out: [[f32; 2]; 4]) -> Predicted {
+        let logits = [
+            [2.0_f32, 0.0],
+            [2.0, 0.0],
+            [1.0, 0.0],
+            [0.0, 1.0],
+            [0.0, 2.0],
+            [0.0, 2.0],
+            [0.1, 0.0],
+            [4.0, 0.0],
+        ];
+        Predicted {
+            logits: Tensor::from_slice2(&logits),
+            held_out: Some(Tensor::from_slice2(&held_out)),
+            agreement: None,
+            reached: None,
+            how: "by hand".to_owned(),
+        }
+    }
+
+    /// Three of four labels are predicted.
+    const HELD_OUT: [[f32; 2]; 4] = [[1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0]];
+
+    fn rule(min_probability: f64) -> Rule {
+        Rule { min_probability, reject_unlike: true, seed: 0 }
+    }
+
+    #[test]
+    fn probabilities_are_those_of_held_out_labels() {
+        let labels = label(&predicted(HELD_OUT), &features(), &given(), rule(0.6)).unwrap();
+        // Of one logit of difference three in four are right: 1 / (1 + exp(-1 / T)) = 3/4 at T = 1 / ln 3.
+        let held_out = labels.held_out.as_ref().unwrap();
+        assert!((held_out.temperature - 1.0 / 3.0_f64.ln()).abs() < 1e-6, "{held_out:?}");
+        assert!((held_out.calibration.accuracy - 0.75).abs() < 1e-12 && held_out.calibration.ece < 1e-6);
+        assert!((labels.probability[2].unwrap() - 0.75).abs() < 1e-6);
+        assert!((labels.weights[2] - 0.75).abs() < 1e-6);
+        assert_eq!(labels.reasons[2], Reason::Confident.sentence());
+        assert_eq!((labels.weights[6], labels.reasons[6]), (0.0, Reason::Unsure.sentence()));
+        assert_eq!((labels.weights[7], labels.reasons[7]), (0.0, Reason::OutOfDistribution.sentence()));
+        assert_eq!(
+            (labels.labels[0], labels.weights[0], labels.reasons[0]),
+            (0, 1.0, Reason::Given.sentence())
+        );
+        assert_eq!((labels.labels[3], labels.weights[3], labels.reasons[3]), (1, 0.0, REJECTED));
+        assert_eq!(labels.probability[3], None);
+        assert_eq!(labels.by_reason()[0], (Reason::Given.sentence(), 4));
+    }
+
+    #[test]
+    fn what_counts_is_trusted_more_than_what_is_rejected() {
+        let labels = label(&predicted(HELD_OUT), &features(), &given(), rule(0.6)).unwrap();
+        assert!(labels.trust(0) > labels.trust(2) && labels.trust(2) > labels.trust(7));
+        assert!(labels.trust(7) > labels.trust(6) && labels.trust(6) > labels.trust(3));
+        let kept =
+            label(&predicted(HELD_OUT), &features(), &given(), Rule { reject_unlike: false, ..rule(0.6) });
+        assert!(kept.unwrap().weights[7] > 0.9);
+    }
+
+    #[test]
+    fn labels_that_are_all_predicted_or_all_missed_set_no_temperature() {
+        let all = [[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]];
+        let labels = label(&predicted(all), &features(), &given(), rule(0.6)).unwrap();
+        let held_out = labels.held_out.unwrap();
+        assert_eq!(held_out.temperature, 1.0);
+        assert!(held_out.remark().unwrap().contains("not calibrated"));
+        let none = [[0.0, 1.0], [0.0, 1.0], [1.0, 0.0], [1.0, 0.0]];
+        let labels = label(&predicted(none), &features(), &given(), rule(0.6)).unwrap();
+        assert_eq!(labels.probability[2], Some(0.5));
+        assert_eq!(labels.weights.iter().filter(|w| **w > 0.0).count(), 4, "only what was given counts");
+        assert!(labels.held_out.unwrap().remark().unwrap().contains("no better than by chance"));
+    }
+
+    #[test]
+    fn views_that_disagree_and_samples_that_no_label_reaches_are_rejected() {
+        let mut predicted = predicted(HELD_OUT);
+        predicted.agreement = Some(Tensor::from_slice(&[1.0_f32, 1.0, 0.4, 1.0, 1.0, 1.0, 0.6, 1.0]));
+        let labels = label(&predicted, &features(), &given(), rule(0.0)).unwrap();
+        assert_eq!((labels.weights[2], labels.reasons[2]), (0.0, Reason::Disagreement.sentence()));
+        assert!(labels.weights[6] > 0.5);
+        predicted.agreement = None;
+        predicted.reached = Some(vec![true, true, true, true, true, true, false, true]);
+        let labels = label(&predicted, &features(), &given(), rule(0.0)).unwrap();
+        assert_eq!((labels.weights[6], labels.reasons[6]), (0.0, Reason::Unreached.sentence()));
+        assert_eq!(labels.reasons[2], Reason::Reached.sentence());
+    }
+}
