@@ -141,25 +141,17 @@ impl LabelFile {
         &self.path
     }
 
-    /// Writes a CSV file, whole or not at all: `file`, `label` and those of the other columns of which a row has something.
+    /// Writes a CSV file, whole or not at all: `file` and `label`, and all other columns where a row has something there.
     ///
     /// # Errors
     /// [`Error::Data`] when there is a file that is to stay; [`Error::Io`] when the folder cannot be written to.
     pub fn write(&self, path: &Path, existing: Existing) -> Result<()> {
         existing.check(path)?;
-        let has = |cell: fn(&LabelRow) -> bool| self.rows.iter().any(cell);
-        let columns = [
-            true,
-            true,
-            has(|row| row.probability.is_some()),
-            has(|row| row.weight.is_some()),
-            has(|row| row.reason.is_some()),
-        ];
+        let more = |row: &LabelRow| row.probability.is_some() || row.weight.is_some() || row.reason.is_some();
+        let columns = if self.rows.iter().any(more) { COLUMNS.len() } else { 2 };
         let mut writer = csv::Writer::from_writer(Vec::new());
         let broken = |e: csv::Error| Error::data(path, e.to_string());
-        let chosen =
-            |cells: [String; 5]| cells.into_iter().zip(columns).filter_map(|(c, keep)| keep.then_some(c));
-        writer.write_record(chosen(COLUMNS.map(str::to_owned))).map_err(broken)?;
+        writer.write_record(&COLUMNS[..columns]).map_err(broken)?;
         for row in &self.rows {
             let number = |value: Option<f64>| value.map(|v| v.to_string()).unwrap_or_default();
             let cells = [
@@ -169,7 +161,7 @@ impl LabelFile {
                 number(row.weight),
                 row.reason.clone().unwrap_or_default(),
             ];
-            writer.write_record(chosen(cells)).map_err(broken)?;
+            writer.write_record(&cells[..columns]).map_err(broken)?;
         }
         let bytes = writer.into_inner().map_err(|e| Error::data(path, e.to_string()))?;
         write_whole(path, &bytes)
