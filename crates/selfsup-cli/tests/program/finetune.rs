@@ -169,7 +169,7 @@ fn a_folder_without_classes_takes_them_from_the_file() {
     assert!(report["scores"].is_null() && report["pseudo_labels"]["accuracy"].is_null());
     assert!(report["pseudo_labels"]["coverage"].is_f64());
     let labels = fs::read_to_string(place.path("run/labels.csv")).unwrap();
-    assert!(labels.starts_with("file,label,weight\nring00.png,ring,0.5\n"), "{labels}");
+    assert!(labels.starts_with("file,label,probability,weight,reason\nring00.png,ring,,0.5,\n"), "{labels}");
 }
 
 #[test]
