@@ -650,5 +650,18 @@ mod tests {
         assert!(
             problem(error).starts_with("line 3: file = cat/2.png: it is labelled dog here and cat on line 2")
         );
+        // A message names the file that a row came from, not the one that it was put into.
+        let elsewhere = LabelRow { file: "x".into(), label: "cat".into(), ..LabelRow::default() };
+        let elsewhere = LabelFile::new(Path::new("fixed.csv"), vec![elsewhere]).unwrap();
+        let error = before.corrected_by(&elsewhere).match_to(NAMES.len(), |i| NAMES[i].to_owned(), None);
+        assert_eq!(error.unwrap_err().to_string(), "fixed.csv: line 2: file = x: the set has no such file");
+    }
+
+    #[test]
+    fn labels_that_are_being_collected_may_lack_classes() {
+        let file = read("file,label,weight\ncat/2.png,cat,0\n").unwrap();
+        let given = file.find_in(NAMES.len(), |i| NAMES[i].to_owned(), Some(&classes())).unwrap();
+        assert_eq!((given.indices, given.weights, given.classes), (vec![1], vec![0.0], classes()));
+        assert!(file.find_in(1, |i| NAMES[i].to_owned(), Some(&classes())).is_err());
     }
 }
