@@ -6,7 +6,7 @@ use crate::network::ImageNetwork;
 use crate::objective::Modality;
 use crate::recipe::{Assignment, Recipe};
 use crate::text::{self, Texts};
-use crate::training::{Learner, OnDevice, Training, called, plain_path};
+use crate::training::{Continue, Learner, OnDevice, Training, called, plain_path};
 use crate::{digest, panics};
 use anyhow::{Context, Result};
 use selfsup::core::{
@@ -31,12 +31,8 @@ pub struct Arguments {
     /// Set a field of the recipe, as in --set train.epochs=30; may be given again.
     #[arg(long = "set", value_name = "FIELD=VALUE")]
     set: Vec<Assignment>,
-    /// Go on where the run in the folder stopped.
-    #[arg(long, conflicts_with = "overwrite")]
-    resume: bool,
-    /// Delete the run in the folder and begin anew.
-    #[arg(long)]
-    overwrite: bool,
+    #[command(flatten)]
+    folder: Continue,
     #[command(flatten)]
     machine: crate::Machine,
 }
@@ -54,7 +50,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     crate::judge::check(&recipe)?;
     let stem = Path::new(&arguments.recipe).file_stem().unwrap_or_default();
     let folder = arguments.run.clone().unwrap_or_else(|| Path::new("runs").join(stem));
-    let job = Job { recipe, folder, device, existing: arguments.existing() };
+    let job = Job { recipe, folder, device, existing: arguments.folder.existing() };
     let advice = format!(
         "train.batch_size = {}: try a smaller batch (with train.accumulate), smaller views or a smaller encoder",
         job.recipe.train.batch_size
@@ -63,16 +59,6 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         Modality::Images => job.on_images(),
         Modality::Text => job.on_text(),
     })
-}
-
-impl Arguments {
-    fn existing(&self) -> Existing {
-        match (self.resume, self.overwrite) {
-            (true, _) => Existing::Resume,
-            (_, true) => Existing::Overwrite,
-            _ => Existing::Refuse,
-        }
-    }
 }
 
 /// A training that is to be done.

@@ -13,6 +13,28 @@ use serde_json::{Map, Value, json};
 use std::ops::ControlFlow;
 use std::path::{Component, Path, PathBuf};
 
+/// What is to become of a run that the folder holds.
+#[derive(Debug, clap::Args)]
+pub struct Continue {
+    /// Go on where the run in the folder stopped.
+    #[arg(long, conflicts_with = "overwrite")]
+    pub resume: bool,
+    /// Delete the run in the folder and begin anew.
+    #[arg(long)]
+    pub overwrite: bool,
+}
+
+impl Continue {
+    /// The same as the run's folder takes it.
+    pub fn existing(&self) -> Existing {
+        match (self.resume, self.overwrite) {
+            (true, _) => Existing::Resume,
+            (_, true) => Existing::Overwrite,
+            _ => Existing::Refuse,
+        }
+    }
+}
+
 /// A training that is to be done.
 pub struct Training<'a> {
     /// The folder of the run.
@@ -141,7 +163,11 @@ fn rehearse<E: ?Sized, B: Batches>(
     let buffers: Vec<_> =
         variables.filter(|x| !x.requires_grad()).map(|x| (x.shallow_clone(), x.copy())).collect();
     tch::no_grad(|| {
-        objective.loss(encoder, &batch, step)?;
+        match objective.loss(encoder, &batch, step) {
+            // The trainer meets it again, names the samples, and knows whether the step may be left out.
+            Ok(_) | Err(Error::NonFinite { .. }) => {}
+            Err(error) => return Err(error),
+        }
         health(&look(encoder, &batch)?)?;
         for (x, before) in buffers {
             x.shallow_clone().copy_(&before);

@@ -52,19 +52,26 @@ pub enum Error {
         detail: String,
     },
     /// The operating system refused a file operation.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {cause}", path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,
         /// The system's error.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// libtorch refused an operation.
     #[error("libtorch: {0}")]
-    Torch(#[from] tch::TchError),
+    Torch(tch::TchError),
     /// Anything else, in words that name the cause.
     #[error("{0}")]
     Other(String),
+}
+
+// The messages above hold what caused them, so that a chain of causes says nothing twice.
+impl From<tch::TchError> for Error {
+    fn from(cause: tch::TchError) -> Self {
+        Error::Torch(cause)
+    }
 }
 
 impl Error {
@@ -86,6 +93,23 @@ impl Error {
     /// Wraps an I/O error with the path it happened at: `read(p).map_err(Error::io(p))`.
     pub fn io(path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.as_ref().to_owned();
-        move |source| Error::Io { path, source }
+        move |cause| Error::Io { path, cause }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::error::Error as _;
+
+    #[test]
+    fn a_chain_of_causes_says_nothing_twice() {
+        let refused = || std::io::Error::other("no such file");
+        for (error, message) in [
+            (Error::io("few.csv")(refused()), "few.csv: no such file"),
+            (Error::from(tch::TchError::Torch("bad".to_owned())), "libtorch: bad"),
+        ] {
+            assert!(error.to_string().starts_with(message) && error.source().is_none(), "{error}");
+        }
     }
 }

@@ -108,17 +108,19 @@ impl OwnThread {
     /// # Shapes
     /// Row-major `a` `[M, d]` and `b` `[N, d]` to `out` `[M, N]`.
     ///
+    /// Returns false, and does nothing, when a side is above 2^31 - 1, which MKL cannot count.
+    ///
     /// # Panics
-    /// When a slice has another length, or a side is above 2^31 - 1.
-    pub fn products(self, a: &[f32], b: &[f32], d: usize, out: &mut [f32]) {
+    /// When a slice has another length.
+    #[must_use]
+    pub fn products(self, a: &[f32], b: &[f32], d: usize, out: &mut [f32]) -> bool {
         let (m, n) = (a.len() / d, b.len() / d);
         assert!(a.len() == m * d && b.len() == n * d && out.len() == m * n, "blocks of rows of {d} numbers");
         if out.is_empty() {
-            return;
+            return true;
         }
-        let [rows, columns, width] = [m, n, d].map(|side| {
-            c_int::try_from(side).unwrap_or_else(|_| panic!("a side of {side}: at most {}", c_int::MAX))
-        });
+        let side = |side: usize| c_int::try_from(side);
+        let (Ok(rows), Ok(columns), Ok(width)) = (side(m), side(n), side(d)) else { return false };
         let (transposed, plain) = (b'T' as c_char, b'N' as c_char);
         // SAFETY: column by column, `b` is [d, N], `a` is [d, M] and `out` is [N, M], each as long as was checked; `out` is
         // borrowed alone. The number of threads is this thread's own, and put back.
@@ -141,6 +143,7 @@ impl OwnThread {
             );
             (self.set_threads)(before);
         }
+        true
     }
 }
 

@@ -23,14 +23,14 @@ pub enum Error {
     #[error("no folder for the cache is known: set SELFSUP_CACHE (or HOME) to a folder that can be written")]
     NoCacheDir,
     /// The file system said no.
-    #[error("cannot {doing} {}: {source}", path.display())]
+    #[error("cannot {doing} {}: {cause}", path.display())]
     Io {
         /// What was being done, such as `write`.
         doing: &'static str,
         /// The file or folder.
         path: PathBuf,
         /// What the system answered.
-        source: io::Error,
+        cause: io::Error,
     },
     /// A program that a source needs is not on this machine.
     #[error("{program} is not installed: {advice}")]
@@ -100,7 +100,7 @@ impl Error {
     /// For `map_err`: names what was done to which path.
     pub(crate) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();
-        move |source| Self::Io { doing, path, source }
+        move |cause| Self::Io { doing, path, cause }
     }
 
     /// A refused archive or address.

@@ -15,8 +15,8 @@ use gemm::{Parallelism, gemm};
 /// When a slice has another length.
 pub(crate) fn products(a: &[f32], b: &[f32], d: usize, out: &mut [f32]) {
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-    if let Some(mkl) = selfsup_core::mkl::OwnThread::find() {
-        return mkl.products(a, b, d, out);
+    if selfsup_core::mkl::OwnThread::find().is_some_and(|mkl| mkl.products(a, b, d, out)) {
+        return;
     }
     portable(a, b, d, out);
 }

@@ -23,7 +23,7 @@ pub use score::Report;
 use crate::images::Stretches;
 use crate::network::ImageNetwork;
 use crate::recipe::Assignment;
-use crate::training::{Learner, OnDevice, Training, called};
+use crate::training::{Continue, Learner, OnDevice, Training, called};
 use crate::{digest, panics};
 use anyhow::{Context, Result, ensure};
 use method::Place;
@@ -65,12 +65,8 @@ pub struct Arguments {
     /// Set a field of the recipe, as in --set train.epochs=30; may be given again.
     #[arg(long = "set", value_name = "FIELD=VALUE")]
     set: Vec<Assignment>,
-    /// Go on where the run in the folder stopped.
-    #[arg(long, conflicts_with = "overwrite")]
-    resume: bool,
-    /// Delete the run in the folder and begin anew.
-    #[arg(long)]
-    overwrite: bool,
+    #[command(flatten)]
+    folder: Continue,
     /// Print report.json instead of a summary.
     #[arg(long)]
     json: bool,
@@ -88,11 +84,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let stem = stem.trim_start_matches("finetune-");
     let folder = arguments.run.clone().unwrap_or_else(|| Path::new("runs").join(format!("finetune-{stem}")));
     let recipe = recipe::assembled(arguments)?;
-    let existing = match (arguments.resume, arguments.overwrite) {
-        (true, _) => Existing::Resume,
-        (_, true) => Existing::Overwrite,
-        _ => Existing::Refuse,
-    };
+    let existing = arguments.folder.existing();
     let advice = format!(
         "train.batch_size = {}: try a smaller batch, smaller views or a smaller encoder",
         recipe.train.batch_size

@@ -268,7 +268,7 @@ fn fields_and_folders_that_cannot_work_are_named() {
     let said = place.refusal(&Place::from_scratch("fixmach", "run", &["--labels-per-class", "4"]));
     assert!(said.contains("--method fixmach") && said.contains("fixmatch"), "{said}");
     let infinite = place.refusal(&Place::from_scratch("fixmatch", "infinite", &drawn("views.std=[1e-45]")));
-    assert!(infinite.contains("loss is not finite: step 0"), "{infinite}");
+    assert!(infinite.contains("of a weak view is not finite: step 0"), "{infinite}");
     let reason = fs::read_to_string(place.path("infinite/replay/step-0/reason.txt")).unwrap();
     assert_eq!(reason.lines().filter(|line| line.contains(".png")).count(), 4 + 64, "{reason}");
     for wrong in [

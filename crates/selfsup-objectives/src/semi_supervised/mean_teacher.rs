@@ -16,7 +16,9 @@ use super::SemiSupervised;
 use super::classifier::Classifier;
 use super::curriculum::Curriculum;
 use super::mixing::{Mixing, Nearer};
-use super::parts::{accuracy, checked, cross_entropy, finite, mixed, mixed_targets, ones, tally};
+use super::parts::{
+    accuracy, check_finite, checked, cross_entropy, joined, mixed, mixed_targets, ones, tally,
+};
 use super::ramp::{Ramp, RampShape};
 use selfsup_core::{
     Encoder, Error, Kind, LabelledAndUnlabelled, Loss, Objective, Result, Site, Step, Tensor, nn,
@@ -91,9 +93,7 @@ impl<E: Encoder + ?Sized> Objective<E> for MeanTeacher<E> {
         let (labelled, learned) = (logits.narrow(0, 0, b), logits.narrow(0, b, n));
         let supervised =
             cross_entropy(&labelled, &mixed_targets(labelled_mix.as_ref(), batch.targets(classes))?);
-        if !finite(&taught)? {
-            return Ok(Loss::new(supervised + taught.sum(None)));
-        }
+        check_finite("what the teacher says", &taught)?;
         let weights = match &config.curriculum {
             Some(curriculum) => curriculum.admitted(&taught.amax([1].as_slice(), false), step.progress()),
             None => ones(n, taught.device()),
@@ -103,14 +103,9 @@ impl<E: Encoder + ?Sized> Objective<E> for MeanTeacher<E> {
         let distance = (learned.softmax(1, Kind::Float) - targets).square(); // [N, C]
         let unlabelled = (distance.mean_dim([1].as_slice(), false, Kind::Float) * counted).mean(Kind::Float);
         let weight = config.weight * config.ramp.at(step.progress());
-        let mut loss = Loss::new(&supervised + &unlabelled * weight)
-            .with("labelled_loss", &supervised)
-            .with("unlabelled_loss", &unlabelled)
-            .with("labelled_accuracy", &accuracy(&labelled, batch.labels));
-        for (name, number) in tally(&taught.argmax(1, false), &weights, batch.truth) {
-            loss = loss.with(name, &number);
-        }
-        Ok(loss)
+        let pseudo_labels = tally(&taught.argmax(1, false), &weights, batch.truth);
+        let right = accuracy(&labelled, batch.labels);
+        Ok(joined([&supervised, &unlabelled], weight, &right, pseudo_labels))
     }
 
     fn after_step(&mut self, _store: &nn::VarStore, step: &Step) -> Result<()> {
@@ -259,8 +254,8 @@ mod tests {
         assert_eq!(found, "views = 1: 2 of each unlabelled image");
         let mut batch = labelled_and_unlabelled(2);
         batch.unlabelled.views[0] = &batch.unlabelled.views[0] * f64::INFINITY;
-        let loss = objective.loss(&encoder, &batch, &Step::single(0, 1, 0, 0)).unwrap();
-        assert!(!loss.total.scalar().unwrap().is_finite());
+        let error = objective.loss(&encoder, &batch, &Step::single(0, 1, 0, 0)).unwrap_err();
+        assert!(matches!(error, Error::NonFinite { .. }), "{error}");
         let (store, encoder) = Pixels::stored();
         let wrong = MeanTeacherConfig { weight: f64::NAN, ..config() };
         let error = MeanTeacher::new(&Pixels::site(&store, &encoder), 3, &wrong).unwrap_err().to_string();

@@ -19,7 +19,9 @@ use super::classifier::Classifier;
 use super::curriculum::Curriculum;
 use super::labeler::{Remembered, StepLabeler};
 use super::mixing::{Mixing, MixingKind, Nearer};
-use super::parts::{accuracy, checked, cross_entropy, finite, mixed, mixed_targets, one_hot, tally};
+use super::parts::{
+    accuracy, check_finite, checked, cross_entropy, joined, mixed, mixed_targets, one_hot, tally,
+};
 use super::ramp::{Ramp, RampShape};
 use selfsup_core::{
     Encoder, Error, Kind, LabelledAndUnlabelled, Logits, Loss, Objective, Result, Site, Step, Tensor, nn, tch,
@@ -115,9 +117,7 @@ impl<E: Encoder + ?Sized> Objective<E> for MixMatch<E> {
         let batch = checked(batch, classes, 1..=usize::MAX)?;
         let (b, k) = (batch.labels.size()[0], batch.views.len() as i64);
         let guesses = self.guess(encoder, batch.views)?; // [K N, C]
-        if !finite(&guesses)? {
-            return Ok(Loss::new(guesses.sum(None)));
-        }
+        check_finite("a guess", &guesses)?;
         let mut probabilities = Vec::new();
         for guess in guesses.chunk(k, 0) {
             probabilities.push(Logits::new(&guess)?.softmax(1.0)?); // [N, C]
@@ -148,14 +148,9 @@ impl<E: Encoder + ?Sized> Objective<E> for MixMatch<E> {
         let distance = (learned.softmax(1, Kind::Float) - guessed).square(); // [K N, C]
         let unlabelled = (distance.mean_dim([1].as_slice(), false, Kind::Float) * counted).mean(Kind::Float);
         let weight = self.config.weight * self.config.ramp.at(step.progress());
-        let mut loss = Loss::new(&supervised + &unlabelled * weight)
-            .with("labelled_loss", &supervised)
-            .with("unlabelled_loss", &unlabelled)
-            .with("labelled_accuracy", &accuracy(&labelled, batch.labels));
-        for (name, number) in tally(&found.labels, &found.weights, batch.truth) {
-            loss = loss.with(name, &number);
-        }
-        Ok(loss)
+        let pseudo_labels = tally(&found.labels, &found.weights, batch.truth);
+        let right = accuracy(&labelled, batch.labels);
+        Ok(joined([&supervised, &unlabelled], weight, &right, pseudo_labels))
     }
 
     fn after_step(&mut self, _store: &nn::VarStore, step: &Step) -> Result<()> {
@@ -328,8 +323,8 @@ mod tests {
         assert_eq!(error, "views = 0: at least 1 of each unlabelled image");
         batch = labelled_and_unlabelled(2);
         batch.unlabelled.views[1] = &batch.unlabelled.views[1] * f64::NAN;
-        let loss = objective.loss(&encoder, &batch, &Step::single(0, 1, 0, 0)).unwrap();
-        assert!(loss.total.scalar().unwrap().is_nan());
+        let error = objective.loss(&encoder, &batch, &Step::single(0, 1, 0, 0)).unwrap_err();
+        assert!(matches!(error, Error::NonFinite { .. }), "{error}");
         let (store, encoder) = Pixels::stored();
         let wrong =
             MixMatchTrainingConfig { mixing: Mixing { kind: MixingKind::Mixup, alpha: -1.0 }, ..config() };

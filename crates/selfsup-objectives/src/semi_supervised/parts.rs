@@ -2,7 +2,7 @@
 
 use super::mixing::{Mix, Mixing, Nearer};
 use selfsup_core::{
-    Device, Error, Key, Kind, LabelledAndUnlabelled, Result, Step, Tensor, check_kind, check_shape,
+    Device, Error, Key, Kind, LabelledAndUnlabelled, Loss, Result, Step, Tensor, check_kind, check_shape,
 };
 
 /// A batch whose parts fit each other.
@@ -137,10 +137,30 @@ pub(crate) fn mixed_targets(mix: Option<&Mix>, targets: Tensor) -> Result<Tensor
     }
 }
 
-/// Whether all values are finite. Where they are not, no label is made of them, and the loss that is not finite either is
-/// the training loop's business, which knows whether a step may be left out.
-pub(crate) fn finite(logits: &Tensor) -> Result<bool> {
-    Ok(bool::try_from(logits.isfinite().all())?)
+/// Refuses numbers of which no label can be made.
+///
+/// # Errors
+/// [`Error::NonFinite`]: whoever trains knows whether the step may be left out.
+pub(crate) fn check_finite(what: &str, logits: &Tensor) -> Result<()> {
+    if bool::try_from(logits.isfinite().all())? {
+        return Ok(());
+    }
+    Err(Error::NonFinite { what: what.to_owned(), detail: "no label can be made of it".to_owned() })
+}
+
+/// The loss of labelled and unlabelled images, `supervised + weight * unlabelled`, with its parts and what the
+/// pseudo-labels were.
+pub(crate) fn joined(
+    [supervised, unlabelled]: [&Tensor; 2],
+    weight: f64,
+    labelled_accuracy: &Tensor,
+    pseudo_labels: Vec<(&'static str, Tensor)>,
+) -> Loss {
+    let loss = Loss::new(supervised + unlabelled * weight)
+        .with("labelled_loss", supervised)
+        .with("unlabelled_loss", unlabelled)
+        .with("labelled_accuracy", labelled_accuracy);
+    pseudo_labels.into_iter().fold(loss, |loss, (name, number)| loss.with(name, &number))
 }
 
 /// The share of the labelled images whose label is predicted.

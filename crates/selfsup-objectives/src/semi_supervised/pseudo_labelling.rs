@@ -25,7 +25,9 @@ use super::classifier::Classifier;
 use super::curriculum::Curriculum;
 use super::labeler::{Remembered, StepLabeler};
 use super::mixing::{Mixing, Nearer};
-use super::parts::{accuracy, checked, cross_entropy, finite, mixed, mixed_targets, one_hot, tally};
+use super::parts::{
+    accuracy, check_finite, checked, cross_entropy, joined, mixed, mixed_targets, one_hot, tally,
+};
 use super::ramp::Ramp;
 use selfsup_core::{
     Encoder, Error, LabelledAndUnlabelled, Logits, Loss, Objective, PseudoLabels, Result, Site, Step, Tensor,
@@ -159,9 +161,7 @@ impl<E: Encoder + ?Sized> Objective<E> for PseudoLabelling<E> {
             if separate { logits.narrow(0, b + n, logits.size()[0] - b - n) } else { logits.narrow(0, b, n) }; // [S N, C]
         let supervised =
             cross_entropy(&labelled, &mixed_targets(labelled_mix.as_ref(), batch.targets(classes))?);
-        if !finite(&weak)? {
-            return Ok(Loss::new(supervised + weak.sum(None)));
-        }
+        check_finite("what the model says of a weak view", &weak)?;
         let probabilities = Logits::new(&weak)?.softmax(1.0)?;
         let confidence = probabilities.tensor().amax([1].as_slice(), false); // [N]
         let mut found = self.labeler.label(batch.samples, &[probabilities])?;
@@ -175,13 +175,9 @@ impl<E: Encoder + ?Sized> Objective<E> for PseudoLabelling<E> {
         }
         let unlabelled = cross_entropy(&strong, &Tensor::cat(&wanted, 0));
         let weight = self.config.weight * self.config.ramp.at(step.progress());
-        let mut loss = Loss::new(&supervised + &unlabelled * weight)
-            .with("labelled_loss", &supervised)
-            .with("unlabelled_loss", &unlabelled)
-            .with("labelled_accuracy", &accuracy(&labelled, batch.labels));
-        for (name, number) in tally(&found.labels, &found.weights, batch.truth) {
-            loss = loss.with(name, &number);
-        }
+        let pseudo_labels = tally(&found.labels, &found.weights, batch.truth);
+        let right = accuracy(&labelled, batch.labels);
+        let mut loss = joined([&supervised, &unlabelled], weight, &right, pseudo_labels);
         if self.config.fairness > 0.0
             && let Some(fairness) = self.labeler.fairness(&strong.narrow(0, 0, n), &found)?
         {
@@ -557,13 +553,13 @@ mod tests {
     }
 
     #[test]
-    fn images_that_are_not_finite_make_a_loss_that_is_not_and_no_label() {
+    fn images_that_are_not_finite_are_named_and_make_no_label() {
         let (store, encoder, mut objective) = setup(Counting::boxed(0.0), &PseudoLabellingConfig::default());
         let mut batch = labelled_and_unlabelled(2);
         objective.loss(&encoder, &batch, &start()).unwrap();
         batch.unlabelled.views[0] = &batch.unlabelled.views[0] * f64::NAN;
-        let loss = objective.loss(&encoder, &batch, &start()).unwrap();
-        assert!(loss.total.scalar().unwrap().is_nan());
+        let error = objective.loss(&encoder, &batch, &start()).unwrap_err();
+        assert!(matches!(error, Error::NonFinite { .. }), "{error}");
         assert_eq!(store.variables()["objective.labeler.count.steps"].double_value(&[0]), 1.0);
     }
 
