@@ -69,7 +69,7 @@ pub mod text;
 pub use collate::{Collate, ImageCollate, TokenCollate};
 pub use dataset::{ImageSet, ImageSplits, open};
 pub use image::Image;
-pub use label_file::{Existing, GivenLabels, LabelFile, LabelRow};
+pub use label_file::{ExistingFile, GivenLabels, LabelFile, LabelRow};
 pub use labelled::{Cycled, LabelledWithUnlabelled};
 pub use loader::{Loader, LoaderConfig};
 pub use pixels::{Pixels, Unpack};

@@ -5,7 +5,7 @@ use super::cells::Cell;
 use crate::finetune::{self, Config, Ended, FinetuneRecipe};
 use anyhow::{Context, Result, bail};
 use selfsup::core::state::write_whole;
-use selfsup::data::{Existing as ExistingFile, LabelFile, LabelRow};
+use selfsup::data::{ExistingFile, LabelFile, LabelRow};
 use selfsup::train::Existing;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

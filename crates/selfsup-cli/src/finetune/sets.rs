@@ -5,7 +5,7 @@ use crate::{digest, images};
 use anyhow::{Context, Result, bail, ensure};
 use rand::seq::SliceRandom;
 use selfsup::core::Key;
-use selfsup::data::{Existing, GivenLabels, ImageSet, LabelFile, LabelRow};
+use selfsup::data::{ExistingFile, GivenLabels, ImageSet, LabelFile, LabelRow};
 use serde_json::Value;
 use std::path::Path;
 use std::sync::Arc;
@@ -134,7 +134,7 @@ impl Sets {
                 weight: (weight != 1.0).then_some(weight),
                 ..LabelRow::default()
             });
-        Ok(LabelFile::new(path, rows.collect())?.write(path, Existing::Replace)?)
+        Ok(LabelFile::new(path, rows.collect())?.write(path, ExistingFile::Replace)?)
     }
 }
 

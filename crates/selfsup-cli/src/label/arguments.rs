@@ -3,7 +3,7 @@
 use super::table;
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
-use selfsup::data::Existing;
+use selfsup::data::ExistingFile;
 use std::path::{Path, PathBuf};
 
 /// What `selfsup label` is told.
@@ -150,8 +150,8 @@ impl Arguments {
     }
 
     /// What happens to files that are there.
-    pub fn existing(&self) -> Existing {
-        if self.overwrite { Existing::Replace } else { Existing::Keep }
+    pub fn existing(&self) -> ExistingFile {
+        if self.overwrite { ExistingFile::Replace } else { ExistingFile::Keep }
     }
 
     /// The way to label.

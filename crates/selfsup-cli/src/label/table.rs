@@ -10,7 +10,7 @@ use parquet::file::writer::SerializedFileWriter;
 use parquet::record::{Field, Row};
 use parquet::schema::parser::parse_message_type;
 use selfsup::core::state::write_whole;
-use selfsup::data::{Existing, LabelFile, LabelRow};
+use selfsup::data::{ExistingFile, LabelFile, LabelRow};
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
@@ -96,7 +96,7 @@ fn label_row(row: &Row) -> Result<LabelRow> {
 ///
 /// # Errors
 /// When it is there already and is to stay, or cannot be written.
-pub fn write(labels: &LabelFile, path: &Path, existing: Existing) -> Result<()> {
+pub fn write(labels: &LabelFile, path: &Path, existing: ExistingFile) -> Result<()> {
     if path.extension().is_none_or(|ending| ending != "parquet") {
         return Ok(labels.write(path, existing)?);
     }
@@ -168,11 +168,11 @@ mod tests {
         for name in ["x.csv", "x.parquet"] {
             let path = folder.path().join(name);
             let labels = LabelFile::new(&path, rows()).unwrap();
-            write(&labels, &path, Existing::Keep).unwrap();
+            write(&labels, &path, ExistingFile::Keep).unwrap();
             assert_eq!(read(&path).unwrap().rows(), rows(), "{name}");
-            let error = write(&labels, &path, Existing::Keep).unwrap_err().to_string();
+            let error = write(&labels, &path, ExistingFile::Keep).unwrap_err().to_string();
             assert!(error.contains("is there already"), "{error}");
-            write(&labels, &path, Existing::Replace).unwrap();
+            write(&labels, &path, ExistingFile::Replace).unwrap();
         }
     }
 

@@ -27,20 +27,20 @@ const RANK: &str = "rank";
 
 /// What happens to a file that is there already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Existing {
+pub enum ExistingFile {
     /// It stays, and writing is an error.
     Keep,
     /// It is replaced.
     Replace,
 }
 
-impl Existing {
+impl ExistingFile {
     /// Refuses a path where something is that is to stay.
     ///
     /// # Errors
     /// [`Error::Data`] when it is.
     pub fn check(self, path: &Path) -> Result<()> {
-        if self == Existing::Keep && path.symlink_metadata().is_ok() {
+        if self == ExistingFile::Keep && path.symlink_metadata().is_ok() {
             return Err(Error::data(path, "is there already; name another, or allow to overwrite it"));
         }
         Ok(())
@@ -149,7 +149,7 @@ impl LabelFile {
     ///
     /// # Errors
     /// [`Error::Data`] when there is a file that is to stay; [`Error::Io`] when the folder cannot be written to.
-    pub fn write(&self, path: &Path, existing: Existing) -> Result<()> {
+    pub fn write(&self, path: &Path, existing: ExistingFile) -> Result<()> {
         existing.check(path)?;
         let more = |row: &LabelRow| row.probability.is_some() || row.weight.is_some() || row.reason.is_some();
         let columns = if self.rows.iter().any(more) { COLUMNS.len() } else { 2 };
@@ -375,25 +375,25 @@ mod tests {
             },
         ];
         let written = LabelFile::new(&path, rows.clone()).unwrap();
-        written.write(&path, Existing::Keep).unwrap();
+        written.write(&path, ExistingFile::Keep).unwrap();
         assert_eq!(LabelFile::read(&path).unwrap(), written);
         let other = LabelFile::new(&path, rows[1..].to_vec()).unwrap();
         assert_eq!(
-            problem(other.write(&path, Existing::Keep)),
+            problem(other.write(&path, ExistingFile::Keep)),
             "is there already; name another, or allow to overwrite it"
         );
         assert_eq!(LabelFile::read(&path).unwrap(), written);
-        other.write(&path, Existing::Replace).unwrap();
+        other.write(&path, ExistingFile::Replace).unwrap();
         assert_eq!(LabelFile::read(&path).unwrap(), other);
         let nowhere = folder.path().join("nowhere/few.csv");
-        assert!(other.write(&nowhere, Existing::Keep).unwrap_err().to_string().contains("nowhere"));
+        assert!(other.write(&nowhere, ExistingFile::Keep).unwrap_err().to_string().contains("nowhere"));
     }
 
     #[test]
     fn columns_without_a_value_are_not_written() {
         let (_folder, path) = file("");
         let row = LabelRow { file: "a".into(), label: "b".into(), ..LabelRow::default() };
-        LabelFile::new(&path, vec![row]).unwrap().write(&path, Existing::Replace).unwrap();
+        LabelFile::new(&path, vec![row]).unwrap().write(&path, ExistingFile::Replace).unwrap();
         assert_eq!(std::fs::read_to_string(path).unwrap(), "file,label\na,b\n");
     }
 
