@@ -215,6 +215,9 @@ impl<E: Encoder + ?Sized> Objective<E> for Pirl {
         };
         let [n, channels, _, _] = check_shape("view 0", image, [-1, -1, -1, -1])?;
         check_shape("view 1", cut, [n, channels, -1, -1])?;
+        if n == 0 {
+            return Err(Error::config("batch", n, "at least one image"));
+        }
         check_shape("indices", &batch.indices, [n])?;
         let (indices, samples) = (&batch.indices, self.bank.size()[0]);
         check_kind("indices", indices, Kind::Int64)?;
