@@ -67,6 +67,7 @@ pub const SHIPPED: &[(&str, &str)] = shipped! {
     "simclr-v2"
     "pirl"
     "dino"
+    "dino-vit"
     "deepcluster-v2"
     "msn"
     "ibot"
