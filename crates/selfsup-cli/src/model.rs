@@ -122,7 +122,8 @@ mod tests {
             let mut model = ImageModel::on_images(&recipe, Device::Cpu).unwrap();
             let right = || batch(&recipe, N, CHANNELS as i64);
             let mut learn = |batch: ImageViews| {
-                let loss = || model.objective.loss(model.encoder.as_ref(), &batch, &Step::single(0, 10, 0, 0));
+                let loss =
+                    || model.objective.loss(model.encoder.as_ref(), &batch, &Step::single(0, 10, 0, 0));
                 catch_unwind(AssertUnwindSafe(loss)).map(|loss| loss.err().map(|error| error.to_string()))
             };
             match learn(right()) {
@@ -135,7 +136,10 @@ mod tests {
                 ("a view without channels", last_view(right(), |view| view.select(1, 0))),
             ];
             if right().views.len() > 1 {
-                wrong.push(("an image too few in the last view", last_view(right(), |v| v.narrow(0, 1, N - 1))));
+                wrong.push((
+                    "an image too few in the last view",
+                    last_view(right(), |v| v.narrow(0, 1, N - 1)),
+                ));
             }
             for (what, batch) in wrong {
                 match learn(batch) {

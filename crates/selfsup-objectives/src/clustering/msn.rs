@@ -241,7 +241,7 @@ impl<E: PatchEncoder + ?Sized> Objective<E> for Msn<E> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clustering::tiny::{batch, descend};
+    use crate::clustering::tiny::{batch, descend, fill};
     use selfsup_core::{Device, Encoder, TensorExt};
     use selfsup_encoders::{Vit, VitConfig};
 
@@ -348,6 +348,74 @@ mod tests {
         }
         // The teacher normalises by its own batches.
         assert_eq!(i64::try_from(&v["objective.teacher.projector.bn1.num_batches_tracked"]).unwrap(), 5);
+    }
+
+    #[test]
+    fn five_steps_on_masked_anchors_equal_timm_and_lightly() {
+        // w = lambda shape, s: torch.sin(torch.arange(math.prod(shape), dtype=float64) * 0.7 + s).float().reshape(shape)
+        // vit = timm VisionTransformer(img_size=16, patch_size=4, in_chans=1, num_classes=0, embed_dim=12, depth=2,
+        //     num_heads=3, dynamic_img_size=True); projector = fc1, bn1, GELU, fc2, bn2, GELU, fc3; prototypes [7, 5]
+        // for i, (_, v) in enumerate(sorted by the names used here): v.copy_(0.3 * w(v.shape, i)); teacher = deepcopy(net)
+        // def net(x, kept): t = vit._pos_embed(vit.patch_embed(x))
+        //     t = cat([t[:, :1], t[:, 1:].gather(1, kept[..., None].expand(-1, -1, 12))], 1)    where there is a kept
+        //     return projector(vit.norm(vit.blocks(t))[:, 0])
+        // kept = (arange(8)[:, None] + 5 * arange(11)) % 16; loss = lightly.loss.MSNLoss(sinkhorn_iterations=3)
+        // opt = SGD(all but the teacher's, lr=0.002)
+        // for s in range(5):
+        //     x = [w((4, 1, n, n), k + s) for k, n in enumerate([16, 16, 16, 8])]
+        //     l = loss(cat([net(cat(x[1:3]), kept), net(x[3])]), teacher(x[0]), prototypes, target_sharpen_temperature=0.25)
+        //     opt.zero_grad(); l.backward(); opt.step(); update_momentum(net, teacher, 0.9 + 0.1 * s / 10 / 1.25)
+        let (store, encoder, mut msn) = setup(&MsnConfig { momentum: 0.9, ..config() });
+        let v = store.variables();
+        fill(&store);
+        tch::no_grad(|| {
+            for x in &mut store.trainable_variables() {
+                let _ = x.g_mul_scalar_(0.3);
+            }
+            for (name, x) in &v {
+                let Some(name) = name.strip_prefix("objective.teacher.") else { continue };
+                let student = v.get(name).unwrap_or_else(|| &v[&format!("objective.{name}")]);
+                x.shallow_clone().copy_(student);
+            }
+        });
+        let kept = Tensor::arange(8, (Kind::Int64, Device::Cpu)).unsqueeze(1);
+        let kept = (kept + Tensor::arange(11, (Kind::Int64, Device::Cpu)) * 5).remainder(16); // [8, 11]
+        let losses = (0..5).map(|i| {
+            let loss =
+                msn.compare(&encoder, &batch(4, &[16, 16, 16, 8], i as f64), Some(&kept), &step(i)).unwrap();
+            loss.total.backward();
+            descend(&store, 0.002);
+            Objective::<Vit>::after_step(&mut msn, &store, &step(i)).unwrap();
+            loss.total.scalar().unwrap()
+        });
+        let losses = Tensor::from_slice(&losses.collect::<Vec<_>>());
+        let near = |found: &Tensor, expected: &[f64]| {
+            let expected = Tensor::from_slice(expected);
+            let difference = (found.flatten(0, -1).to_kind(Kind::Double) - &expected).abs();
+            let relative = difference / expected.abs().clamp_min(1.0);
+            assert!(relative.max().scalar().unwrap() < 1e-5, "{found} instead of {expected}");
+        };
+        near(&losses, &[11.916_234, 11.967_411, 11.983_421, 11.543_810, 11.641_309]);
+        let of_teacher = |name: &str| v[&format!("objective.teacher.{name}")].shallow_clone();
+        near(&of_teacher("projector.fc3.bias"), &[-0.297_555, -0.251_115, -0.086_997, 0.117_502, 0.266_356]);
+        near(
+            &of_teacher("encoder.cls_token"),
+            &[
+                -0.271_643, -0.125_782, 0.079_193, 0.246_972, 0.298_649, 0.209_811, 0.022_262, -0.175_740,
+                -0.291_063, -0.269_460, -0.121_179, 0.084_032,
+            ],
+        );
+        near(
+            &v["objective.prototypes.weight"].get(0),
+            &[0.070_656, 0.242_567, 0.300_101, 0.216_119, 0.030_223],
+        );
+        near(
+            &of_teacher("projector.bn1.running_mean"),
+            &[
+                -0.234_002, 0.031_656, 0.201_080, -0.240_570, 0.048_731, 0.189_968, -0.246_040, 0.065_495,
+                0.177_948, -0.250_325,
+            ],
+        );
     }
 
     #[test]
