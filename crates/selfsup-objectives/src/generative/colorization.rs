@@ -23,7 +23,7 @@ use crate::generative::lab::{SoftEncoding, gamut, lab_to_rgb, rgb_to_lab};
 use crate::generative::pixels::{Normalization, Reconstruction, check_images, one_view};
 use selfsup_core::{
     Communicator, Error, ImageViews, Kind, Loss, MapEncoder, Mode, Objective, Pictures, Result, Site, Step,
-    Tensor, check_shape, tch,
+    Tensor, TensorExt, check_shape, tch,
 };
 use serde::{Deserialize, Serialize};
 
@@ -83,6 +83,8 @@ impl Default for ColorizationConfig {
 
 /// The scale of ab.
 const LARGEST: f64 = 110.0;
+/// Below this a and b are the rounding of a grey image.
+const GREY: f64 = 2.0;
 
 /// The colorization objective: a decoder to colours, the bins, and how often each was seen.
 #[derive(Debug)]
@@ -221,6 +223,9 @@ impl<E: MapEncoder + ?Sized> Objective<E> for Colorization {
     fn loss(&mut self, encoder: &E, batch: &ImageViews, step: &Step) -> Result<Loss> {
         let images = one_view(batch, 3, "colorization")?; // [N, 3, H, W]
         let (lightness, colours) = self.take_apart(images)?;
+        if step.step == 0 && colours.abs().max().scalar()? < GREY {
+            return Err(Error::config("images", "grey throughout the first batch", "images with colours"));
+        }
         let every = |x: &Tensor, axis: i64| x.slice(axis, None, None, self.config.stride);
         let colours = Self::rows(&every(&every(&colours, 2), 3)); // [M, 2]
         let predicted = Self::rows(&self.predict(encoder, &self.grey(&lightness), Mode::Train)?); // [M, Q or 2]
@@ -250,7 +255,7 @@ mod tests {
     use crate::generative::reference::{
         Strided, assert_all_learn, assert_gradients, batch, built, difference, fill, wave,
     };
-    use selfsup_core::{TensorExt, nn};
+    use selfsup_core::nn;
 
     fn config(target: ColourTarget, prior: ColourPrior) -> ColorizationConfig {
         ColorizationConfig {
@@ -427,6 +432,9 @@ mod tests {
         let error =
             objective.loss(&encoder, &batch(wave(1, &[2, 1, 8, 8])), &step()).unwrap_err().to_string();
         assert_eq!(error, "images: expected [_, 3, _, _], found [2, 1, 8, 8]");
+        let grey = wave(1, &[2, 1, 8, 8]).expand([2, 3, 8, 8], false);
+        let error = objective.loss(&encoder, &batch(grey), &step()).unwrap_err().to_string();
+        assert_eq!(error, "images = grey throughout the first batch: images with colours");
         let error = objective.loss(&encoder, &batch(wave(1, &[2, 3, 8, 8]) * 3.0), &step()).unwrap_err();
         assert!(error.to_string().contains("which must be that of the views"), "{error}");
     }
