@@ -70,17 +70,25 @@ use selfsup_core::{Error, Kind, Result, Tensor, check_shape};
 
 /// Checks that `x` is a finite matrix with at least one row and column, and returns it in Float, detached.
 fn finite_matrix(name: &str, x: &Tensor) -> Result<(Tensor, [i64; 2])> {
+    let (x, shape, _) = matrix_with_range(name, x)?;
+    Ok((x, shape))
+}
+
+/// The same, and its smallest and largest number: one look at it tells whether all are finite.
+fn matrix_with_range(name: &str, x: &Tensor) -> Result<(Tensor, [i64; 2], [f64; 2])> {
     let shape = check_shape(name, x, [-1, -1])?;
     if shape.contains(&0) {
         return Err(Error::config(name, format!("{shape:?}"), "at least one row and one column"));
     }
     let x = x.detach().to_kind(Kind::Float);
-    if !bool::try_from(x.isfinite().all())? {
+    let (least, most) = x.aminmax(None, false); // NaN where there is one
+    let range = [f64::try_from(least)?, f64::try_from(most)?];
+    if !range.iter().all(|end| end.is_finite()) {
         let bad = x.isfinite().all_dim(1, false).logical_not().to_kind(Kind::Int64).argmax(0, false);
         return Err(Error::NonFinite {
             what: name.to_owned(),
             detail: format!("the first bad row is {}", i64::try_from(bad)?),
         });
     }
-    Ok((x, shape))
+    Ok((x, shape, range))
 }

@@ -10,8 +10,8 @@
 //! two products of it with a vector; else the scalings are kept as logarithms, `Q = exp(s + log u + log v)`, so that no
 //! score overflows and no sample loses all its mass.
 
-use crate::finite_matrix;
-use selfsup_core::{Error, Result, Tensor};
+use crate::matrix_with_range;
+use selfsup_core::{Error, Kind, Result, Tensor};
 use serde::{Deserialize, Serialize};
 
 /// The regularisation and length of Sinkhorn's algorithm.
@@ -39,25 +39,26 @@ impl Default for SinkhornConfig {
 /// # Errors
 /// When the scores are no matrix or not finite, epsilon is not above 0, or there is no iteration.
 pub fn sinkhorn(scores: &Tensor, config: &SinkhornConfig) -> Result<Tensor> {
-    let (scores, [samples, prototypes]) = finite_matrix("scores", scores)?;
+    let (scores, [samples, prototypes], [least, most]) = matrix_with_range("scores", scores)?;
     if !(config.epsilon > 0.0 && config.epsilon.is_finite()) {
         return Err(Error::config("epsilon", config.epsilon, "above 0"));
     }
     if config.iterations == 0 {
         return Err(Error::config("iterations", 0, "at least 1"));
     }
-    let s = scores / config.epsilon; // [B, K]
-    if let Ok(true) = bool::try_from((s.max() - s.min()).le(RANGE)) {
-        let kernel = (&s - s.max()).exp_(); // [B, K]
-        let mut v = kernel.ones_like().narrow(1, 0, 1).contiguous(); // [B, 1]
+    let by = 1.0 / config.epsilon;
+    if (most - least) * by <= RANGE {
+        let number = |x: f64| Tensor::from(x as f32).to_device(scores.device());
+        let mut q = number(-most * by).addcmul(&scores, &number(by)).exp_(); // exp(s - max s), [B, K]
+        let mut v = Tensor::ones([samples, 1], (Kind::Float, q.device())); // [B, 1]
         let mut u = Tensor::new();
         for _ in 0..config.iterations {
-            u = (kernel.tr().matmul(&v) * prototypes as f64).reciprocal(); // [K, 1]
-            v = (kernel.matmul(&u) * samples as f64).reciprocal(); // [B, 1]
+            u = (q.tr().matmul(&v) * prototypes as f64).reciprocal(); // [K, 1]
+            v = (q.matmul(&u) * samples as f64).reciprocal(); // [B, 1]
         }
-        let mut q = kernel;
         return Ok(q.g_mul_(&u.tr()).g_mul_(&(v * samples as f64)));
     }
+    let s = scores * by; // [B, K]
     let mut log_v = s.zeros_like().narrow(1, 0, 1); // [B, 1]
     let mut log_u = log_v.zeros_like();
     for _ in 0..config.iterations {
@@ -74,7 +75,7 @@ const RANGE: f64 = 41.0;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use selfsup_core::{Device, Kind};
+    use selfsup_core::Device;
 
     /// sin(0.37 i^1.5), row by row.
     fn formula(n: i64, d: i64) -> Tensor {
