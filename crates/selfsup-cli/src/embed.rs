@@ -2,10 +2,10 @@
 
 use crate::evaluate::last_checkpoint;
 use crate::features;
+use crate::finetune::encoder_of;
 use crate::images;
 use crate::model::{ImageModel, TextModel};
 use crate::objective::Modality;
-use crate::pretrain::recipe_of;
 use crate::recipe::Recipe;
 use crate::text;
 use anyhow::{Context, Result, bail};
@@ -29,7 +29,7 @@ pub fn run(run: &Path, data: &str, out: &Path, device: Device) -> Result<()> {
             Some("csv") => write_csv,
             _ => bail!("--out {}: a file that ends in .npy or .csv", out.display()),
         };
-    let recipe = recipe_of(run)?;
+    let recipe = encoder_of(run)?;
     let weights = last_checkpoint(run)?.weights;
     let (features, names) = match recipe.objective.modality() {
         Modality::Images => of_images(&recipe, &weights, data, device)?,

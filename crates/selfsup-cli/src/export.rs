@@ -1,12 +1,10 @@
 //! `selfsup export`: the encoder's weights under the names that torchvision, timm or transformers know.
 
 use crate::evaluate::last_checkpoint;
-use crate::pretrain::recipe_of;
+use crate::finetune::encoder_of;
 use anyhow::{Context, Result, ensure};
-use selfsup::core::Tensor;
-use selfsup::core::state::{read, save, write_whole};
+use selfsup::core::state::{save, write_whole};
 use serde_json::json;
-use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Runs the command: writes model.safetensors and config.json to `out`.
@@ -14,10 +12,9 @@ use std::path::Path;
 /// # Errors
 /// When the folder holds no run or no checkpoint, or `out` holds something already.
 pub fn run(run: &Path, out: &Path) -> Result<()> {
-    let recipe = recipe_of(run)?;
+    let recipe = encoder_of(run)?;
     let weights = last_checkpoint(run)?.weights;
-    let strip = |(name, x): (String, Tensor)| Some((name.strip_prefix("encoder.")?.to_owned(), x));
-    let encoder: BTreeMap<_, _> = read(&weights)?.into_iter().filter_map(strip).collect();
+    let encoder = recipe.weights.of_encoder(&weights)?;
     std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
     let model = out.join("model.safetensors");
     ensure!(!model.exists(), "{} is there already; name another folder", model.display());

@@ -1,10 +1,10 @@
 //! The encoder and the objective of a recipe, in one parameter store.
 
 use crate::network::ImageNetwork;
-use crate::recipe::Recipe;
+use crate::recipe::{Recipe, Weights};
 use crate::text;
 use anyhow::{Context, Result};
-use selfsup::core::state::{Extra, load, named_variables};
+use selfsup::core::state::named_variables;
 use selfsup::core::{Device, ImageViews, Key, Objective, TokenBatch, TokenEncoder, nn};
 use selfsup::data::text::Tokenizer;
 use std::path::Path;
@@ -17,6 +17,8 @@ pub struct Model<E: ?Sized, B> {
     pub encoder: Box<E>,
     /// What it learns by.
     pub objective: Box<dyn Objective<E, Batch = B>>,
+    /// Which weights of a checkpoint are taken.
+    weights: Weights,
 }
 
 /// A model on images.
@@ -35,7 +37,7 @@ impl ImageModel {
         let site = recipe.encoder.site(&store, encoder.as_ref(), recipe.data.samples()?);
         let objective = recipe.objective.on_images(&site, &recipe.encoder)?;
         drop(site);
-        Ok(Model { store, encoder, objective })
+        Ok(Model { store, encoder, objective, weights: recipe.weights.clone() })
     }
 }
 
@@ -50,7 +52,7 @@ impl TextModel {
         let embedding = &encoder.word_embeddings.weight;
         let vocabulary = text::vocabulary(tokenizer);
         let objective = recipe.objective.on_text(store.root() / "objective", embedding, vocabulary)?;
-        Ok(Model { store, encoder: Box::new(encoder), objective })
+        Ok(Model { store, encoder: Box::new(encoder), objective, weights: recipe.weights.clone() })
     }
 }
 
@@ -59,8 +61,9 @@ impl<E: ?Sized, B> Model<E, B> {
     ///
     /// # Errors
     /// When a variable is missing, extra, or of another shape; nothing has changed then.
-    pub fn load(&self, weights: &Path) -> Result<()> {
-        load(weights, &named_variables(&self.store, ""), Extra::Refuse)
+    pub fn load(&self, checkpoint: &Path) -> Result<()> {
+        self.weights
+            .load(checkpoint, named_variables(&self.store, ""))
             .context("the checkpoint is of another encoder or objective than config.toml says")
     }
 

@@ -162,7 +162,7 @@ impl Job {
             fingerprint: self.fingerprint(&data)?,
             data: &data,
         };
-        let Model { store, encoder, objective } = model;
+        let Model { store, encoder, objective, .. } = model;
         let learner = Learner { store, encoder: encoder.as_ref(), objective: objective.as_mut() };
         Ok(match training.run(learner, batches, look, begin)? {
             Outcome::Finished | Outcome::Stopped => {
@@ -191,7 +191,8 @@ pub fn recipe_of(run: &Path) -> Result<Recipe> {
         .with_context(|| format!("{} holds no run: {}", run.display(), path.display()))?;
     if crate::finetune::made(&text) {
         anyhow::bail!(
-            "{} is a run of selfsup finetune: its report.json holds what it reaches; name one of selfsup pretrain",
+            "{} is a run of selfsup finetune: its report.json holds what it reaches, and selfsup embed, label, audit and \
+             export take it; name one of selfsup pretrain here",
             run.display()
         );
     }

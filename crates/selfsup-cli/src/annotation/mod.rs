@@ -60,7 +60,7 @@ pub struct Arguments {
     #[arg(long, value_enum, value_name = "ARM,..", value_delimiter = ',')]
     arms: Vec<Arm>,
     /// How pseudo-labels are made: a method of selfsup finetune.
-    #[arg(long, value_name = "METHOD", default_value = "fixmatch")]
+    #[arg(long, value_name = "METHOD", default_value = "freematch")]
     method: String,
     /// The seconds of a training, about: so many epochs as a few steps say that there is time for.
     #[arg(long, value_name = "SECONDS", default_value_t = 120.0)]

@@ -5,8 +5,8 @@ mod page;
 mod subject;
 
 use crate::evaluate::last_checkpoint;
+use crate::finetune::encoder_of;
 use crate::judge::Bars;
-use crate::pretrain::recipe_of;
 use crate::recipe::Recipe;
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum as _;
@@ -74,7 +74,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let [table, summary, _] = free(&out, arguments.overwrite)?;
     ensure!(arguments.folds >= 2, "--folds {}: at least 2", arguments.folds);
     let device = arguments.machine.choose()?;
-    let recipe = recipe_of(&arguments.run)?;
+    let recipe = encoder_of(&arguments.run)?;
     let weights = last_checkpoint(&arguments.run)?.weights;
     let subject = Subject::open(&recipe, &arguments.data, arguments.part)?;
     let given = Given::read(&subject, arguments)?;

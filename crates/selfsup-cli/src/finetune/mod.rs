@@ -17,7 +17,7 @@ mod start;
 mod views;
 
 pub use method::{METHODS, Method};
-pub use recipe::{FinetuneRecipe, made};
+pub use recipe::{FinetuneRecipe, encoder_of, made};
 pub use score::Report;
 
 use crate::images::Stretches;
@@ -27,7 +27,7 @@ use crate::training::{Continue, Learner, OnDevice, Training, called};
 use crate::{digest, panics};
 use anyhow::{Context, Result, ensure};
 use method::Place;
-use selfsup::core::state::{Extra, load, named_variables};
+use selfsup::core::state::named_variables;
 use selfsup::core::{Device, Key, LabelledAndUnlabelled, Mode, Objective, Tensor, nn};
 use selfsup::train::{Existing, Outcome};
 use serde_json::json;
@@ -137,6 +137,7 @@ pub fn train(config: &Config) -> Result<Ended> {
     recipe.data.channels = Some(channels);
     recipe.data.samples = Some(sets.unlabelled.len());
     recipe.encoder = recipe.encoder.for_images(channels)?;
+    recipe.labels.classes.clone_from(&sets.given.classes);
     let (view, unpack) = (views::plain(&recipe, channels)?, views::unpack(&recipe, channels)?);
     let mut stretches = Vec::new();
     for (end, size) in recipe.views.stretches(recipe.train.epochs)? {
@@ -211,9 +212,11 @@ pub fn train(config: &Config) -> Result<Ended> {
 
 /// Fills the encoder with the weights of a run's last checkpoint.
 fn load_encoder(run: &Path, store: &nn::VarStore) -> Result<()> {
+    let weights = encoder_of(run)?.weights;
     let last = crate::evaluate::last_checkpoint(run)?;
     let variables = named_variables(store, "");
     ensure!(!variables.is_empty(), "encoder: it has no weights to be filled");
-    load(&last.weights, &variables, Extra::Skip(&["objective."]))
+    weights
+        .load_encoder(&last.weights, variables)
         .with_context(|| format!("--from {}: the encoder is not that of config.toml", run.display()))
 }

@@ -7,10 +7,13 @@ use super::method::MethodConfig;
 use super::views::ViewsConfig;
 use crate::nearest::instead;
 use crate::network::NetworkConfig;
+use crate::objective::ObjectiveConfig;
 use crate::pretrain::recipe_of;
-use crate::recipe::{DataConfig, TrainConfig, read_table};
+use crate::recipe::{self, DataConfig, Recipe, TrainConfig, ViewKind, Weights, read_table};
 use crate::training::plain_path;
 use anyhow::{Context, Result, bail, ensure};
+use selfsup::data::augment::{ColorJitter, GaussianBlur, ViewConfig};
+use selfsup::objectives::SupervisedConfig;
 use selfsup::train::{OptimizerConfig, ScheduleConfig};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -94,13 +97,23 @@ pub struct LabelsConfig {
     /// Where the labelled images are; without it, among those of `data`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
+    /// The classes, in the order of the classifier's answers; those of the labels, whatever is said here.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<String>,
     /// The labelled images of a step, beside `train.batch_size` without labels; no more than there are labels.
     pub batch_size: usize,
 }
 
 impl Default for LabelsConfig {
     fn default() -> Self {
-        LabelsConfig { file: None, per_class: None, draw: 0, source: None, batch_size: 64 }
+        LabelsConfig {
+            file: None,
+            per_class: None,
+            draw: 0,
+            source: None,
+            classes: Vec::new(),
+            batch_size: 64,
+        }
     }
 }
 
@@ -144,6 +157,21 @@ impl Default for EvalConfig {
     }
 }
 
+/// How the encoder of a run is made and fed, be it a run of pretraining or of fine-tuning.
+///
+/// # Errors
+/// When the folder holds no run.
+pub fn encoder_of(run: &Path) -> Result<Recipe> {
+    let path = run.join("config.toml");
+    match std::fs::read_to_string(&path) {
+        Ok(text) if made(&text) => {
+            let recipe: FinetuneRecipe = read_table(toml::from_str(&text)?, &[])?;
+            recipe.classifier().with_context(|| path.display().to_string())
+        }
+        _ => recipe_of(run),
+    }
+}
+
 /// Whether a run's config.toml is one of fine-tuning.
 pub fn made(config: &str) -> bool {
     toml::from_str::<Table>(config).is_ok_and(|table| table.contains_key("method"))
@@ -155,11 +183,7 @@ impl FinetuneRecipe {
     ///
     /// # Errors
     /// One line that names the recipe, the field, the value that was wrong and what would be right.
-    pub fn read(
-        method: &str,
-        from: Option<&Path>,
-        assignments: &[crate::recipe::Assignment],
-    ) -> Result<Self> {
+    pub fn read(method: &str, from: Option<&Path>, assignments: &[recipe::Assignment]) -> Result<Self> {
         let own = match SHIPPED.iter().find(|(name, _)| *name == method.trim_start_matches("finetune-")) {
             Some((_, text)) => (*text).to_owned(),
             None if Path::new(method).is_file() => {
@@ -177,7 +201,7 @@ impl FinetuneRecipe {
         }
         merge(&mut table, own);
         if let Some(run) = from {
-            let before = recipe_of(run).with_context(|| format!("--from {}", run.display()))?;
+            let before = encoder_of(run).with_context(|| format!("--from {}", run.display()))?;
             let channels = before.data.channels()?;
             let views = before.views();
             let view = views.kinds.first().cloned().unwrap_or_default().view;
@@ -197,6 +221,47 @@ impl FinetuneRecipe {
             merge(&mut table, inherited);
         }
         read_table(table, assignments).with_context(|| format!("recipe {method}"))
+    }
+
+    /// The classifier that came out of a run of this recipe, as a recipe of supervised training, by which an encoder is
+    /// looked at.
+    ///
+    /// # Errors
+    /// When the run was made before its classes were written down.
+    fn classifier(&self) -> Result<Recipe> {
+        ensure!(
+            !self.labels.classes.is_empty(),
+            "labels.classes is missing: the run is of an earlier version; fine-tune again"
+        );
+        let views = &self.views;
+        let view = ViewConfig {
+            size: views.size,
+            scale: views.weak.scale,
+            ratio: views.weak.ratio,
+            flip: views.weak.flip,
+            grayscale: 0.0,
+            jitter: ColorJitter { p: 0.0, ..Default::default() },
+            blur: GaussianBlur { p: 0.0, ..Default::default() },
+            mean: views.mean.clone(),
+            std: views.std.clone(),
+            ..ViewConfig::default()
+        };
+        let kinds = vec![ViewKind { count: 2, view }];
+        Ok(Recipe {
+            data: self.data.clone(),
+            views: Some(recipe::ViewsConfig { kinds, schedule: views.schedule.clone() }),
+            text: None,
+            encoder: self.encoder.clone(),
+            objective: ObjectiveConfig::Supervised(SupervisedConfig {
+                classes: self.labels.classes.len() as i64,
+                ..Default::default()
+            }),
+            optimizer: self.optimizer.clone(),
+            schedule: self.schedule.clone(),
+            train: self.train.clone(),
+            eval: recipe::EvalConfig { batch_size: self.eval.batch_size, ..Default::default() },
+            weights: Weights::Averaged { classes: self.labels.classes.clone() },
+        })
     }
 
     /// Every field, as a file.

@@ -17,7 +17,8 @@ pub struct Arguments {
     /// The file to write: labels.csv or labels.parquet; with --next, a CSV file of proposals.
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
-    /// Labels of some samples: a CSV or Parquet file with the columns file and label. Without any, samples are clustered.
+    /// Labels of some samples: a CSV or Parquet file with the columns file and label. Without any, samples get the classes of a
+    /// run of selfsup finetune, or are clustered.
     #[arg(long, value_name = "FILE", conflicts_with = "labels_per_class")]
     pub labels: Option<PathBuf>,
     /// Try it out: draw so many labels of each class from those that the data have, and judge by the others.
@@ -32,7 +33,7 @@ pub struct Arguments {
     /// Take the classes from the label file: the folders of the data are no classes.
     #[arg(long)]
     pub own_classes: bool,
-    /// How to label; with labels mixed, without k-means.
+    /// How to label; with labels mixed, without the classifier of a fine-tuned run or k-means.
     #[arg(long, value_enum)]
     pub method: Option<Method>,
     /// Without labels: how many clusters; suggested by several criteria when left out.
@@ -157,6 +158,11 @@ impl Arguments {
     /// The way to label.
     pub fn method(&self) -> Method {
         self.method.unwrap_or(if self.has_labels() { Method::Mixed } else { Method::KMeans })
+    }
+
+    /// Whether clusters are asked for, also of a run that has a classifier.
+    pub fn asks_for_clusters(&self) -> bool {
+        self.method.is_some() || self.clusters.is_some()
     }
 
     /// Refuses what can be seen to be wrong without data.

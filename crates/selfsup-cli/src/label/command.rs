@@ -4,7 +4,7 @@ use super::arguments::{Arguments, REPORT_JSON, REVIEW};
 use super::given::{Given, Purpose, truth};
 use super::judged::judge;
 use super::next::{self, Opinion};
-use super::predict::predict;
+use super::predict::{by_own_head, predict};
 use super::review::{self, Classes, Doubt};
 use super::samples::Samples;
 use super::show::Known;
@@ -40,14 +40,20 @@ fn label(arguments: &Arguments, samples: &Samples) -> Result<()> {
     let method = arguments.method();
     let model = samples.model()?;
     let x = samples.features(&model)?;
+    let rule = Rule {
+        min_probability: arguments.min_probability,
+        reject_unlike: !arguments.keep_unlike,
+        seed: SEED,
+    };
     let (labels, counts) = if let Some(given) = &given {
         let predicted = predict(method, samples, &model, &x, given, views(arguments, method), SEED)?;
-        let rule = Rule {
-            min_probability: arguments.min_probability,
-            reject_unlike: !arguments.keep_unlike,
-            seed: SEED,
-        };
         (trust::label(&predicted, &x, given, rule)?, None)
+    } else if let Some(classes) = samples.own_classes().filter(|_| !arguments.asks_for_clusters()) {
+        let predicted = by_own_head(samples, &model, &x, arguments.views)?;
+        let known = truth(arguments, samples).map(|_| samples.set.classes());
+        let given = Given::none_of(classes);
+        let labels = trust::label(&predicted, &x, &given, rule)?;
+        (labels.among(known.as_deref()), None)
     } else {
         let counts = if arguments.clusters.is_none() { Some(clusters::suggest(&x, SEED)?) } else { None };
         let clusters = arguments.clusters.or(counts.as_ref().map(|counts| counts.suggested)).unwrap_or(1);
@@ -56,8 +62,9 @@ fn label(arguments: &Arguments, samples: &Samples) -> Result<()> {
     if let Some(counts) = &counts {
         println!("{counts}");
     }
-    let true_labels = truth(arguments, samples);
     let true_classes = samples.set.classes();
+    let comparable = labels.probabilities.is_none() || labels.classes == true_classes;
+    let true_labels = truth(arguments, samples).filter(|_| comparable);
     let seen = given.as_ref().map(Given::seen).unwrap_or_default();
     let judged = match &true_labels {
         Some(truth) => judge(&labels, truth, &true_classes, &seen)?,

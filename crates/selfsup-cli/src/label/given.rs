@@ -90,6 +90,11 @@ impl Given {
         }
     }
 
+    /// No labels, of these classes.
+    pub fn none_of(classes: &[String]) -> Given {
+        Given { classes: classes.to_vec(), indices: Vec::new(), labels: Vec::new(), rejected: Vec::new() }
+    }
+
     /// The samples that a person has looked at, whatever was said of them.
     pub fn seen(&self) -> HashSet<usize> {
         self.indices.iter().copied().chain(self.rejected.iter().map(|r| r.0)).collect()

@@ -3,7 +3,7 @@
 use super::arguments::Method;
 use super::folds::{Fold, folds};
 use super::given::Given;
-use super::predictor::{Linear, NearestMeans, Predictor, Scale, at};
+use super::predictor::{Head, Linear, NearestMeans, Predictor, Scale, at};
 use super::samples::Samples;
 use super::trust::{HeldOut, scaled_loss};
 use crate::model::ImageModel;
@@ -76,27 +76,47 @@ fn on_features(
         Tensor::cat(&[own, samples.view_features(model, &given.indices, views)?], 1)
     };
     let fitted = Fitted::new(method, x, &seen, given, folds)?;
-    let plain = fitted.predictor.logits(x)?;
     let (held_out, how) = (fitted.held_out, fitted.how);
+    let (logits, agreement, how) = over_views(fitted.predictor.as_ref(), samples, model, x, views, how)?;
+    Ok(Predicted { logits, held_out, agreement, reached: None, how })
+}
+
+/// By the classifier that a run has learned itself, averaged over the plain view and `views` others.
+///
+/// # Errors
+/// Those of reading the views.
+pub fn by_own_head(samples: &Samples, model: &ImageModel, x: &Tensor, views: usize) -> Result<Predicted> {
+    let head = Head::of(model)?;
+    let how = "the classifier of the run".to_owned();
+    let (logits, agreement, how) = over_views(&head, samples, model, x, views, how)?;
+    Ok(Predicted { logits, held_out: None, agreement, reached: None, how })
+}
+
+/// What a predictor says of the plain view and `views` others of each sample: logits `[N, C]`, and the share of views that
+/// agree, where there are others.
+fn over_views(
+    predictor: &dyn Predictor,
+    samples: &Samples,
+    model: &ImageModel,
+    x: &Tensor,
+    views: usize,
+    how: String,
+) -> Result<(Tensor, Option<Tensor>, String)> {
+    let plain = predictor.logits(x)?;
     if views == 0 {
-        return Ok(Predicted { logits: plain, held_out, agreement: None, reached: None, how });
+        return Ok((plain, None, how));
     }
     let found = samples.over_views(model, views, |first, seen| {
         let mut members = vec![probabilities(&plain.narrow(0, first, seen.size()[0]))?];
         for view in seen.unbind(1) {
-            members.push(probabilities(&fitted.predictor.logits(&view)?)?);
+            members.push(probabilities(&predictor.logits(&view)?)?);
         }
         let found = Agreement::of(&ProbabilityStack::new(&members)?)?;
         Ok(Tensor::cat(&[found.mean.tensor(), &found.agreement.unsqueeze(1)], 1))
     })?; // [N, C + 1]
-    let classes = given.classes.len() as i64;
-    Ok(Predicted {
-        logits: logs(&found.narrow(1, 0, classes)),
-        held_out,
-        agreement: Some(found.select(1, classes)),
-        reached: None,
-        how: format!("{how}, averaged over {} views", views + 1),
-    })
+    let classes = plain.size()[1];
+    let how = format!("{how}, averaged over {} views", views + 1);
+    Ok((logs(&found.narrow(1, 0, classes)), Some(found.select(1, classes)), how))
 }
 
 /// The shares of the first of two predictions that are tried.

@@ -1,13 +1,13 @@
 //! Classifiers of features.
 
 use super::given::Given;
-use anyhow::Result;
-use selfsup::core::{Features, Kind, Tensor, TensorExt};
+use crate::model::ImageModel;
+use anyhow::{Context, Result};
+use selfsup::core::{Device, Features, Kind, Tensor, TensorExt};
 use selfsup::eval::{Logistic, LogisticConfig};
 use std::rc::Rc;
 
-/// Says of features which class they are of. One that is fitted here to few labels stands for any other: a run that was
-/// fine-tuned has a head of its own, which takes the same features.
+/// Says of features which class they are of: one that is fitted here to few labels, or the head of a run that was fine-tuned.
 pub trait Predictor {
     /// Class scores before the softmax.
     ///
@@ -67,6 +67,34 @@ impl Predictor for Linear {
     }
 }
 
+/// The linear layer that a run of supervised training has learned with the encoder.
+pub struct Head {
+    weight: Tensor, // [C, D]
+    bias: Tensor,   // [C]
+}
+
+impl Head {
+    /// Takes the head of a model whose objective is supervised.
+    ///
+    /// # Errors
+    /// When it has none.
+    pub fn of(model: &ImageModel) -> Result<Self> {
+        let variables = model.store.variables();
+        let take = |name: &str| -> Result<Tensor> {
+            let name = format!("objective.head.{name}");
+            let x = variables.get(&name).with_context(|| format!("{name} is missing in the model"))?;
+            Ok(x.detach().to_device(Device::Cpu))
+        };
+        Ok(Head { weight: take("weight")?, bias: take("bias")? })
+    }
+}
+
+impl Predictor for Head {
+    fn logits(&self, features: &Tensor) -> Result<Tensor> {
+        Ok(features.matmul(&self.weight.tr()) + &self.bias)
+    }
+}
+
 /// The cosines with the classes' means.
 pub struct NearestMeans(Tensor);
 
@@ -97,7 +125,6 @@ pub fn at(x: &Tensor, given: &Given, places: &[usize]) -> (Tensor, Tensor) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use selfsup::core::Device;
 
     #[test]
     fn both_find_the_class_that_features_lie_with() {

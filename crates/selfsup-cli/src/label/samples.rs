@@ -1,10 +1,10 @@
 //! A run's encoder, and the set that it looks at.
 
 use crate::evaluate::last_checkpoint;
+use crate::finetune::encoder_of;
 use crate::model::ImageModel;
 use crate::objective::Modality;
-use crate::pretrain::recipe_of;
-use crate::recipe::{Recipe, ViewKind};
+use crate::recipe::{Recipe, ViewKind, Weights};
 use crate::{features, images};
 use anyhow::{Context, Result, ensure};
 use image::RgbImage;
@@ -31,7 +31,7 @@ impl Samples {
     /// # Errors
     /// When the folder holds no run of images with a checkpoint, or the data cannot be opened.
     pub fn open(run: &Path, data: &str, device: Device) -> Result<Samples> {
-        let recipe = recipe_of(run)?;
+        let recipe = encoder_of(run)?;
         ensure!(
             matches!(recipe.objective.modality(), Modality::Images),
             "{}: the run is of texts; selfsup label takes runs of images",
@@ -42,6 +42,14 @@ impl Samples {
         let splits = crate::data::open_images(data)?;
         let set = images::with_channels(splits.train, Some(channels))?;
         Ok(Samples { name: splits.name, set, recipe, weights, device })
+    }
+
+    /// The classes that the run tells apart itself, where it was fine-tuned.
+    pub fn own_classes(&self) -> Option<&[String]> {
+        match &self.recipe.weights {
+            Weights::Averaged { classes } => Some(classes),
+            Weights::Trained => None,
+        }
     }
 
     /// Loads the encoder.

@@ -48,6 +48,25 @@ impl Labels {
         }
     }
 
+    /// The same with the classes numbered as in `known`, where that has all of them.
+    #[must_use]
+    pub fn among(self, known: Option<&[String]>) -> Labels {
+        let place = |class: &String| known.unwrap_or_default().iter().position(|other| other == class);
+        let places: Option<Vec<usize>> = self.classes.iter().map(place).collect();
+        let (Some(places), Some(known)) = (places, known) else { return self };
+        let spread = |p: Tensor| {
+            let all = Tensor::zeros([p.size()[0], known.len() as i64], (p.kind(), p.device()));
+            let columns = Tensor::from_slice(&places.iter().map(|&at| at as i64).collect::<Vec<_>>());
+            all.index_copy(1, &columns, &p)
+        };
+        Labels {
+            classes: known.to_vec(),
+            labels: self.labels.iter().map(|&label| places[label as usize] as i64).collect(),
+            probabilities: self.probabilities.map(spread),
+            ..self
+        }
+    }
+
     /// The name of a sample's class.
     pub fn class(&self, sample: usize) -> &str {
         &self.classes[self.labels[sample] as usize]

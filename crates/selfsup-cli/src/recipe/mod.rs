@@ -6,9 +6,11 @@
 mod assign;
 mod blame;
 mod views;
+mod weights;
 
 pub use assign::Assignment;
 pub use views::{SizePhase, ViewKind, ViewsConfig};
+pub use weights::Weights;
 
 use crate::nearest::instead;
 use crate::network::NetworkConfig;
@@ -103,6 +105,9 @@ pub struct Recipe {
     /// How the result is judged.
     #[serde(default)]
     pub eval: EvalConfig,
+    /// Which weights of a checkpoint are meant; a file does not say it.
+    #[serde(skip)]
+    pub weights: Weights,
 }
 
 /// `[data]`

@@ -108,7 +108,7 @@ fn networks_are_trained_within_a_budget_and_leave_nothing_but_what_they_reach() 
     ];
     let said = place.program(&[command, arms, small].concat()).assert().success().get_output().clone();
     let progress = String::from_utf8(said.stderr).unwrap();
-    for part in ["supervised: ", "fixmatch: ", "epochs within the budget", "5/5 "] {
+    for part in ["supervised: ", "freematch: ", "epochs within the budget", "5/5 "] {
         assert!(progress.contains(part), "\"{part}\" is not in: {progress}");
     }
     let cells = files(&place.path("ladder/cells"));
@@ -122,7 +122,7 @@ fn networks_are_trained_within_a_budget_and_leave_nothing_but_what_they_reach() 
     assert_eq!(cells, expected);
     assert!(!place.path("ladder/rehearsal").exists());
     let pace = json(&place.path("ladder/pace.json"));
-    assert!(pace["supervised"]["epochs"].as_u64().unwrap() >= 1 && pace.get("fixmatch").is_some(), "{pace}");
+    assert!(pace["supervised"]["epochs"].as_u64().unwrap() >= 1 && pace.get("freematch").is_some(), "{pace}");
     let report = json(&place.path("ladder/annotation.json"));
     let sentence = report["sentence"].as_str().unwrap();
     assert!(
@@ -135,7 +135,7 @@ fn networks_are_trained_within_a_budget_and_leave_nothing_but_what_they_reach() 
         let message = place.refusal(&[command, arms, more].concat());
         assert!(message.contains(part), "\"{part}\" is not in: {message}");
     };
-    refused(&["--method", "fixmatsh"], "fixmatch");
+    refused(&["--method", "freematsh"], "freematch");
     refused(&["--epochs", "0"], "--epochs 0: at least 1");
     refused(&["--epochs", "9"], "holds another ladder: its budget is 0.5, not null");
     refused(&["--budget", "0"], "--budget 0: seconds above 0");

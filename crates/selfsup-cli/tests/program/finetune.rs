@@ -106,6 +106,42 @@ fn every_method_goes_on_as_if_never_stopped_and_reports_what_it_reaches() {
 }
 
 #[test]
+fn a_classifier_labels_new_images_and_its_encoder_is_taken_along() {
+    let place = Place::new();
+    for class in ["ring", "stripes"] {
+        for file in files(&place.path("images").join(class)) {
+            let number: usize = file.trim_end_matches(".png").parse().unwrap();
+            let part = place.path("split").join(if number.is_multiple_of(4) { "test" } else { "train" });
+            fs::create_dir_all(part.join(class)).unwrap();
+            fs::copy(place.path("images").join(class).join(&file), part.join(class).join(&file)).unwrap();
+        }
+    }
+    let more = ["--labels-per-class", "16", "--set", "train.epochs=40", "--set", "labels.batch_size=32"];
+    let arguments = Place::from_scratch("supervised", "run", &more);
+    let arguments: Vec<_> = arguments.into_iter().map(|a| if a == "images" { "split" } else { a }).collect();
+    place.program(&arguments).assert().success();
+
+    // Other code than that which judged the test images labels them, and comes to the same.
+    let label = ["label", "run", "--data", "split/test", "--min-probability", "0", "--out", "labels.csv"];
+    place.program(&label).assert().success();
+    let table = fs::read_to_string(place.path("labels.csv")).unwrap();
+    let rows: Vec<Vec<&str>> = table.lines().skip(1).map(|row| row.split(',').collect()).collect();
+    let right = rows.iter().filter(|row| row[0].split('/').next() == Some(row[1])).count();
+    let scores = &place.report("run")["scores"];
+    assert_eq!(scores["test"].as_u64(), Some(rows.len() as u64));
+    let accuracy = right as f64 / rows.len() as f64;
+    assert!((scores["accuracy"].as_f64().unwrap() - accuracy).abs() < 1e-9, "{accuracy}, {scores}");
+    assert!(accuracy > 0.6, "{accuracy}");
+
+    place.program(&["embed", "run", "--data", "split/test", "--out", "x.npy"]).assert().success();
+    place.program(&["export", "run", "--out", "exported"]).assert().success();
+    assert!(place.path("exported/model.safetensors").is_file());
+    let clusters = ["--method", "k-means", "--clusters", "2", "--out", "clusters.csv"];
+    place.program(&[&label[..4], &clusters].concat()).assert().success();
+    assert!(fs::read_to_string(place.path("clusters.csv")).unwrap().contains("cluster-1"));
+}
+
+#[test]
 fn begins_with_a_run_and_learns_from_a_file_of_labels() {
     let place = Place::new();
     place.pretrain("before", &[]).assert().success();
