@@ -21,6 +21,7 @@ mod images;
 mod insight;
 mod judge;
 mod label;
+mod label_table;
 mod list;
 mod model;
 mod nearest;

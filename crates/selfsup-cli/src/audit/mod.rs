@@ -7,13 +7,13 @@ mod subject;
 use crate::evaluate::last_checkpoint;
 use crate::finetune::encoder_of;
 use crate::judge::Bars;
+use crate::label_table;
 use crate::recipe::Recipe;
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum as _;
 use examine::{Doubt, Examined, Planted, examine};
 use selfsup::core::state::write_whole;
 use selfsup::core::{Device, Features, Key, Tensor};
-use selfsup::data::LabelFile;
 use selfsup::eval::CrossProbeConfig;
 use selfsup::labels::PlantedNoise;
 use serde_json::{Map, Value, json};
@@ -151,7 +151,7 @@ impl Given {
     fn read(subject: &Subject, arguments: &Arguments) -> Result<Self> {
         let known = Some(subject.classes()).filter(|classes| !classes.is_empty());
         if let Some(file) = &arguments.labels {
-            let given = LabelFile::read(file)?
+            let given = label_table::read(file)?
                 .match_to(subject.len(), |i| subject.name(i), known.as_deref())?
                 .counting();
             return Self::new(given.indices, &given.labels, &given.classes);

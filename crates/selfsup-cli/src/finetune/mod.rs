@@ -41,7 +41,7 @@ pub struct Arguments {
     /// supervised, pseudo-label, mean-teacher, mixmatch, fixmatch, flexmatch, freematch, softmatch, or a TOML file.
     #[arg(long, value_name = "METHOD")]
     method: String,
-    /// A CSV file of the labels: file,label.
+    /// A CSV or Parquet file of the labels, with the columns file and label.
     #[arg(long, value_name = "FILE", required_unless_present_any = ["labels_per_class", "resume"])]
     labels: Option<PathBuf>,
     /// Take so many of the set's own labels of each class instead, for experiments.

@@ -86,7 +86,7 @@ pub struct FinetuneRecipe {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LabelsConfig {
-    /// A CSV file: file,label.
+    /// A CSV or Parquet file with the columns file and label, and perhaps weight.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<PathBuf>,
     /// So many of the set's own labels of each class.

@@ -1,7 +1,7 @@
 //! The images of a fine-tuning, and which of them have labels.
 
 use super::recipe::{FinetuneRecipe, LabelsConfig};
-use crate::{digest, images};
+use crate::{digest, images, label_table};
 use anyhow::{Context, Result, bail, ensure};
 use rand::seq::SliceRandom;
 use selfsup::core::Key;
@@ -35,7 +35,7 @@ impl Sets {
     /// With the file, row, class or field that cannot work.
     pub fn open(recipe: &FinetuneRecipe) -> Result<Self> {
         let (data, labels) = (&recipe.data, &recipe.labels);
-        let file = labels.file.as_deref().map(LabelFile::read).transpose()?;
+        let file = labels.file.as_deref().map(label_table::read).transpose()?;
         let splits = crate::data::open_images(data.source()?)?;
         // What a set's folders are named after need not be what is labelled here.
         let classes = splits.train.labels().map(|_| splits.train.classes());

@@ -1,6 +1,6 @@
 //! What the command is told, and what of it cannot work.
 
-use super::table;
+use crate::label_table;
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
 use selfsup::data::ExistingFile;
@@ -198,7 +198,7 @@ impl Arguments {
                 "--out {}: proposals are a file that ends in .csv",
                 self.out.display()
             ),
-            None => table::check_ending(&self.out)?,
+            None => label_table::check_ending(&self.out)?,
         }
         self.check_places()
     }

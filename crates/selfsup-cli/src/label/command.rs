@@ -9,7 +9,8 @@ use super::review::{self, Classes, Doubt};
 use super::samples::Samples;
 use super::show::Known;
 use super::trust::{self, Labels, Rule};
-use super::{arguments::Method, clusters, table};
+use super::{arguments::Method, clusters};
+use crate::label_table;
 use crate::report;
 use anyhow::{Context, Result};
 use selfsup::core::Tensor;
@@ -89,7 +90,7 @@ fn label(arguments: &Arguments, samples: &Samples) -> Result<()> {
         None => None,
     };
     let shown = arguments.report.as_ref().map(|_| known.report(samples)).transpose()?;
-    table::write(&file, &arguments.out, arguments.existing())?;
+    label_table::write(&file, &arguments.out, arguments.existing())?;
     tell(&known.outcome(), &arguments.out);
     for remark in known.remarks() {
         eprintln!("{remark}");

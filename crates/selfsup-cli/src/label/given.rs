@@ -2,7 +2,7 @@
 
 use super::arguments::Arguments;
 use super::samples::Samples;
-use super::table;
+use crate::label_table;
 use anyhow::{Result, bail, ensure};
 use rand::seq::SliceRandom;
 use selfsup::core::{Key, Tensor};
@@ -40,11 +40,11 @@ impl Given {
     /// With the file, line and value that cannot be, or the class that lacks labels.
     pub fn open(arguments: &Arguments, samples: &Samples, purpose: Purpose) -> Result<Option<Given>> {
         let base = match (&arguments.labels, arguments.labels_per_class) {
-            (Some(path), _) => Some(table::read(path)?),
+            (Some(path), _) => Some(label_table::read(path)?),
             (None, Some(count)) => Some(drawn(samples, count, arguments.draw.unwrap_or(0))?),
             (None, None) => None,
         };
-        let corrected = arguments.corrected.as_deref().map(table::read).transpose()?;
+        let corrected = arguments.corrected.as_deref().map(label_table::read).transpose()?;
         let by_hand: HashSet<String> =
             corrected.iter().flat_map(LabelFile::rows).map(|row| row.file.clone()).collect();
         let file = match (base, corrected) {

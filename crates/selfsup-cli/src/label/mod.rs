@@ -4,12 +4,11 @@
 //! - `command`: from files to files
 //! - `samples`: a run's encoder and the set that it looks at
 //! - `given`: the labels that a person gave
-//! - `predictor`: classifiers of features; the head of a fine-tuned run would be one more
+//! - `predictor`: classifiers of features, fitted here or learned by a fine-tuned run
 //! - `folds`: which given labels are held out when
 //! - `predict`: classes of all samples from the given labels, and of these from the others
 //! - `trust`: calibrated probabilities, weights and reasons
 //! - `clusters`: labels without any given
-//! - `table`: label files as CSV or Parquet
 //! - `judged`: how right the labels are, where the truth is known
 //! - `show`: the report's data
 //! - `review`: the page on which a person corrects labels
@@ -27,7 +26,6 @@ mod predictor;
 mod review;
 mod samples;
 mod show;
-mod table;
 mod trust;
 
 pub use arguments::Arguments;

@@ -133,6 +133,13 @@ fn a_classifier_labels_new_images_and_its_encoder_is_taken_along() {
     assert!((scores["accuracy"].as_f64().unwrap() - accuracy).abs() < 1e-9, "{accuracy}, {scores}");
     assert!(accuracy > 0.6, "{accuracy}");
 
+    // What it says, in either form, can be learned from.
+    let label = [&label[..6], &["--out", "labels.parquet"]].concat();
+    place.program(&label).assert().success();
+    let more = ["--labels", "labels.parquet", "--labelled", "split/test"];
+    place.program(&Place::from_scratch("supervised", "pupil", &more)).assert().success();
+    assert_eq!(place.report("pupil")["labels"].as_u64(), Some(rows.len() as u64));
+
     place.program(&["embed", "run", "--data", "split/test", "--out", "x.npy"]).assert().success();
     place.program(&["export", "run", "--out", "exported"]).assert().success();
     assert!(place.path("exported/model.safetensors").is_file());
