@@ -3,7 +3,9 @@
 //! - `regression`: targets that are numbers
 //! - `label_curve`: what is reached with 1, 5, 10, ... labels a class
 //! - `segmentation`: a class for every place of an image
+//! - `detection`: boxes, by linear functions of the places of an image
 
+pub mod detection;
 pub mod label_curve;
 pub mod multi_label;
 pub mod regression;
