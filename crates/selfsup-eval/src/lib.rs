@@ -23,6 +23,7 @@
 //! | where in an image is what? | [`Confusion::segmentation`]: mIoU; [`detection()`]: COCO's average precision |
 //! | does it know what is where? | [`SegmentationProbe`]: a linear head on feature maps |
 //! | and where things are? | [`DetectionProbe`]: linear functions of feature maps, [`nms()`] |
+//! | is the class in some of the tokens? | [`AttentiveProbe`]: one query looks at them |
 //! | is one encoder better, or luckier? | [`paired()`], [`mcnemar()`], [`compare_seeds()`], [`holm()`] |
 //! | how alike are two networks' layers? | [`cka()`], [`cka_map()`] |
 //! | what is taken for what? | [`Confusion`] |
@@ -115,6 +116,7 @@ pub use logistic::{Logistic, LogisticConfig};
 pub use measurement::Measurement;
 pub use novel_classes::{NovelClasses, NovelClassesConfig, novel_classes};
 pub use outliers::{OutlierConfig, OutlierDetection, Outliers, outlier_detection, outliers};
+pub use probe::attentive::{AttentiveConfig, AttentiveOutcome, AttentiveProbe, LabelledTokens};
 pub use probe::detection::{
     BoxedMaps, DetectionLevel, DetectionOutcome, DetectionProbe, DetectionProbeConfig,
 };
