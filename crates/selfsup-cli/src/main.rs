@@ -3,6 +3,7 @@
 mod allocator;
 mod annotation;
 mod attention;
+mod attentive;
 mod audit;
 mod combined;
 mod compare;
