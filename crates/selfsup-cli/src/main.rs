@@ -23,6 +23,7 @@ mod images;
 mod insight;
 mod judge;
 mod label;
+mod layers;
 mod list;
 mod model;
 mod nearest;
