@@ -126,7 +126,7 @@ pub use probe::regression::{RegressionConfig, RegressionOutcome, RegressionProbe
 pub use probe::segmentation::{
     LabelledMaps, SegmentationOutcome, SegmentationProbe, SegmentationProbeConfig,
 };
-pub use retrieval::search::{Retrieval, RetrievalAt, RetrievalConfig, retrieval};
+pub use retrieval::search::{ApproximateSearch, Retrieval, RetrievalAt, RetrievalConfig, retrieval};
 pub use robustness::attack::{AttackConfig, AttackOutcome, Classifier, Norm, attack, attacked_accuracy};
 pub use robustness::corruption::{Accuracies, Robustness, robustness};
 pub use sought::Ranking;
