@@ -80,23 +80,16 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let no_map =
         || format!("encoder.kind = {:?}: it has no map of features to look at", recipe.encoder.name());
     let eye = Eye::new(encoder.as_map().with_context(no_map)?, encoder.as_patches(), &recipe, device)?;
-    let mut seers = vec![Seer::Colours];
-    if !arguments.alone {
-        seers.insert(0, Seer::Untrained);
-    }
-    seers.insert(0, Seer::Trained);
-    if arguments.alone {
-        seers.truncate(1);
-    }
+    // The trained encoder comes last: until its weights are loaded, the encoder has those that the seed gave.
+    let seers: &[Seer] =
+        if arguments.alone { &[Seer::Trained] } else { &[Seer::Untrained, Seer::Colours, Seer::Trained] };
     let load = |seer: &Seer| match seer {
-        // The untrained encoder comes first: its weights are those that the seed gave.
         Seer::Trained => model.load(&weights),
         Seer::Untrained | Seer::Colours => Ok(()),
     };
-    seers.sort_by_key(|seer| *seer == Seer::Trained);
     let (name, mut found) = match (&arguments.segmentation, &arguments.detection) {
-        (Some(folder), _) => ("segmentation", segmentation::judge(folder, arguments, &eye, &seers, &load)?),
-        (None, Some(folder)) => ("detection", detection::judge(folder, arguments, &eye, &seers, &load)?),
+        (Some(folder), _) => ("segmentation", segmentation::judge(folder, arguments, &eye, seers, &load)?),
+        (None, Some(folder)) => ("detection", detection::judge(folder, arguments, &eye, seers, &load)?),
         (None, None) => bail!("name a folder with --segmentation or --detection"),
     };
     found.encoders.sort_by_key(|judged| judged.name != TRAINED);
@@ -106,8 +99,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 
 fn finish(found: &Found, recipe: &crate::recipe::Recipe, arguments: &Arguments, out: &Path) -> Result<()> {
     std::fs::create_dir_all(out).with_context(|| out.display().to_string())?;
-    let json = page::json(found, recipe)?;
-    let text = serde_json::to_string_pretty(&json)?;
+    let text = serde_json::to_string_pretty(&page::json(found, recipe))?;
     selfsup::core::state::write_whole(&out.join("dense.json"), text.as_bytes())?;
     let page = crate::report::write(&page::page(found, recipe, &arguments.run), out)?;
     if arguments.json {

@@ -4,7 +4,6 @@ use crate::recipe::Recipe;
 use crate::report::{
     Cell, Column, Gallery, ReportData, Row, Scores, SuiteGroup, SuiteMeasure, View, ViewRow,
 };
-use anyhow::Result;
 use selfsup::eval::Measurement;
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
@@ -56,10 +55,7 @@ pub struct JudgedEncoder {
 }
 
 /// The contents of dense.json.
-///
-/// # Errors
-/// None: numbers are finite.
-pub fn json(found: &Found, recipe: &Recipe) -> Result<Value> {
+pub fn json(found: &Found, recipe: &Recipe) -> Value {
     let encoders = found.encoders.iter().map(|encoder| {
         let classes: Map<String, Value> =
             found.classes.iter().cloned().zip(encoder.classes.iter().map(|value| json!(value))).collect();
@@ -69,7 +65,7 @@ pub fn json(found: &Found, recipe: &Recipe) -> Result<Value> {
         )
     });
     let [train, validation, test] = found.images;
-    Ok(json!({
+    json!({
         "kind": found.title,
         "data": {
             "path": found.data, "train": train, "validation": validation, "test": test, "classes": found.classes,
@@ -82,7 +78,7 @@ pub fn json(found: &Found, recipe: &Recipe) -> Result<Value> {
             "fit": "what was fitted, its strengths chosen on the validation images, or on held-out training images where there are none",
             "colours": "the raw input: the colours in every cell of the encoder's map, four a side at most",
         },
-    }))
+    })
 }
 
 fn value(encoder: &JudgedEncoder, name: &str) -> Option<(f64, Option<[f64; 2]>)> {
@@ -265,7 +261,7 @@ mod tests {
 
     #[test]
     fn numbers_and_their_meaning_are_in_the_json_and_the_table() {
-        let json = json(&found(), &recipe()).unwrap();
+        let json = json(&found(), &recipe());
         assert_eq!(json["encoders"]["trained"]["iou"]["sky"], 0.5);
         assert_eq!(json["encoders"]["colours"]["measures"][0]["value"], 0.25);
         assert!(

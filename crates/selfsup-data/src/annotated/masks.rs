@@ -199,8 +199,8 @@ impl MaskedSplits {
                 return Ok(None);
             }
             let endings = ["annot", "_masks", "_labels"];
-            let masks = endings.iter().map(|ending| root.join(format!("{part}{ending}")));
-            let Some(masks) = masks.into_iter().find(|masks| masks.is_dir()) else {
+            let mut masks = endings.iter().map(|ending| root.join(format!("{part}{ending}")));
+            let Some(masks) = masks.find(|masks| masks.is_dir()) else {
                 let problem =
                     format!("there is no folder of its masks, {part}annot, {part}_masks or {part}_labels");
                 return Err(Error::data(images, problem));
