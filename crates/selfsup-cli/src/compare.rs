@@ -4,6 +4,7 @@
 //! their seed alone are one method, whose mean over seeds is compared with those of others.
 
 use crate::full::Answers;
+use crate::layers::{self, LayerPair, Seen};
 use crate::report::{self, Cell, Column, ReportData, Row, Scores, SuiteGroup, SuiteMeasure};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -26,12 +27,17 @@ pub struct Arguments {
     /// The probe whose answers are paired: linear or knn.
     #[arg(long, default_value = "linear")]
     probe: String,
+    /// Compare the layers of runs on images too: how alike every two are on the same test images, by CKA.
+    #[arg(long)]
+    cka: bool,
     /// Print JSON instead of tables.
     #[arg(long)]
     json: bool,
     /// A folder for compare.json, report.html and the plots.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    #[command(flatten)]
+    machine: crate::Machine,
 }
 
 /// Runs the command.
@@ -40,7 +46,14 @@ pub struct Arguments {
 /// When a folder was not judged by the full suite, the folders have other test samples, or the probe is not known.
 pub fn run(arguments: &Arguments) -> Result<()> {
     let runs = arguments.runs.iter().map(|folder| Judged::read(folder)).collect::<Result<Vec<_>>>()?;
-    let comparison = Comparison::of(&runs, &arguments.probe)?;
+    let mut comparison = Comparison::of(&runs, &arguments.probe)?;
+    if arguments.cka {
+        let device = arguments.machine.choose()?;
+        let folders = arguments.runs.iter().zip(&comparison.runs);
+        let seen =
+            folders.map(|(folder, run)| Seen::of(folder, &run.run, device)).collect::<Result<Vec<_>>>()?;
+        comparison.layers = layers::pairs(&seen)?;
+    }
     let text = serde_json::to_string_pretty(&comparison)?;
     if arguments.json {
         println!("{text}");
@@ -129,6 +142,9 @@ struct Comparison {
     /// Methods with several seeds.
     methods: Vec<OfMethod>,
     method_pairs: Vec<MethodPair>,
+    /// The layers of every two runs, where that is asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    layers: Vec<LayerPair>,
     definitions: Value,
 }
 
@@ -205,9 +221,21 @@ impl Comparison {
             "p_holm": "the permutation test's p-value, corrected for the number of pairs (Holm 1979)",
             "methods": "mean over seeds with Student's interval",
             "method_pairs": "Welch's t-test between the seeds of two methods: whether it could be chance with other seeds",
+            "layers": "linear CKA of every layer of a run with every layer of another on the same test images, debiased (Kornblith et \
+                       al. 2019; Nguyen et al. 2021): 1 for one that is the other, rotated and scaled",
         });
         let (probe, test_samples) = (probe.to_owned(), n);
-        Ok(Comparison { probe, test_samples, runs: of_runs, pairs, methods, method_pairs, definitions })
+        let layers = Vec::new();
+        Ok(Comparison {
+            probe,
+            test_samples,
+            runs: of_runs,
+            pairs,
+            methods,
+            method_pairs,
+            layers,
+            definitions,
+        })
     }
 
     fn tables(&self) -> String {
@@ -247,6 +275,10 @@ impl Comparison {
                     test.p_value
                 ));
             }
+        }
+        for pair in &self.layers {
+            lines.push(String::new());
+            lines.push(pair.table());
         }
         lines.join("\n")
     }
@@ -317,6 +349,7 @@ impl Comparison {
             title: self.runs.iter().map(|run| run.run.as_str()).collect::<Vec<_>>().join(", "),
             facts: vec![("Test samples".to_owned(), self.test_samples.to_string())],
             suite,
+            layers: self.layers.iter().map(LayerPair::figure).collect(),
             ..Default::default()
         }
     }

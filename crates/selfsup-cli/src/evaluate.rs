@@ -1,6 +1,7 @@
 //! `selfsup eval`: what a run's encoder is worth, beside the same encoder untrained and the raw input.
 
 use crate::attention;
+use crate::attentive;
 use crate::definitions;
 use crate::features;
 use crate::full::{self, SuiteChoice};
@@ -16,6 +17,7 @@ use anyhow::{Context, Result, bail};
 use selfsup::core::state::write_whole;
 use selfsup::core::{Dataset, Device};
 use selfsup::data::augment::PlainView;
+use selfsup::eval::{Measurement, Stage};
 use selfsup::train::checkpoint::{Checkpoints, Pointer, verify};
 use selfsup::train::loggers::{Metrics, read_metrics};
 use serde::{Deserialize, Serialize};
@@ -234,9 +236,14 @@ fn on_images(
         })
     };
     let mut judging = Judging { recipe, labels: labels.as_ref(), rivals, suite, verdicts: Vec::new() };
+    let attentive = |labels: &Labels, progress: &mut dyn FnMut(Stage)| {
+        attentive::measure(recipe, &model, &images, labels, device, progress)
+    };
     judging.judge(UNTRAINED, encode)?;
+    judging.add(UNTRAINED, "attentive", attentive)?;
     model.load(weights)?;
     judging.judge(TRAINED, encode)?;
+    judging.add(TRAINED, "attentive", attentive)?;
     let said = task::of_images(&model, &test, seed, device).context("the pretext task on the test images")?;
     let attention = attention::measure(recipe, &model, &images.test, device).context("attention")?;
     judging.judge("pixels", || {
@@ -329,6 +336,24 @@ impl Judging<'_> {
         let verdict =
             judge(&seen, self.labels, &self.recipe.eval, self.suite, &mut |stage| bars.show(stage))?;
         self.verdicts.push((name.to_owned(), verdict));
+        Ok(())
+    }
+
+    /// Adds a group of measures that takes more than features to the full suite of `name`, if that is what was judged last.
+    fn add(
+        &mut self,
+        name: &str,
+        group: &str,
+        measure: impl Fn(&Labels, &mut dyn FnMut(Stage)) -> Result<Option<Vec<Measurement>>>,
+    ) -> Result<()> {
+        let (Some(labels), Some((last, verdict))) = (self.labels, self.verdicts.last_mut()) else {
+            return Ok(());
+        };
+        let Some(full) = verdict.full.as_mut().filter(|_| last == name) else { return Ok(()) };
+        let mut bars = Bars::new(name);
+        let found =
+            measure(labels, &mut |stage| bars.show(stage)).with_context(|| format!("{group} of {name}"))?;
+        full.extend(found.map(|measures| (group.to_owned(), measures)));
         Ok(())
     }
 

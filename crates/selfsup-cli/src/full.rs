@@ -125,7 +125,7 @@ struct Group {
     drawn: &'static [&'static str],
 }
 
-const GROUPS: [Group; 5] = [
+const GROUPS: [Group; 6] = [
     Group {
         key: "retrieval",
         title: "Retrieval",
@@ -145,6 +145,13 @@ const GROUPS: [Group; 5] = [
         title: "Few labels",
         reading: "The accuracy with so many labels a class. A good encoder needs few: compare the first bars more than the last.",
         drawn: &["labels@1", "labels@5", "labels@10", "labels@50"],
+    },
+    Group {
+        key: "attentive",
+        title: "What a query finds in the patches",
+        reading: "The accuracy of a classifier that may choose the patches it looks at, beside one on their mean. Where the first is \
+                  much longer, the class stands in some patches and is lost in the features.",
+        drawn: &["attentive", "mean_pooled"],
     },
     Group {
         key: "novel_classes",

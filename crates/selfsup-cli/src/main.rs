@@ -3,11 +3,13 @@
 mod allocator;
 mod annotation;
 mod attention;
+mod attentive;
 mod audit;
 mod combined;
 mod compare;
 mod data;
 mod definitions;
+mod dense;
 mod digest;
 mod doctor;
 mod elsewhere;
@@ -22,6 +24,7 @@ mod insight;
 mod judge;
 mod label;
 mod label_table;
+mod layers;
 mod list;
 mod model;
 mod nearest;
@@ -82,6 +85,8 @@ enum Command {
         #[command(flatten)]
         machine: Machine,
     },
+    /// Ask a frozen encoder what is where: segment images, or find boxes in them, with a linear head on its feature maps.
+    Dense(dense::Arguments),
     /// Compare runs, or folders of features, that were judged by eval --suite full: paired on the same test samples.
     Compare(compare::Arguments),
     /// Say which given labels of data are probably wrong.
@@ -193,6 +198,7 @@ fn run(command: Command) -> Result<ExitCode> {
             }
             (None, None) => bail!("name a run's folder, or one of features with --features"),
         },
+        Command::Dense(arguments) => dense::run(&arguments)?,
         Command::Compare(arguments) => compare::run(&arguments)?,
         Command::Audit(arguments) => audit::run(&arguments)?,
         Command::Embed { run, data, out, machine } => embed::run(&run, &data, &out, machine.choose()?)?,

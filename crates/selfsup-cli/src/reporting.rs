@@ -89,6 +89,8 @@ pub fn of_run(run: &Path, device: Device) -> Result<()> {
         neighbours,
         confusion: found.confusion(),
         perplexity: found.perplexity.map(|p| Perplexity { model: p.model, unigram: p.unigram }),
+        galleries: Vec::new(),
+        layers: Vec::new(),
     };
     println!("{}", report::write(&data, run)?.display());
     Ok(())

@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use selfsup::core::state::named_variables;
 use selfsup::core::{Batches, Device, Error, Objective, Result as CoreResult, Step, Tensor, nn, tch};
 use selfsup::eval::{FeatureHealth, Verdict, feature_health};
-use selfsup::train::optimizer::parameters;
+use selfsup::train::optimizer::{decay_by_layer, parameters};
 use selfsup::train::{
     Existing, Logged, OptimizerConfig, Outcome, Parts, RunDir, Schedule, ScheduleConfig, Trainer,
 };
@@ -89,7 +89,10 @@ impl Training<'_> {
             Schedule::new(self.schedule, self.optimizer.base_rate(), whole_batch, per_epoch, total)
                 .map_err(|e| inside(e, "schedule"))?;
         let Learner { store, encoder, objective } = learner;
-        let parameters = parameters(store, &self.train.fixed_lr)?;
+        let mut parameters = parameters(store, &self.train.fixed_lr)?;
+        if let Some(decay) = self.train.layer_decay {
+            decay_by_layer(&mut parameters, "encoder.", decay).map_err(|e| inside(e, "train"))?;
+        }
         let optimizer = self.optimizer.build(parameters).map_err(|e| inside(e, "optimizer"))?;
         if self.existing != Existing::Resume {
             let step = Step::single(0, total, 0, self.train.seed);

@@ -19,6 +19,7 @@
 //! | choose samples: shuffled, weighted, sharded by rank | [`sampler`] |
 //! | make batches ahead of the step | [`Loader`] |
 //! | put a few labelled images beside many unlabelled ones | [`LabelledWithUnlabelled`] |
+//! | know what is where: masks and boxes | [`annotated`] |
 //! | learn from text | [`text`] |
 //! | read samples of one's own | implement [`Dataset`](selfsup_core::Dataset) with [`Image`]s as items |
 //! | batch samples of one's own | implement [`Collate`] |
@@ -55,6 +56,7 @@
 //! straight into the batch's tensor in the order row, column, channel, which libtorch takes as a channels-last view
 //! without a copy. The loops are plain arithmetic that the compiler turns into vector instructions.
 
+pub mod annotated;
 pub mod augment;
 mod collate;
 pub mod dataset;

@@ -22,6 +22,8 @@
 //! | what does a disturbed input cost? | [`robustness()`]: accuracy kept, mCE; [`attack()`]: FGSM, PGD |
 //! | where in an image is what? | [`Confusion::segmentation`]: mIoU; [`detection()`]: COCO's average precision |
 //! | does it know what is where? | [`SegmentationProbe`]: a linear head on feature maps |
+//! | and where things are? | [`DetectionProbe`]: linear functions of feature maps, [`nms()`] |
+//! | is the class in some of the tokens? | [`AttentiveProbe`]: one query looks at them |
 //! | is one encoder better, or luckier? | [`paired()`], [`mcnemar()`], [`compare_seeds()`], [`holm()`] |
 //! | how alike are two networks' layers? | [`cka()`], [`cka_map()`] |
 //! | what is taken for what? | [`Confusion`] |
@@ -100,6 +102,7 @@ pub use confusion::Confusion;
 pub use cross_probe::{CrossPrediction, CrossProbe, CrossProbeConfig};
 pub use dense::boxes::Rectangle;
 pub use dense::detection::{Detection, FoundBox, ImageBoxes, TrueBox, detection};
+pub use dense::nms::nms;
 pub use dense::segmentation::Segmentation;
 pub use few_label::{FewLabelClassifier, FewLabelConfig, FewLabelProbe};
 pub use full_suite::{Clustering, FullOutcome, FullSuiteConfig, full_suite, pair_of_views};
@@ -113,13 +116,17 @@ pub use logistic::{Logistic, LogisticConfig};
 pub use measurement::Measurement;
 pub use novel_classes::{NovelClasses, NovelClassesConfig, novel_classes};
 pub use outliers::{OutlierConfig, OutlierDetection, Outliers, outlier_detection, outliers};
+pub use probe::attentive::{AttentiveConfig, AttentiveOutcome, AttentiveProbe, LabelledTokens};
+pub use probe::detection::{
+    BoxedMaps, DetectionLevel, DetectionOutcome, DetectionProbe, DetectionProbeConfig,
+};
 pub use probe::label_curve::{LabelCurve, LabelCurveConfig, LabelCurvePoint, label_curve};
 pub use probe::multi_label::{MultiLabelOutcome, MultiLabelPoint, MultiLabelProbe, MultiLabelled};
 pub use probe::regression::{RegressionConfig, RegressionOutcome, RegressionProbe, RegressionSet};
 pub use probe::segmentation::{
     LabelledMaps, SegmentationOutcome, SegmentationProbe, SegmentationProbeConfig,
 };
-pub use retrieval::search::{Retrieval, RetrievalAt, RetrievalConfig, retrieval};
+pub use retrieval::search::{ApproximateSearch, Retrieval, RetrievalAt, RetrievalConfig, retrieval};
 pub use robustness::attack::{AttackConfig, AttackOutcome, Classifier, Norm, attack, attacked_accuracy};
 pub use robustness::corruption::{Accuracies, Robustness, robustness};
 pub use sought::Ranking;

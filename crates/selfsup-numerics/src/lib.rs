@@ -5,6 +5,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`mod@top_k`] | [`top_k()`]: the nearest keys of every query, in blocks, with ties resolved |
+//! | [`ivf`] | [`Ivf`]: the same approximately, in inverted lists, and [`neighbour_recall()`]: how much that misses |
 //! | [`knn_graph`] | [`KnnGraph`]: every row joined with its nearest, sparse ([`Csr`]) |
 //! | [`k_means`] | [`KMeans`]: Lloyd's algorithm with k-means++, Euclidean or spherical |
 //! | [`agglomerative`] | [`Agglomerative`]: clusters joined along the edges of a graph, by Ward's, average or complete linkage |
@@ -42,6 +43,7 @@ mod clusters;
 pub mod csr;
 pub mod familiarity;
 pub mod gap;
+pub mod ivf;
 pub mod k_means;
 pub mod knn_graph;
 mod links;
@@ -57,6 +59,7 @@ pub use agglomerative::{Agglomerative, Linkage, Merge};
 pub use cluster_scores::{calinski_harabasz, davies_bouldin};
 pub use csr::Csr;
 pub use gap::{Gap, GapConfig, Reference, fewest_that_fit, gap_statistic};
+pub use ivf::{Ivf, IvfConfig, neighbour_recall};
 pub use k_means::{Assignment, Geometry, KMeans, KMeansConfig, nearest_centres};
 pub use knn_graph::{Edges, KnnGraph, KnnGraphConfig};
 pub use matching::best_matching;

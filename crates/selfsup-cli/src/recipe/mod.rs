@@ -223,6 +223,10 @@ pub struct TrainConfig {
     pub max_skipped: u64,
     /// Beginnings of the names of parameters whose learning rate stays at its base (SimSiam's predictor).
     pub fixed_lr: Vec<String>,
+    /// By how much the learning rate falls from each block of the encoder to the one before it, as BEiT and MAE fine-tune; without
+    /// it, all have one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layer_decay: Option<f64>,
     /// Threads that make batches; 0 chooses half of the machine's.
     pub loader_threads: usize,
     /// Finished batches that may wait.
@@ -243,6 +247,7 @@ impl Default for TrainConfig {
             keep: 1,
             max_skipped: 0,
             fixed_lr: Vec::new(),
+            layer_decay: None,
             loader_threads: loader.threads,
             prefetch: loader.prefetch,
         }

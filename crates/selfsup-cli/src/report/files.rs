@@ -1,6 +1,6 @@
 //! The figures of a report as PNG files, under names that say what they show.
 
-use super::plot::{Bars, CurvePlot, MapPlot, Matrix, Shares, png};
+use super::plot::{Bars, CurvePlot, Likeness, MapPlot, Matrix, Shares, png};
 use super::{ReportData, sheet};
 use anyhow::Result;
 
@@ -24,6 +24,13 @@ pub fn figures(data: &ReportData) -> Result<Vec<(String, Vec<u8>)>> {
     if !data.made.is_empty() {
         let title = "What the method makes of test images";
         files.push(("made".to_owned(), sheet::views(title, "the image", &data.made)?));
+    }
+    for gallery in data.galleries.iter().filter(|gallery| !gallery.rows.is_empty()) {
+        files.push((file_name(&gallery.title), sheet::views(&gallery.title, &gallery.first, &gallery.rows)?));
+    }
+    for layers in &data.layers {
+        let name = file_name(&format!("layers {} {}", layers.first, layers.second));
+        files.push((name, png(&Likeness(layers))?));
     }
     for asked in data.task.iter().flat_map(|task| &task.questions) {
         if !asked.shown.is_empty() {

@@ -83,6 +83,40 @@ pub struct ReportData {
     pub confusion: Option<Confusion>,
     /// How well a language model predicts.
     pub perplexity: Option<Perplexity>,
+    /// Pictures side by side, each set under a title of its own.
+    pub galleries: Vec<Gallery>,
+    /// How alike the layers of networks are.
+    pub layers: Vec<Layers>,
+}
+
+/// Pictures side by side.
+#[derive(Clone, Debug, Default)]
+pub struct Gallery {
+    /// What they are.
+    pub title: String,
+    /// One sentence on how to read them.
+    pub note: String,
+    /// What the first picture of every row is.
+    pub first: String,
+    /// The pictures.
+    pub rows: Vec<ViewRow>,
+}
+
+/// How alike the layers of two networks are, 1 for those that one rotation makes equal.
+#[derive(Clone, Debug, Default)]
+pub struct Layers {
+    /// The network whose layers are the rows.
+    pub first: String,
+    /// The network whose layers are the columns.
+    pub second: String,
+    /// The first network's layers.
+    pub rows: Vec<String>,
+    /// The second network's layers.
+    pub columns: Vec<String>,
+    /// `values[row][column]`
+    pub values: Vec<Vec<f64>>,
+    /// One sentence on how to read it.
+    pub reading: String,
 }
 
 /// How well a method's own task is solved on images that were not learned from.

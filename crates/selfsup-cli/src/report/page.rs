@@ -1,7 +1,9 @@
 //! The page: one HTML file that asks for no other, readable in light and dark, on a phone and on a large screen.
 
-use super::plot::{self, Bars, CurvePlot, MapPlot, Mark, Matrix, Shape, palette};
-use super::{Confusion, Curve, Maps, Perplexity, ReportData, Scores, method, outcome, samples, suite};
+use super::plot::{self, Bars, CurvePlot, Likeness, MapPlot, Mark, Matrix, Shape, palette};
+use super::{
+    Confusion, Curve, Layers, Maps, Perplexity, ReportData, Scores, method, outcome, samples, suite,
+};
 use anyhow::Result;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -46,7 +48,8 @@ pub fn with_fitting_pictures(page: impl Fn(u32) -> Result<String>) -> Result<Str
 fn with_pictures_of(data: &ReportData, most: u32) -> Result<String> {
     let sections = [
         data.scores.as_ref().filter(|scores| !scores.rows.is_empty()).map(scores).transpose()?,
-        (!data.suite.is_empty()).then(|| suite::suite(&data.suite)).transpose()?,
+        (!data.suite.is_empty()).then(|| suite::suite(&data.suite, suite_title(data))).transpose()?,
+        (!data.layers.is_empty()).then(|| layers(&data.layers)).transpose()?,
         (!data.views.is_empty()).then(|| samples::views(&data.views, most)).transpose()?,
         (!data.made.is_empty()).then(|| samples::made(&data.made, most)).transpose()?,
         data.task
@@ -66,9 +69,13 @@ fn with_pictures_of(data: &ReportData, most: u32) -> Result<String> {
         data.confusion.as_ref().filter(|found| !found.classes.is_empty()).map(probe).transpose()?,
         data.perplexity.map(perplexity),
     ];
+    let galleries = data.galleries.iter().map(|gallery| {
+        samples::side_by_side(&gallery.title, &gallery.note, &gallery.first, &gallery.rows, most)
+    });
+    let galleries = galleries.collect::<Result<Vec<_>>>()?;
     let body = html! {
         (head(data))
-        @for section in sections.into_iter().flatten() { (section) }
+        @for section in sections.into_iter().flatten().chain(galleries) { (section) }
     };
     Ok(document(&data.title, &body))
 }
@@ -190,6 +197,30 @@ fn scores(scores: &Scores) -> Result<Markup> {
                     }
                 }
                 figure { (PreEscaped(figure)) }
+            }
+        }
+    })
+}
+
+/// What the measures are called: those of a pretraining are the full suite's.
+fn suite_title(data: &ReportData) -> &str {
+    if data.kind.is_empty() { "Full suite" } else { "Measures" }
+}
+
+fn layers(found: &[Layers]) -> Result<Markup> {
+    let figures = found.iter().map(|layers| {
+        let description = format!(
+            "The layers of {} against those of {}, a cell for each pair.",
+            layers.first, layers.second
+        );
+        Ok((plot::svg(&Likeness(layers), &description)?, &layers.reading))
+    });
+    let figures = figures.collect::<Result<Vec<_>>>()?;
+    Ok(html! {
+        section {
+            h2 { "Layers" }
+            @for (figure, reading) in figures {
+                figure { (PreEscaped(figure)) figcaption { (reading) } }
             }
         }
     })

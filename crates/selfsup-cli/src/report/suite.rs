@@ -5,15 +5,15 @@ use super::{SuiteGroup, SuiteMeasure};
 use anyhow::Result;
 use maud::{Markup, PreEscaped, html};
 
-/// One section with a part for each group.
+/// One section under a title with a part for each group.
 ///
 /// # Errors
 /// Figures that cannot be drawn.
-pub fn suite(groups: &[SuiteGroup]) -> Result<Markup> {
+pub fn suite(groups: &[SuiteGroup], title: &str) -> Result<Markup> {
     let parts = groups.iter().map(group).collect::<Result<Vec<_>>>()?;
     Ok(html! {
         section {
-            h2 { "Full suite" }
+            h2 { (title) }
             p.note {
                 "Measures of the test samples' features. Brackets hold the 95 % interval: what the number could have been with \
                  other samples or draws, not with another training."
@@ -114,7 +114,7 @@ mod tests {
             measures: vec![measure],
             figure: Some(figure),
         };
-        let page = suite(&[group]).unwrap().into_string();
+        let page = suite(&[group], "Full suite").unwrap().into_string();
         for part in [
             "hit rate@10",
             "0.500<br><span class=\"note\">[0.250, 0.750]",

@@ -128,6 +128,8 @@ fn tiny() -> ReportData {
             counts: vec![vec![3, 1], vec![0, 4]],
             classes,
         }),
+        galleries: Vec::new(),
+        layers: Vec::new(),
         perplexity: Some(Perplexity { model: 95.31, unigram: 1032.4 }),
     }
 }

@@ -335,3 +335,28 @@ fn fields_and_folders_that_cannot_work_are_named() {
         .success();
     assert_eq!(place.report("run")["labels"].as_i64(), Some(10));
 }
+
+#[test]
+fn layers_near_the_images_learn_more_slowly_where_that_is_asked_for() {
+    let place = Place::new();
+    place.pretrain("before", &["--set", "train.epochs=1"]).assert().success();
+    place.label("few.csv", "");
+    let with = |run: &'static str, decay: &'static str| {
+        let more = ["--from", "before", "--labels", "few.csv", "--set", decay, "--set", "optimizer.lr=0.01"];
+        Place::finetuning("supervised", run, &more).into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let finetune = |run, decay| {
+        let arguments = with(run, decay);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        place.program(&arguments).assert().success();
+        place.last(run, "model.safetensors")
+    };
+    let even = finetune("even", "train.layer_decay=1.0");
+    assert_ne!(even, finetune("decayed", "train.layer_decay=0.1"));
+    let config = fs::read_to_string(place.path("decayed/config.toml")).unwrap();
+    assert!(config.contains("layer_decay = 0.1"), "{config}");
+    let wrong = with("wrong", "train.layer_decay=0");
+    let said = place.refusal(&wrong.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(said.contains("train.layer_decay = 0: above 0"), "{said}");
+    assert!(!place.path("wrong").exists());
+}

@@ -5,6 +5,7 @@
 
 mod annotation;
 mod audit;
+mod dense;
 mod finetune;
 mod interruption;
 mod journey;

@@ -33,6 +33,7 @@ pub use array::ArrayImages;
 pub use decode::{DecodeLimits, decode};
 pub use decoded::DecodedImages;
 pub use folder::ImageFolder;
+pub(crate) use folder::is_image;
 pub use npy::NpyImages;
 pub use npy_array::{NpyArray, NpyValues};
 pub use open::{ImageSplits, open, open_path};

@@ -3,7 +3,11 @@
 //! - `regression`: targets that are numbers
 //! - `label_curve`: what is reached with 1, 5, 10, ... labels a class
 //! - `segmentation`: a class for every place of an image
+//! - `detection`: boxes, by linear functions of the places of an image
+//! - `attentive`: one query that looks at the tokens of a sample
 
+pub mod attentive;
+pub mod detection;
 pub mod label_curve;
 pub mod multi_label;
 pub mod regression;

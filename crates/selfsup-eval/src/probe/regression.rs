@@ -177,7 +177,7 @@ fn r2(y: &[f64], f: &[f64], weights: Option<&[f64]>) -> f64 {
 }
 
 /// A training set, decomposed for all penalties.
-struct Ridge {
+pub(crate) struct Ridge {
     standardiser: Standardiser,
     axes: Axes,
     /// The squared length of the samples along each axis, `[R]`.
@@ -189,7 +189,7 @@ struct Ridge {
 }
 
 impl Ridge {
-    fn new(train: &RegressionSet) -> Result<Ridge> {
+    pub fn new(train: &RegressionSet) -> Result<Ridge> {
         let standardiser = Standardiser::of(&train.x);
         let (x, axes) = Axes::turn(&standardiser.apply(&train.x))?;
         let mean = train.y.mean_dim([0].as_slice(), false, None);
@@ -198,7 +198,8 @@ impl Ridge {
         Ok(Ridge { standardiser, axes, squares, products, mean })
     }
 
-    fn predict(&self, alpha: f64, x: &Tensor) -> Tensor {
+    /// The predictions `[M, T]` Double for features `[M, D]`.
+    pub fn predict(&self, alpha: f64, x: &Tensor) -> Tensor {
         let weight = &self.products / (&self.squares + alpha);
         let (weight, bias) = self.axes.to_features(&weight, &self.mean);
         self.standardiser.apply(x).to_kind(Kind::Double).matmul(&weight.tr()) + bias

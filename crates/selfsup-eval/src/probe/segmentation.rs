@@ -7,8 +7,8 @@
 //! prediction = argmax over classes of the scores W z + b, enlarged bilinearly to the labels' size
 //! ```
 //! Scores are enlarged, not predictions, so that borders between cells are found too; mIoU counts pixels at the labels' size.
-//! The strength is chosen by the cross-entropy of held-out images (not of held-out cells, whose neighbours were seen) along a
-//! path with warm starts. What a map cannot show at its resolution a linear head cannot draw: it is a probe, not a segmenter.
+//! The strength is chosen by the cross-entropy of validation images, or of held-out training images (not of held-out cells, whose
+//! neighbours were seen), along a path with warm starts. What a map cannot show at its resolution a linear head cannot draw: it is a probe, not a segmenter.
 
 use super::multi_label::hold_out_any;
 use crate::interval::{LEVEL, percentiles};
@@ -115,6 +115,9 @@ pub struct SegmentationOutcome {
     pub segmentation: Segmentation,
     /// Which class is taken for which, in pixels.
     pub confusion: Confusion,
+    /// The test images that were asked for as they were segmented, row by row: one class for every pixel of the labels.
+    #[serde(skip)]
+    pub shown: Vec<(i64, Vec<i64>)>,
     /// The chosen inverse regularisation strength.
     pub c: f64,
     /// Whether the last fit converged.
@@ -146,30 +149,58 @@ impl SegmentationProbe {
         Ok(SegmentationProbe { config })
     }
 
-    /// Fits on `train` and scores on `test`.
+    /// Fits on `train` and scores on `test`. `validation` chooses the strength; without it, a part of `train` that is held out
+    /// does. The test images at the positions `shown` are returned as they were segmented.
     ///
     /// # Errors
-    /// When the sets do not fit each other, there are fewer than two training images, or these hold fewer than two classes.
-    pub fn run(&self, train: &LabelledMaps, test: &LabelledMaps) -> Result<SegmentationOutcome> {
-        check_shape("test maps", &test.maps, [-1, train.maps.size()[1], -1, -1])?;
-        if train.classes != test.classes {
-            let expected = format!("{}, as in the training set", train.classes);
-            return Err(Error::config("test classes", test.classes, expected));
+    /// When the sets do not fit each other, a position is none of the test set, there are fewer than two training images without a
+    /// validation set, or the training images hold fewer than two classes.
+    pub fn run(
+        &self,
+        train: &LabelledMaps,
+        validation: Option<&LabelledMaps>,
+        test: &LabelledMaps,
+        shown: &[i64],
+    ) -> Result<SegmentationOutcome> {
+        for (name, other) in [("validation", validation), ("test", Some(test))] {
+            let Some(other) = other else { continue };
+            check_shape(&format!("{name} maps"), &other.maps, [-1, train.maps.size()[1], -1, -1])?;
+            if train.classes != other.classes {
+                let expected = format!("{}, as in the training set", train.classes);
+                return Err(Error::config(format!("{name} classes"), other.classes, expected));
+            }
+        }
+        if let Some(position) = shown.iter().find(|position| !(0..test.len()).contains(*position)) {
+            return Err(Error::config("shown", position, format!("a test image of 0..{}", test.len())));
         }
         let linear = &self.config.linear;
         let key = Key::new(linear.seed);
-        let (rest, held) = hold_out_any(train.len(), linear.held_out, key.with(0))?;
-        let (rest, held) = (Vec::<i64>::try_from(rest)?, Vec::<i64>::try_from(held)?);
-        let (path, c, best) = self.path(&self.fitted_cells(train, &rest, key)?, &train.cells(&held))?;
         let all: Vec<i64> = (0..train.len()).collect();
+        let (rest, held) = match validation {
+            Some(validation) => {
+                let images: Vec<i64> = (0..validation.len()).collect();
+                (all.clone(), validation.cells(&images))
+            }
+            None => {
+                let (rest, held) = hold_out_any(train.len(), linear.held_out, key.with(0))?;
+                (Vec::<i64>::try_from(rest)?, train.cells(&Vec::<i64>::try_from(held)?))
+            }
+        };
+        let (path, c, best) = self.path(&self.fitted_cells(train, &rest, key)?, &held)?;
         let cells = self.fitted_cells(train, &all, key)?;
         let standardiser = Standardiser::of(&cells.x);
         let problem = cells.problem(&standardiser)?;
         let start = problem.start_from(&best)?;
         let fitted = problem.to_classifier(&problem.solve(c, start.as_ref(), &linear.logistic)?);
-        let of_images: Vec<Confusion> = (0..test.len())
-            .map(|image| confusion(test, image, &fitted, &standardiser))
-            .collect::<Result<_>>()?;
+        let (mut of_images, mut pictures) = (Vec::new(), Vec::new());
+        for image in 0..test.len() {
+            let predictions = segmented(test, image, &fitted, &standardiser)?;
+            let labels = test.labels.narrow(0, image, 1);
+            of_images.push(Confusion::of_pixels(&labels, &predictions, test.classes, test.ignore)?);
+            if shown.contains(&image) {
+                pictures.push((image, Vec::try_from(predictions.reshape([-1]))?));
+            }
+        }
         let mut confusion = of_images[0].clone();
         of_images[1..].iter().try_for_each(|other| confusion.add(other))?;
         let segmentation = confusion.segmentation();
@@ -179,6 +210,7 @@ impl SegmentationProbe {
             miou: Mean { value: segmentation.miou, interval: interval.transpose()?, n },
             segmentation,
             confusion,
+            shown: pictures,
             c,
             converged: fitted.converged,
             path,
@@ -261,21 +293,19 @@ impl Cells {
     }
 }
 
-/// The pixels of one image against their predictions.
-fn confusion(
+/// The predicted class of every labelled pixel of one image, `[1, H, W]`.
+fn segmented(
     maps: &LabelledMaps,
     image: i64,
     fitted: &Logistic,
     standardiser: &Standardiser,
-) -> Result<Confusion> {
+) -> Result<Tensor> {
     let (h, w) = (maps.maps.size()[2], maps.maps.size()[3]);
     let cells = maps.maps.get(image).flatten(1, 2).tr(); // [h w, D]
     let scores = fitted.logits(&standardiser.apply(&cells))?.tr().reshape([1, -1, h, w]);
-    let labels = maps.labels.narrow(0, image, 1);
-    let size = [labels.size()[1], labels.size()[2]];
+    let size = [maps.labels.size()[1], maps.labels.size()[2]];
     let column = scores.upsample_bilinear2d(size, false, None, None).argmax(1, false); // [1, H, W]
-    let predictions = fitted.classes.index_select(0, &column.reshape([-1])).reshape_as(&column);
-    Confusion::of_pixels(&labels, &predictions, maps.classes, maps.ignore)
+    Ok(fitted.classes.index_select(0, &column.reshape([-1])).reshape_as(&column))
 }
 
 impl SegmentationOutcome {
@@ -325,7 +355,7 @@ mod tests {
     // p = F.interpolate(z, size=(12, 16), mode="bilinear").argmax(1); jaccard_score(y[20:].ravel(), p.ravel(), average=None)
     #[test]
     fn agrees_with_scikit_learn_and_torchs_interpolation() {
-        let found = probe(at(0.5)).run(&set(0, 20), &set(20, 10)).unwrap();
+        let found = probe(at(0.5)).run(&set(0, 20), None, &set(20, 10), &[]).unwrap();
         let iou: Vec<f64> = found.segmentation.iou.iter().flatten().copied().collect();
         // A pixel on the border between classes may fall to either side.
         assert!(iou.iter().zip(SKLEARN).all(|(f, e)| (f - e).abs() < 4e-3), "{iou:?}");
@@ -349,11 +379,39 @@ mod tests {
     #[test]
     fn the_path_is_chosen_on_held_out_images_and_few_cells_suffice() {
         let config = SegmentationProbeConfig { max_cells: 200, resamples: 20, ..Default::default() };
-        let found = probe(config).run(&set(0, 20), &set(20, 10)).unwrap();
+        let found = probe(config).run(&set(0, 20), None, &set(20, 10), &[]).unwrap();
         let least = found.path.iter().min_by(|a, b| a.1.total_cmp(&b.1)).unwrap();
         assert_eq!(least.0, found.c);
         assert!(found.miou.value > 0.4, "{found:?}");
         assert_eq!(found.measurements("test")[0].interval, found.miou.interval);
+    }
+
+    #[test]
+    fn validation_images_choose_and_all_training_images_are_fitted() {
+        let (train, validation, test) = (set(0, 15), set(15, 5), set(20, 10));
+        let found = probe(SegmentationProbeConfig { resamples: 20, ..Default::default() });
+        let found = found.run(&train, Some(&validation), &test, &[3, 7]).unwrap();
+        let least = found.path.iter().min_by(|a, b| a.1.total_cmp(&b.1)).unwrap();
+        assert_eq!(least.0, found.c);
+        let again = probe(at(found.c)).run(&train, None, &test, &[]).unwrap();
+        assert!(
+            (found.miou.value - again.miou.value).abs() < 2e-3,
+            "{} {}",
+            found.miou.value,
+            again.miou.value
+        );
+        let pictures: Vec<i64> = found.shown.iter().map(|(image, _)| *image).collect();
+        assert_eq!(pictures, [3, 7]);
+        let all = probe(at(found.c)).run(&train, None, &test, &(0..10).collect::<Vec<_>>()).unwrap();
+        let seen: Vec<i64> = all.shown.iter().flat_map(|(_, classes)| classes.clone()).collect();
+        let labels = Vec::<i64>::try_from(test.labels.reshape([-1])).unwrap();
+        let right = seen.iter().zip(&labels).filter(|(p, y)| p == y).count() as f64;
+        assert!((right / labels.len() as f64 - all.segmentation.pixel_accuracy).abs() < 1e-12);
+        let error = probe(at(1.0)).run(&train, None, &test, &[10]).unwrap_err().to_string();
+        assert_eq!(error, "shown = 10: a test image of 0..10");
+        let other = LabelledMaps { classes: 4, ..set(15, 5) };
+        let error = probe(at(1.0)).run(&train, Some(&other), &test, &[]).unwrap_err().to_string();
+        assert_eq!(error, "validation classes = 4: 3, as in the training set");
     }
 
     #[test]
@@ -362,7 +420,7 @@ mod tests {
         let mut train = set(0, 20);
         (train.classes, test.classes) = (4, 4);
         let _ = test.labels.get(0).fill_(3);
-        let found = probe(at(0.5)).run(&train, &test).unwrap();
+        let found = probe(at(0.5)).run(&train, None, &test, &[]).unwrap();
         assert_eq!(found.segmentation.iou[3], Some(0.0));
     }
 
@@ -371,7 +429,7 @@ mod tests {
         let maps = formula(2, 12).reshape([2, 3, 2, 2]);
         let labels = Tensor::zeros([2, 4, 4], (Kind::Int64, Device::Cpu));
         let one = LabelledMaps::new(&maps, &labels, 2, None).unwrap();
-        let error = probe(at(1.0)).run(&one, &one).unwrap_err().to_string();
+        let error = probe(at(1.0)).run(&one, None, &one, &[]).unwrap_err().to_string();
         assert_eq!(error, "labels = 1 classes in the training images: at least two");
         let error = LabelledMaps::new(&(&maps / 0.0), &labels, 2, None).unwrap_err().to_string();
         assert_eq!(error, "maps is not finite: the first bad image is 0");

@@ -14,14 +14,15 @@
 //! **Self-matches.** Where queries are samples of the gallery, a query finds itself first and must not count it
 //! ([`SelfMatches::Exclude`]). A query without relevant samples is left out and counted.
 //!
-//! The search is exact, block by block of queries; only the ranks of one block are in memory.
+//! The search is exact, block by block of queries; only the ranks of one block are in memory. For galleries of millions an index of
+//! inverted lists may take its place ([`ApproximateSearch`]); what share of the exact neighbours it finds is then part of the outcome.
 
 use super::tied_ranking::{QueryScores, groups};
 use crate::measurement::Origin;
 use crate::{Mean, Measurement, check_pair};
 use rand::seq::SliceRandom;
 use selfsup_core::{Error, Features, Key, Result, Tensor};
-use selfsup_numerics::{Metric, SelfMatches, TopKConfig, top_k};
+use selfsup_numerics::{Ivf, IvfConfig, Metric, SelfMatches, TopKConfig, neighbour_recall, top_k};
 use serde::{Deserialize, Serialize};
 
 /// What is searched, and how much of it is looked at.
@@ -39,10 +40,31 @@ pub struct RetrievalConfig {
     pub self_matches: SelfMatches,
     /// Queries asked, drawn where there are more; all when none.
     pub max_queries: Option<usize>,
+    /// An index in the place of the exact search, which needs a `depth`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub approximate: Option<ApproximateSearch>,
     /// Draws of the intervals.
     pub resamples: usize,
-    /// Decides which queries are asked, and the draws of the intervals.
+    /// Decides which queries are asked, the centres of an index, and the draws of the intervals.
     pub seed: u64,
+}
+
+/// A search in inverted lists ([`Ivf`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ApproximateSearch {
+    /// The lists that the gallery is put into.
+    pub lists: i64,
+    /// The lists that a query is compared with.
+    pub probes: i64,
+    /// The queries that are searched exactly too, to measure what is missed.
+    pub checked: usize,
+}
+
+impl Default for ApproximateSearch {
+    fn default() -> Self {
+        ApproximateSearch { lists: 256, probes: 16, checked: 1000 }
+    }
 }
 
 impl Default for RetrievalConfig {
@@ -53,6 +75,7 @@ impl Default for RetrievalConfig {
             metric: Metric::Cosine,
             self_matches: SelfMatches::Keep,
             max_queries: None,
+            approximate: None,
             resamples: 1000,
             seed: 0,
         }
@@ -70,6 +93,9 @@ pub struct Retrieval {
     pub without_relevant: usize,
     /// The samples each query was compared with.
     pub candidates: i64,
+    /// The share of the exact `depth` nearest that an approximate search found; none for an exact one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index_recall: Option<f64>,
     /// How it was searched.
     pub config: RetrievalConfig,
 }
@@ -110,11 +136,20 @@ pub fn retrieval(queries: &Features, gallery: &Features, config: &RetrievalConfi
         metric: config.metric,
         ..Default::default()
     };
+    let index = config.approximate.map(|approximate| {
+        let ivf = IvfConfig { lists: approximate.lists, metric: config.metric, ..Default::default() };
+        Ok::<_, Error>((Ivf::fit(&gallery.x, &ivf, Key::new(config.seed).with(2))?, approximate))
+    });
+    let index = index.transpose()?;
+    let look = |x: &Tensor| match &index {
+        Some((ivf, approximate)) => ivf.search(x, search.k, approximate.probes),
+        None => top_k(x, &gallery.x, &search),
+    };
     let mut scores = Vec::new();
     let mut without_relevant = 0;
     for block in asked.chunks((RANKS / search.k).max(1) as usize) {
         let block_queries = queries.select(&Tensor::from_slice(block));
-        let found = top_k(&block_queries.x, &gallery.x, &search)?;
+        let found = look(&block_queries.x)?;
         let near = Vec::<f32>::try_from(found.scores.reshape([-1]))?;
         let indices = Vec::<i64>::try_from(found.indices.reshape([-1]))?;
         let classes = Vec::<i64>::try_from(&block_queries.labels)?;
@@ -125,7 +160,8 @@ pub fn retrieval(queries: &Features, gallery: &Features, config: &RetrievalConfi
                 without_relevant += 1;
                 continue;
             }
-            let ranking = near.iter().zip(indices).filter(|(_, i)| !exclude || **i != query);
+            // An index that found fewer fills up with -1.
+            let ranking = near.iter().zip(indices).filter(|(_, i)| **i >= 0 && (!exclude || **i != query));
             let ranking = ranking.map(|(&near, &i)| (near, labels[i as usize] == class));
             scores.push(QueryScores::of(
                 &groups(ranking.take(depth as usize)),
@@ -156,6 +192,14 @@ pub fn retrieval(queries: &Features, gallery: &Features, config: &RetrievalConfi
         map: mean(&|s| s.average_precision)?,
         without_relevant,
         candidates,
+        index_recall: index
+            .map(|(ivf, approximate)| {
+                let some: Vec<i64> = asked.iter().copied().take(approximate.checked).collect();
+                let some = queries.x.index_select(0, &Tensor::from_slice(&some));
+                let found = ivf.search(&some, search.k, approximate.probes)?.indices;
+                neighbour_recall(&found, &top_k(&some, &gallery.x, &search)?.indices)
+            })
+            .transpose()?,
         config: config.clone(),
     })
 }
@@ -181,6 +225,18 @@ fn check(queries: &Features, gallery: &Features, config: &RetrievalConfig) -> Re
     let longest = cutoffs.last().copied().unwrap_or(1);
     if let Some(depth) = config.depth.filter(|&depth| depth < longest) {
         return Err(Error::config("depth", depth, format!("at least {longest}, the last of the cutoffs")));
+    }
+    if let Some(approximate) = &config.approximate {
+        if config.depth.is_none() {
+            return Err(Error::config(
+                "depth",
+                "none",
+                "a number, as an approximate search ranks no whole gallery",
+            ));
+        }
+        if approximate.checked == 0 {
+            return Err(Error::config("approximate.checked", 0, "at least 1 query"));
+        }
     }
     if config.max_queries == Some(0) {
         return Err(Error::config("max_queries", 0, "at least 1"));
@@ -240,6 +296,14 @@ impl Retrieval {
                 &at.ndcg,
                 format!("normalised discounted cumulative gain {first} (Jarvelin and Kekalainen 2002)"),
             ));
+        }
+        if let (Some(recall), Some(approximate)) = (self.index_recall, &self.config.approximate) {
+            let ApproximateSearch { lists, probes, checked } = approximate;
+            let text = format!(
+                "share of the exact nearest that the approximate search found, {probes} of {lists} inverted lists a query, on {checked} \
+                 queries at most"
+            );
+            all.push(origin.plain("index_recall", recall, self.map.n.min(*checked), text));
         }
         all
     }
@@ -303,6 +367,28 @@ mod tests {
         let config = RetrievalConfig { self_matches: SelfMatches::Exclude, ..Default::default() };
         let found = retrieval(&forty(), &forty(), &config).unwrap();
         assert!((found.at[2].precision.value - FAISS).abs() < 1e-9);
+    }
+
+    #[test]
+    fn an_index_with_all_lists_is_exact_and_says_so() {
+        let all = clouds(400, 4, 2.0);
+        let exact =
+            RetrievalConfig { self_matches: SelfMatches::Exclude, depth: Some(30), ..Default::default() };
+        let with = |probes| {
+            let approximate = Some(ApproximateSearch { lists: 10, probes, checked: 50 });
+            retrieval(&all, &all, &RetrievalConfig { approximate, ..exact.clone() }).unwrap()
+        };
+        let whole = with(10);
+        assert_close(&values(&whole), &values(&retrieval(&all, &all, &exact).unwrap()), 1e-9);
+        assert_eq!(whole.index_recall, Some(1.0));
+        let few = with(2);
+        assert!(few.index_recall.unwrap() < 1.0 && few.index_recall.unwrap() > 0.3, "{few:?}");
+        let told = few.measurements("test");
+        assert_eq!(told.last().map(|m| (m.name.as_str(), m.n)), Some(("index_recall", 50)));
+        let approximate = Some(ApproximateSearch::default());
+        let config = RetrievalConfig { approximate, ..Default::default() };
+        let error = retrieval(&all, &all, &config).unwrap_err().to_string();
+        assert_eq!(error, "depth = none: a number, as an approximate search ranks no whole gallery");
     }
 
     const TORCHMETRICS: [f64; 13] = [

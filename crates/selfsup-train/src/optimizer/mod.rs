@@ -5,10 +5,12 @@
 
 mod adamw;
 mod lars;
+mod layer_decay;
 mod sgd;
 
 pub use adamw::{AdamW, AdamWConfig};
 pub use lars::{Lars, LarsConfig};
+pub use layer_decay::decay_by_layer;
 pub use sgd::{Sgd, SgdConfig};
 
 use selfsup_core::{Error, Result, Tensor, nn};
@@ -27,6 +29,8 @@ pub struct Parameter {
     pub decayed: bool,
     /// Whether the schedule applies; otherwise the learning rate stays at its base.
     pub scheduled: bool,
+    /// What its learning rate is multiplied by: 1 unless layers differ.
+    pub scale: f64,
 }
 
 /// The trainable variables of `store` in the order of their names. Those whose names begin with one of `fixed` keep
@@ -47,6 +51,7 @@ pub fn parameters(store: &nn::VarStore, fixed: &[String]) -> Result<Vec<Paramete
     let parameter = |(name, tensor): (String, Tensor)| Parameter {
         decayed: tensor.dim() > 1,
         scheduled: !fixed.iter().any(|prefix| name.starts_with(prefix)),
+        scale: 1.0,
         tensor,
         name,
     };
@@ -64,7 +69,7 @@ pub struct Rate {
 
 impl Rate {
     pub(crate) fn of(self, parameter: &Parameter) -> f64 {
-        if parameter.scheduled { self.scheduled } else { self.base }
+        parameter.scale * if parameter.scheduled { self.scheduled } else { self.base }
     }
 }
 

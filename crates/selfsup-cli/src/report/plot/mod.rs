@@ -6,11 +6,12 @@
 //! - `palette`: the colours
 //! - `text`: words in a figure
 //! - `axis`: the span of values along one side
-//! - `bars`, `curve`, `lines`, `map`, `matrix`, `traced`: the figures
+//! - `bars`, `curve`, `likeness`, `lines`, `map`, `matrix`, `traced`: the figures
 
 mod axis;
 mod bars;
 mod curve;
+mod likeness;
 mod lines;
 mod map;
 mod matrix;
@@ -20,6 +21,7 @@ mod traced;
 
 pub use bars::{Bars, Shares};
 pub use curve::CurvePlot;
+pub use likeness::Likeness;
 pub use lines::{Along, Chart, ChartPlot, Line, Point};
 pub use map::{MapPlot, Mark, Shape};
 pub use matrix::Matrix;

@@ -1,0 +1,119 @@
+//! How alike the layers of two networks are, as a matrix of cells, a row for each layer of the first.
+
+use super::super::Layers;
+use super::text::{self, Place, write_text};
+use super::{Area, Figure, palette, refused};
+use anyhow::Result;
+use plotters::backend::DrawingBackend;
+use plotters::element::Rectangle;
+use plotters::style::{Color, WHITE};
+
+/// Side of a square of cells, about.
+const SQUARE: usize = 900;
+/// Widest name of a layer.
+const NAME: u32 = 300;
+/// More layers than this have no numbers in their cells.
+const NUMBERED: usize = 14;
+/// The height of a name.
+const LINE: i32 = 30;
+
+/// The matrix of [`Layers`]: the nearer to 1, the darker.
+pub struct Likeness<'a>(pub &'a Layers);
+
+impl Likeness<'_> {
+    fn cell(&self) -> i32 {
+        let most = self.0.rows.len().max(self.0.columns.len()).max(1);
+        (SQUARE / most).clamp(LINE as usize, 110) as i32
+    }
+
+    /// Room for names beside the cells, and above them.
+    fn room(&self) -> [i32; 2] {
+        let widest = |names: &[String]| {
+            let width = names.iter().map(|name| text::width(name, text::SMALL)).max().unwrap_or(0);
+            (width.min(NAME) + 28) as i32 + 44
+        };
+        [widest(&self.0.rows), widest(&self.0.columns)]
+    }
+}
+
+impl Figure for Likeness<'_> {
+    fn title(&self) -> String {
+        format!("How alike the layers of {} (rows) and {} (columns) are: CKA", self.0.first, self.0.second)
+    }
+
+    fn size(&self) -> (u32, u32) {
+        let ([left, top], cell) = (self.room(), self.cell());
+        let side = |names: &[String], room: i32| (room + cell * names.len() as i32 + 2) as u32;
+        (side(&self.0.columns, left), side(&self.0.rows, top))
+    }
+
+    fn draw<B: DrawingBackend>(&self, area: &Area<B>) -> Result<()>
+    where
+        B::ErrorType: 'static,
+    {
+        let ([left, top], cell) = (self.room(), self.cell());
+        let (width, height) = self.size();
+        let heading = |name: &str, room: u32| text::fitting(name, text::SMALL, room);
+        let at = Place::new((left + width as i32) / 2, 18).centred();
+        write_text(area, &heading(&self.0.second, width), at, text::SMALL, palette::MUTED.light)?;
+        let at = Place::new(18, (top + height as i32) / 2).centred().turned();
+        write_text(area, &heading(&self.0.first, height), at, text::SMALL, palette::MUTED.light)?;
+        for (row, name) in self.0.rows.iter().enumerate() {
+            let name = text::fitting(name, text::SMALL, NAME);
+            let at = Place::new(left - 12, top + cell * row as i32 + cell / 2).ending();
+            write_text(area, &name, at, text::SMALL, palette::INK.light)?;
+        }
+        for (column, name) in self.0.columns.iter().enumerate() {
+            let name = text::fitting(name, text::SMALL, NAME);
+            let at = Place::new(left + cell * column as i32 + cell / 2, top - 12).turned();
+            write_text(area, &name, at, text::SMALL, palette::INK.light)?;
+        }
+        let numbered = self.0.rows.len().max(self.0.columns.len()) <= NUMBERED;
+        for (row, values) in self.0.values.iter().enumerate() {
+            for (column, &value) in values.iter().enumerate() {
+                let (x, y) = (left + cell * column as i32, top + cell * row as i32);
+                let square = [(x, y), (x + cell - 2, y + cell - 2)];
+                let ground = palette::GRID.light.mix(0.35);
+                area.draw(&Rectangle::new(square, ground.filled())).map_err(refused)?;
+                let shade = (value.clamp(0.0, 1.0) * 100.0).round() / 100.0;
+                if shade > 0.0 {
+                    let heat = palette::HEAT.light.mix(shade);
+                    area.draw(&Rectangle::new(square, heat.filled())).map_err(refused)?;
+                }
+                if numbered {
+                    let ink = if shade > 0.6 { WHITE } else { palette::INK.light };
+                    let at = Place::new(x + (cell - 2) / 2, y + (cell - 2) / 2).centred();
+                    write_text(area, &format!("{value:.2}"), at, text::SMALL, ink)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{png, svg};
+    use super::*;
+
+    #[test]
+    fn every_pair_has_a_cell_with_its_number() {
+        let names = |all: &[&str]| all.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let mut layers = Layers {
+            first: "a".into(),
+            second: "b".into(),
+            rows: names(&["blocks.0", "features"]),
+            columns: names(&["blocks.0", "blocks.1", "features"]),
+            values: vec![vec![1.0, 0.5, -0.01], vec![0.25, 0.75, 0.125]],
+            reading: String::new(),
+        };
+        let figure = svg(&Likeness(&layers), "layers").unwrap();
+        for part in ["1.00", "-0.01", "0.75", "blocks.1", "features"] {
+            assert!(figure.contains(part), "{part}: {figure}");
+        }
+        assert!(png(&Likeness(&layers)).unwrap().len() > 1000);
+        layers.rows = (0..30).map(|i| format!("blocks.{i}")).collect();
+        layers.values = vec![vec![0.5; 3]; 30];
+        assert!(!svg(&Likeness(&layers), "layers").unwrap().contains("0.50"));
+    }
+}
