@@ -18,9 +18,9 @@ mod pictures;
 mod segmentation;
 
 use crate::evaluate::{TRAINED, last_checkpoint};
+use crate::finetune::encoder_of;
 use crate::model::ImageModel;
 use crate::objective::Modality;
-use crate::pretrain::recipe_of;
 use anyhow::{Context, Result, bail, ensure};
 use maps::{Eye, Seer};
 use page::Found;
@@ -67,7 +67,7 @@ pub struct Arguments {
 /// When the run's encoder has no feature map, the folder's files do not fit, or maps would not fit in memory.
 pub fn run(arguments: &Arguments) -> Result<()> {
     let device = arguments.machine.choose()?;
-    let recipe = recipe_of(&arguments.run)?;
+    let recipe = encoder_of(&arguments.run)?;
     ensure!(
         recipe.objective.modality() == Modality::Images,
         "{}: a run on text has no images to look at",
