@@ -10,12 +10,14 @@ use crate::model::{ImageModel, TextModel};
 use crate::objective::Modality;
 use crate::pretrain::recipe_of;
 use crate::recipe::Recipe;
+use crate::robustness::Robustness;
 use crate::task::{self, Said};
 use crate::text::{self, Texts};
 use anyhow::{Context, Result, bail};
 use selfsup::core::state::write_whole;
 use selfsup::core::{Dataset, Device};
 use selfsup::data::augment::PlainView;
+use selfsup::eval::Stage;
 use selfsup::train::checkpoint::{Checkpoints, Pointer, verify};
 use selfsup::train::loggers::{Metrics, read_metrics};
 use serde::{Deserialize, Serialize};
@@ -234,9 +236,18 @@ fn on_images(
         })
     };
     let mut judging = Judging { recipe, labels: labels.as_ref(), rivals, suite, verdicts: Vec::new() };
-    judging.judge(UNTRAINED, encode)?;
+    let mut robust = Robustness::open(recipe, &images, labels.as_ref(), suite, device)?;
+    let mut disturb = |seen: &Seen, verdict: &mut Verdict, progress: &mut dyn FnMut(Stage)| -> Result<()> {
+        if let (Some(robust), Some(linear)) = (&mut robust, &verdict.linear) {
+            let groups =
+                robust.measure(model.encoder.as_ref(), seen, linear, progress).context("robustness")?;
+            verdict.full.get_or_insert_default().extend(groups);
+        }
+        Ok(())
+    };
+    judging.judge_and(UNTRAINED, encode, &mut disturb)?;
     model.load(weights)?;
-    judging.judge(TRAINED, encode)?;
+    judging.judge_and(TRAINED, encode, &mut disturb)?;
     let said = task::of_images(&model, &test, seed, device).context("the pretext task on the test images")?;
     let attention = attention::measure(recipe, &model, &images.test, device).context("attention")?;
     judging.judge("pixels", || {
@@ -309,6 +320,9 @@ fn on_text(
     Ok(judged)
 }
 
+/// What else is asked of an encoder.
+type Further<'a> = dyn FnMut(&Seen, &mut Verdict, &mut dyn FnMut(Stage)) -> Result<()> + 'a;
+
 /// Runs the probes on one encoder after the other.
 struct Judging<'a> {
     recipe: &'a Recipe,
@@ -320,14 +334,25 @@ struct Judging<'a> {
 
 impl Judging<'_> {
     fn judge(&mut self, name: &str, encode: impl Fn() -> Result<Seen>) -> Result<()> {
+        self.judge_and(name, encode, &mut |_, _, _| Ok(()))
+    }
+
+    /// As `judge`; `further` adds what it asks to the verdict.
+    fn judge_and(
+        &mut self,
+        name: &str,
+        encode: impl Fn() -> Result<Seen>,
+        further: &mut Further,
+    ) -> Result<()> {
         if name != TRAINED && self.rivals == Rivals::None {
             return Ok(());
         }
         eprintln!("{name}: encoding");
         let seen = encode().with_context(|| format!("features of {name}"))?;
         let mut bars = Bars::new(name);
-        let verdict =
+        let mut verdict =
             judge(&seen, self.labels, &self.recipe.eval, self.suite, &mut |stage| bars.show(stage))?;
+        further(&seen, &mut verdict, &mut |stage| bars.show(stage))?;
         self.verdicts.push((name.to_owned(), verdict));
         Ok(())
     }

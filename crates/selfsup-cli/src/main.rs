@@ -32,6 +32,7 @@ mod pretrain;
 mod recipe;
 mod report;
 mod reporting;
+mod robustness;
 mod task;
 mod text;
 mod training;

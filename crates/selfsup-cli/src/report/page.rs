@@ -1,7 +1,9 @@
 //! The page: one HTML file that asks for no other, readable in light and dark, on a phone and on a large screen.
 
 use super::plot::{self, Bars, CurvePlot, MapPlot, Mark, Matrix, Shape, palette};
-use super::{Confusion, Curve, Maps, Perplexity, ReportData, Scores, method, outcome, samples, suite};
+use super::{
+    Confusion, Curve, Maps, Perplexity, ReportData, Scores, method, outcome, robustness, samples, suite,
+};
 use anyhow::Result;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -47,6 +49,7 @@ fn with_pictures_of(data: &ReportData, most: u32) -> Result<String> {
     let sections = [
         data.scores.as_ref().filter(|scores| !scores.rows.is_empty()).map(scores).transpose()?,
         (!data.suite.is_empty()).then(|| suite::suite(&data.suite)).transpose()?,
+        data.robustness.as_ref().map(|shown| robustness::section(shown, most)).transpose()?,
         (!data.views.is_empty()).then(|| samples::views(&data.views, most)).transpose()?,
         (!data.made.is_empty()).then(|| samples::made(&data.made, most)).transpose()?,
         data.task
