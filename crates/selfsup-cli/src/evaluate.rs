@@ -11,13 +11,14 @@ use crate::model::{ImageModel, TextModel};
 use crate::objective::Modality;
 use crate::pretrain::recipe_of;
 use crate::recipe::Recipe;
+use crate::robustness::Robustness;
 use crate::task::{self, Said};
 use crate::text::{self, Texts};
 use anyhow::{Context, Result, bail};
 use selfsup::core::state::write_whole;
 use selfsup::core::{Dataset, Device};
 use selfsup::data::augment::PlainView;
-use selfsup::eval::{Measurement, Stage};
+use selfsup::eval::Stage;
 use selfsup::train::checkpoint::{Checkpoints, Pointer, verify};
 use selfsup::train::loggers::{Metrics, read_metrics};
 use serde::{Deserialize, Serialize};
@@ -236,14 +237,22 @@ fn on_images(
         })
     };
     let mut judging = Judging { recipe, labels: labels.as_ref(), rivals, suite, verdicts: Vec::new() };
-    let attentive = |labels: &Labels, progress: &mut dyn FnMut(Stage)| {
-        attentive::measure(recipe, &model, &images, labels, device, progress)
+    let mut robust = Robustness::open(recipe, &images, labels.as_ref(), suite, device)?;
+    // What takes more than features.
+    let mut further = |seen: &Seen, verdict: &mut Verdict, progress: &mut dyn FnMut(Stage)| -> Result<()> {
+        let (Some(full), Some(labels)) = (&mut verdict.full, &labels) else { return Ok(()) };
+        if let (Some(robust), Some(linear)) = (&mut robust, &verdict.linear) {
+            let groups =
+                robust.measure(model.encoder.as_ref(), seen, linear, progress).context("robustness")?;
+            full.extend(groups);
+        }
+        let attentive = attentive::measure(recipe, &model, &images, labels, device, progress);
+        full.extend(attentive.context("attentive probe")?.map(|found| ("attentive".to_owned(), found)));
+        Ok(())
     };
-    judging.judge(UNTRAINED, encode)?;
-    judging.add(UNTRAINED, "attentive", attentive)?;
+    judging.judge_and(UNTRAINED, encode, &mut further)?;
     model.load(weights)?;
-    judging.judge(TRAINED, encode)?;
-    judging.add(TRAINED, "attentive", attentive)?;
+    judging.judge_and(TRAINED, encode, &mut further)?;
     let said = task::of_images(&model, &test, seed, device).context("the pretext task on the test images")?;
     let attention = attention::measure(recipe, &model, &images.test, device).context("attention")?;
     judging.judge("pixels", || {
@@ -316,6 +325,9 @@ fn on_text(
     Ok(judged)
 }
 
+/// What else is asked of an encoder.
+type Further<'a> = dyn FnMut(&Seen, &mut Verdict, &mut dyn FnMut(Stage)) -> Result<()> + 'a;
+
 /// Runs the probes on one encoder after the other.
 struct Judging<'a> {
     recipe: &'a Recipe,
@@ -327,33 +339,26 @@ struct Judging<'a> {
 
 impl Judging<'_> {
     fn judge(&mut self, name: &str, encode: impl Fn() -> Result<Seen>) -> Result<()> {
+        self.judge_and(name, encode, &mut |_, _, _| Ok(()))
+    }
+
+    /// As `judge`; `further` adds what it asks to the verdict.
+    fn judge_and(
+        &mut self,
+        name: &str,
+        encode: impl Fn() -> Result<Seen>,
+        further: &mut Further,
+    ) -> Result<()> {
         if name != TRAINED && self.rivals == Rivals::None {
             return Ok(());
         }
         eprintln!("{name}: encoding");
         let seen = encode().with_context(|| format!("features of {name}"))?;
         let mut bars = Bars::new(name);
-        let verdict =
+        let mut verdict =
             judge(&seen, self.labels, &self.recipe.eval, self.suite, &mut |stage| bars.show(stage))?;
+        further(&seen, &mut verdict, &mut |stage| bars.show(stage))?;
         self.verdicts.push((name.to_owned(), verdict));
-        Ok(())
-    }
-
-    /// Adds a group of measures that takes more than features to the full suite of `name`, if that is what was judged last.
-    fn add(
-        &mut self,
-        name: &str,
-        group: &str,
-        measure: impl Fn(&Labels, &mut dyn FnMut(Stage)) -> Result<Option<Vec<Measurement>>>,
-    ) -> Result<()> {
-        let (Some(labels), Some((last, verdict))) = (self.labels, self.verdicts.last_mut()) else {
-            return Ok(());
-        };
-        let Some(full) = verdict.full.as_mut().filter(|_| last == name) else { return Ok(()) };
-        let mut bars = Bars::new(name);
-        let found =
-            measure(labels, &mut |stage| bars.show(stage)).with_context(|| format!("{group} of {name}"))?;
-        full.extend(found.map(|measures| (group.to_owned(), measures)));
         Ok(())
     }
 

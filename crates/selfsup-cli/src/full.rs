@@ -6,6 +6,7 @@
 
 use crate::judge::{Labels, Seen, Verdict};
 use crate::report::{Cell, Column, Row, Scores, SuiteGroup, SuiteMeasure};
+use crate::robustness;
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use selfsup::core::state::write_whole;
@@ -24,7 +25,7 @@ pub enum SuiteChoice {
     /// Probes and health alone.
     #[default]
     Probes,
-    /// Retrieval, clusters, few labels, spectra and unknown classes too.
+    /// Retrieval, clusters, few labels, spectra, unknown classes, and for images robustness too.
     Full,
 }
 
@@ -125,7 +126,7 @@ struct Group {
     drawn: &'static [&'static str],
 }
 
-const GROUPS: [Group; 6] = [
+const GROUPS: [Group; 7] = [
     Group {
         key: "retrieval",
         title: "Retrieval",
@@ -158,6 +159,21 @@ const GROUPS: [Group; 6] = [
         title: "Classes never seen",
         reading: "Longer is better, 50 is chance: how surely samples of a class that was left out are less familiar than others.",
         drawn: &["novel_auroc_knn", "novel_auroc_mahalanobis", "novel_auroc_energy"],
+    },
+    Group {
+        key: robustness::GROUP,
+        title: "Robustness",
+        reading: "The share of the clean accuracy that is left, the longer the better, 100 when nothing is lost. Compare it together with the \
+                  clean accuracy: who knows little has little to lose.",
+        drawn: &[
+            "accuracy_kept",
+            "kept_noise",
+            "kept_blur",
+            "kept_weather",
+            "kept_digital",
+            "kept_shift",
+            "kept_occlusion",
+        ],
     },
     Group { key: "health", title: "Health without labels", reading: "", drawn: &[] },
 ];

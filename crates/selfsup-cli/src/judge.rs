@@ -91,6 +91,7 @@ pub struct Health {
 pub fn check(recipe: &Recipe) -> Result<()> {
     suite(&recipe.eval, usize::MAX)?;
     ensure!(recipe.eval.batch_size > 0, "eval.batch_size = 0: at least 1");
+    recipe.eval.robustness.check()?;
     if recipe.objective.modality() == Modality::Images {
         // One number for all channels does for any, and three only for colour.
         images::plain_view(recipe, recipe.data.channels.unwrap_or(3))?;

@@ -36,6 +36,7 @@ mod pretrain;
 mod recipe;
 mod report;
 mod reporting;
+mod robustness;
 mod task;
 mod text;
 mod training;

@@ -7,6 +7,7 @@ use crate::insight::{self, Insight};
 use crate::objective::Modality;
 use crate::pretrain::recipe_of;
 use crate::recipe::Recipe;
+use crate::report::robustness;
 use crate::report::{self, Cell, Column, Confusion, Curve, Perplexity, ReportData, Row, Scores};
 use anyhow::{Context, Result, bail, ensure};
 use selfsup::core::{Device, Score};
@@ -69,6 +70,7 @@ pub fn of_run(run: &Path, device: Device) -> Result<()> {
             Modality::Images => insight::of_images(&recipe, &weights, &found.method, device)?,
             Modality::Text => insight::of_text(&recipe, run, &weights, device)?,
         };
+    let robustness = robustness::shown(&found.suite, || crate::robustness::examples(&recipe))?;
     let method = recipe.objective.method();
     let data = ReportData {
         kind: String::new(),
@@ -79,6 +81,7 @@ pub fn of_run(run: &Path, device: Device) -> Result<()> {
         command: format!("selfsup pretrain {} --run NEW_FOLDER", run.join("config.toml").display()),
         scores: found.scores(),
         suite: full::sections(&found.suite, &["trained", "untrained", "pixels", "bag-of-words"]),
+        robustness,
         views,
         made,
         task,

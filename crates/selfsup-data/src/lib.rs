@@ -16,6 +16,7 @@
 //! | open a known set, or a folder of one's own | [`open`], [`dataset`] |
 //! | read the labels of some samples from a file | [`LabelFile`] |
 //! | make views as torchvision does | [`augment`] |
+//! | corrupt images, to see what an encoder bears | [`corrupt`] |
 //! | choose samples: shuffled, weighted, sharded by rank | [`sampler`] |
 //! | make batches ahead of the step | [`Loader`] |
 //! | put a few labelled images beside many unlabelled ones | [`LabelledWithUnlabelled`] |
@@ -59,6 +60,7 @@
 pub mod annotated;
 pub mod augment;
 mod collate;
+pub mod corrupt;
 pub mod dataset;
 mod image;
 mod label_file;

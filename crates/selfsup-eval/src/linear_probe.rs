@@ -9,7 +9,7 @@
 use crate::logistic::Problem;
 use crate::split::hold_out;
 use crate::standardise::Standardiser;
-use crate::{Confusion, Logistic, LogisticConfig, Stage, check_pair};
+use crate::{Confusion, LinearClassifier, Logistic, LogisticConfig, Stage, check_pair};
 use selfsup_core::{Error, Evaluator, Features, Key, Kind, Report, Result, Score, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -80,6 +80,9 @@ pub struct LinearOutcome {
     /// The class that each test sample was given.
     #[serde(skip)]
     pub predictions: Vec<i64>,
+    /// What was fitted, for other features.
+    #[serde(skip)]
+    pub classifier: LinearClassifier,
 }
 
 /// The linear probe.
@@ -153,6 +156,7 @@ impl LinearProbe {
             path: points,
             confusion,
             predictions: Vec::try_from(predictions)?,
+            classifier: LinearClassifier::new(&classifier, &standardiser, train.classes)?,
         })
     }
 }

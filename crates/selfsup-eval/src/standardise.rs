@@ -24,6 +24,13 @@ impl Standardiser {
     pub fn apply(&self, x: &Tensor) -> Tensor {
         ((x.to_kind(Kind::Double) - &self.mean) / &self.scale).to_kind(Kind::Float)
     }
+
+    /// The weights `[K, D]` and the bias `[K]` for features as they are that are as much as these for standardised ones.
+    pub fn unfold(&self, weight: &Tensor, bias: &Tensor) -> (Tensor, Tensor) {
+        let weight = weight.to_kind(Kind::Double) / &self.scale;
+        let bias = bias.to_kind(Kind::Double) - weight.matmul(&self.mean.squeeze_dim(0));
+        (weight, bias)
+    }
 }
 
 #[cfg(test)]

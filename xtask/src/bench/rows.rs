@@ -333,6 +333,14 @@ pub const ROWS: &[Row] = &[
         &[plain("faiss", "FAISS"), plain("scikit-learn", "scikit-learn")],
         Limit::Flops(2.0 * 100.0 * 128.0),
     ),
+    rate(
+        "probe",
+        "logistic regression to convergence, 20,000 x 784, 10 classes",
+        "samples/s",
+        "probe.py",
+        &[plain("scikit-learn", "scikit-learn")],
+        Limit::Unknown,
+    ),
     Row {
         name: "loader-steady",
         shape: "npy array of 20,000 images of 32x32x3, a later epoch of two views, batches of 256",

@@ -9,6 +9,7 @@ mod inputs;
 mod losses;
 mod memory;
 mod neighbours;
+mod probe;
 mod training;
 
 use anyhow::{Result, bail};
@@ -98,6 +99,7 @@ fn main() -> Result<()> {
         "first-step" => return training::first_step(&options),
         "knn" => neighbours::knn(&options)?,
         "kmeans" => neighbours::k_means(&options)?,
+        "probe" => probe::linear(&options)?,
         "loader-steady" => memory::steady(&options)?,
         row if row.starts_with("loader-memory-") => memory::loader(row, &options)?,
         other => bail!("--row {other}: no such row"),

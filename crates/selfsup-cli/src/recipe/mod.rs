@@ -15,6 +15,7 @@ pub use weights::Weights;
 use crate::nearest::instead;
 use crate::network::NetworkConfig;
 use crate::objective::{Modality, ObjectiveConfig};
+use crate::robustness::RobustnessConfig;
 use anyhow::{Context, Result, bail};
 use selfsup::core::Error;
 use selfsup::data::augment::{Interpolation, PlainConfig, ViewConfig};
@@ -297,6 +298,8 @@ pub struct EvalConfig {
     pub linear: LinearProbeConfig,
     /// The few-label probe.
     pub few_label: FewLabelConfig,
+    /// What is asked of disturbed images by the full suite.
+    pub robustness: RobustnessConfig,
     /// The points of the report's map.
     pub map_points: usize,
     /// The queries whose nearest neighbours the report shows.
@@ -312,6 +315,7 @@ impl Default for EvalConfig {
             knn: KnnConfig::default(),
             linear: LinearProbeConfig::default(),
             few_label: FewLabelConfig::default(),
+            robustness: RobustnessConfig::default(),
             map_points: 2000,
             queries: 8,
         }

@@ -1,6 +1,6 @@
 //! The figures of a report as PNG files, under names that say what they show.
 
-use super::plot::{Bars, CurvePlot, Likeness, MapPlot, Matrix, Shares, png};
+use super::plot::{Bars, ChartPlot, CurvePlot, Likeness, MapPlot, Matrix, Shares, png};
 use super::{ReportData, sheet};
 use anyhow::Result;
 
@@ -16,6 +16,15 @@ pub fn figures(data: &ReportData) -> Result<Vec<(String, Vec<u8>)>> {
     for group in &data.suite {
         if let Some(scores) = &group.figure {
             files.push((file_name(&group.title), png(&Shares { title: &group.title, scores })?));
+        }
+    }
+    if let Some(shown) = &data.robustness {
+        for (chart, _) in &shown.charts {
+            files.push((file_name(&chart.name), png(&ChartPlot(chart))?));
+        }
+        if !shown.examples.is_empty() {
+            let title = "A test image under every disturbance of severity 3";
+            files.push(("disturbances".to_owned(), sheet::views(title, "clean", &shown.examples)?));
         }
     }
     if !data.views.is_empty() {

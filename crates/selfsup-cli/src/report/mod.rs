@@ -7,6 +7,7 @@
 //! - `check`: whether the data fit together
 //! - `page`, `samples`, `method`: the page, section by section
 //! - `suite`: the sections of the full suite
+//! - `robustness`: accuracy against the strength of disturbances, and pictures of these
 //! - `labels`: the page about labels, with its figures
 //! - `sheet`: pictures with their captions as one PNG file
 //! - `files`: the figures as PNG files
@@ -28,6 +29,7 @@ mod outcome;
 mod page;
 pub mod pictures;
 mod plot;
+pub mod robustness;
 mod samples;
 mod sheet;
 mod suite;
@@ -36,6 +38,7 @@ mod tsne;
 pub use labels::write as write_labels;
 pub use labels::{Adequacy, LabelReport, Tally, Trusted};
 pub use plot::{Along, Chart, Line, Point};
+pub use robustness::RobustnessShown;
 pub use tsne::{EPOCHS, tsne};
 
 use anyhow::{Context, Result};
@@ -63,6 +66,8 @@ pub struct ReportData {
     pub scores: Option<Scores>,
     /// The measures of the full suite by group.
     pub suite: Vec<SuiteGroup>,
+    /// What is left of the accuracy on disturbed images.
+    pub robustness: Option<RobustnessShown>,
     /// Images and the views that the augmentations made of them.
     pub views: Vec<ViewRow>,
     /// Test images and what the method makes of them.

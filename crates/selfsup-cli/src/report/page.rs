@@ -2,7 +2,8 @@
 
 use super::plot::{self, Bars, CurvePlot, Likeness, MapPlot, Mark, Matrix, Shape, palette};
 use super::{
-    Confusion, Curve, Layers, Maps, Perplexity, ReportData, Scores, method, outcome, samples, suite,
+    Confusion, Curve, Layers, Maps, Perplexity, ReportData, Scores, method, outcome, robustness, samples,
+    suite,
 };
 use anyhow::Result;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -50,6 +51,7 @@ fn with_pictures_of(data: &ReportData, most: u32) -> Result<String> {
         data.scores.as_ref().filter(|scores| !scores.rows.is_empty()).map(scores).transpose()?,
         (!data.suite.is_empty()).then(|| suite::suite(&data.suite, suite_title(data))).transpose()?,
         (!data.layers.is_empty()).then(|| layers(&data.layers)).transpose()?,
+        data.robustness.as_ref().map(|shown| robustness::section(shown, most)).transpose()?,
         (!data.views.is_empty()).then(|| samples::views(&data.views, most)).transpose()?,
         (!data.made.is_empty()).then(|| samples::made(&data.made, most)).transpose()?,
         data.task

@@ -55,6 +55,7 @@ fn tiny() -> ReportData {
                 }],
             }),
         }],
+        robustness: None,
         views: vec![ViewRow {
             image: picture(0),
             views: vec![View { image: picture(1), caption: "crop 62 %, flipped".into() }],
