@@ -2,10 +2,11 @@
 
 use crate::judge::{Labels, few_labels};
 use crate::recipe::EvalConfig;
+use selfsup::eval::sanity_definition;
 use serde_json::{Value, json};
 
 /// What the numbers are that only a run has.
-const OF_A_RUN: [(&str, &str); 6] = [
+const OF_A_RUN: [(&str, &str); 7] = [
     (
         "alignment",
         "mean squared distance of the features, at unit length, of two training views of a test image, the lower the nearer (Wang and Isola 2020)",
@@ -24,6 +25,10 @@ const OF_A_RUN: [(&str, &str); 6] = [
         "attention",
         "over how many patches the attention of the last block is spread, by head: the exponential of its entropy, averaged over test images",
     ),
+    (
+        "members",
+        "with --suite full: clusters of the test images' features (spherical k-means, the largest first), their members nearest to the centre and farthest from it with the cosine similarity to it; and by inversion the training images nearest to the features of test images",
+    ),
 ];
 
 /// The definitions of all numbers of a run.
@@ -32,6 +37,10 @@ pub fn of_a_run(eval: &EvalConfig, labels: Option<&Labels>) -> Value {
     for (name, text) in OF_A_RUN {
         all[name] = json!(text);
     }
+    all["saliency"] = json!(format!(
+        "with --suite full, by method of explanation: {}. completeness_gap: by what share of the score the parts of integrated gradients miss it, on average",
+        sanity_definition()
+    ));
     all
 }
 

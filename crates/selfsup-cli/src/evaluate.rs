@@ -6,6 +6,7 @@ use crate::definitions;
 use crate::features;
 use crate::full::{self, SuiteChoice};
 use crate::images::{self, Images};
+use crate::insight::{members, saliency};
 use crate::judge::{Bars, Labels, Seen, Verdict, check, judge, scores_json, table};
 use crate::model::{ImageModel, TextModel};
 use crate::objective::Modality;
@@ -252,9 +253,18 @@ fn on_images(
     };
     judging.judge_and(UNTRAINED, encode, &mut further)?;
     model.load(weights)?;
-    judging.judge_and(TRAINED, encode, &mut further)?;
+    let seen = judging.judge_and(TRAINED, encode, &mut further)?;
     let said = task::of_images(&model, &test, seed, device).context("the pretext task on the test images")?;
     let attention = attention::measure(recipe, &model, &images.test, device).context("attention")?;
+    let mut insight = Map::new();
+    if let (SuiteChoice::Full, Some(seen)) = (suite, seen) {
+        eprintln!("{TRAINED}: what the encoder looks at");
+        let found = saliency::measure(recipe, model.encoder.as_ref(), &images.test, device)
+            .context("what the encoder looks at")?;
+        insight.insert("saliency".to_owned(), serde_json::to_value(found)?);
+        let found = members::measure(&seen, images.classes().len(), recipe.eval.queries, seed)?;
+        insight.insert("members".to_owned(), serde_json::to_value(found)?);
+    }
     judging.judge("pixels", || {
         let raw = |set| -> Result<_> {
             let view = PlainView::new(recipe.raw_view(), images.train.channels())?;
@@ -273,6 +283,7 @@ fn on_images(
     if let Some(attention) = attention {
         judged.report.insert("attention".to_owned(), serde_json::to_value(attention)?);
     }
+    judged.report.extend(insight);
     Ok(judged)
 }
 
@@ -338,7 +349,8 @@ struct Judging<'a> {
 }
 
 impl Judging<'_> {
-    fn judge(&mut self, name: &str, encode: impl Fn() -> Result<Seen>) -> Result<()> {
+    /// Returns what the probes were shown; nothing of a rival that is left out.
+    fn judge(&mut self, name: &str, encode: impl Fn() -> Result<Seen>) -> Result<Option<Seen>> {
         self.judge_and(name, encode, &mut |_, _, _| Ok(()))
     }
 
@@ -348,9 +360,9 @@ impl Judging<'_> {
         name: &str,
         encode: impl Fn() -> Result<Seen>,
         further: &mut Further,
-    ) -> Result<()> {
+    ) -> Result<Option<Seen>> {
         if name != TRAINED && self.rivals == Rivals::None {
-            return Ok(());
+            return Ok(None);
         }
         eprintln!("{name}: encoding");
         let seen = encode().with_context(|| format!("features of {name}"))?;
@@ -359,7 +371,7 @@ impl Judging<'_> {
             judge(&seen, self.labels, &self.recipe.eval, self.suite, &mut |stage| bars.show(stage))?;
         further(&seen, &mut verdict, &mut |stage| bars.show(stage))?;
         self.verdicts.push((name.to_owned(), verdict));
-        Ok(())
+        Ok(Some(seen))
     }
 
     /// The trained encoder first, then what it is compared with.

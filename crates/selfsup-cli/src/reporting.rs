@@ -2,7 +2,7 @@
 
 use crate::evaluate::{Last, RunFacts, last_checkpoint};
 use crate::full;
-use crate::insight::method::{self, OfMethod};
+use crate::insight::method::OfMethod;
 use crate::insight::{self, Insight};
 use crate::objective::Modality;
 use crate::pretrain::recipe_of;
@@ -65,11 +65,12 @@ pub fn of_run(run: &Path, device: Device) -> Result<()> {
         run.display()
     );
     let metrics = read_metrics(run)?;
-    let Insight { views, method: OfMethod { made, task, prototypes, attention }, maps, neighbours } =
+    let Insight { views, method, maps, neighbours, saliency, clusters, inversion } =
         match recipe.objective.modality() {
-            Modality::Images => insight::of_images(&recipe, &weights, &found.method, device)?,
+            Modality::Images => insight::of_images(&recipe, &weights, &found.insight, device)?,
             Modality::Text => insight::of_text(&recipe, run, &weights, device)?,
         };
+    let OfMethod { made, task, prototypes, attention } = method;
     let robustness = robustness::shown(&found.suite, || crate::robustness::examples(&recipe))?;
     let method = recipe.objective.method();
     let data = ReportData {
@@ -87,6 +88,9 @@ pub fn of_run(run: &Path, device: Device) -> Result<()> {
         task,
         prototypes,
         attention,
+        saliency,
+        clusters,
+        inversion,
         curves: curves(&metrics, found.run.model.dim),
         maps,
         neighbours,
@@ -107,7 +111,7 @@ struct Found {
     linear_probe: BTreeMap<String, Option<ProbeFound>>,
     data: DataFound,
     #[serde(flatten)]
-    method: method::Found,
+    insight: insight::Found,
     #[serde(default)]
     perplexity: Option<PerplexityFound>,
     #[serde(default)]
@@ -149,7 +153,7 @@ impl Found {
         let mut columns: Vec<(&str, Column)> = Vec::new();
         for (prefix, name) in known {
             for key in trained.keys().filter(|key| key.starts_with(prefix)) {
-                let explanation = self.method.definitions.get(key).cloned().unwrap_or_default();
+                let explanation = self.insight.method.definitions.get(key).cloned().unwrap_or_default();
                 columns.push((key, Column { name: name.to_owned(), explanation }));
             }
         }

@@ -153,14 +153,27 @@ pub trait PatchEncoder: TokenEncoder + MapEncoder {
     /// `[N, 1 + T, D]` to `[N, D]`.
     fn pool(&self, tokens: &Tensor) -> Tensor;
 
-    /// Where the tokens look in the last block, for looking at it.
+    /// Shows `see` where the tokens look, block by block, the first block first.
+    ///
+    /// # Shapes
+    /// Images `[N, C, H, W]`; `see` gets probabilities `[N, heads, 1 + T, 1 + T]`, a row for each query.
+    ///
+    /// # Errors
+    /// As [`encode`](Encoder::encode).
+    fn each_attention(&self, x: &Tensor, see: &mut dyn FnMut(Tensor)) -> Result<()>;
+
+    /// Where the tokens look in the last block.
     ///
     /// # Shapes
     /// Images `[N, C, H, W]` to probabilities `[N, heads, 1 + T, 1 + T]`, a row for each query.
     ///
     /// # Errors
     /// As [`encode`](Encoder::encode).
-    fn attention(&self, x: &Tensor) -> Result<Tensor>;
+    fn attention(&self, x: &Tensor) -> Result<Tensor> {
+        let mut last = None;
+        self.each_attention(x, &mut |attention| last = Some(attention))?;
+        last.ok_or_else(|| Error::Other("an encoder without blocks looks nowhere".to_owned()))
+    }
 }
 
 /// An encoder that reads an image pixel by pixel, row by row, each as one colour of a palette, and looks only back.

@@ -338,15 +338,13 @@ impl PatchEncoder for Vit {
         }
     }
 
-    fn attention(&self, x: &Tensor) -> Result<Tensor> {
+    fn each_attention(&self, x: &Tensor, see: &mut dyn FnMut(Tensor)) -> Result<()> {
         let mut x = self.embed(x, &Hidden::None)?;
-        let Some((last, before)) = self.blocks.split_last() else {
-            return Err(Error::config("depth", 0, "at least one block"));
-        };
-        for block in before {
+        for block in &self.blocks {
+            see(block.attention(&x));
             x = block.forward(&x, None, Mode::Eval);
         }
-        Ok(last.attention(&x))
+        Ok(())
     }
 }
 
@@ -567,10 +565,16 @@ mod tests {
         assert_eq!(map.size(), [2, 24, 2, 4]);
         assert_eq!(map.select(2, 1).select(2, 3), tokens.select(1, 8));
         assert_eq!(features, network.encode(&x, Mode::Eval).unwrap());
-        let attention = network.attention(&x).unwrap();
-        assert_eq!(attention.size(), [2, 3, 9, 9]);
-        let sums = attention.sum_dim_intlist([3_i64].as_slice(), false, None);
-        assert!(difference(&sums, &Tensor::ones([2, 3, 9], (Kind::Float, Device::Cpu))) < 1e-5);
+        let mut blocks = Vec::new();
+        network.each_attention(&x, &mut |attention| blocks.push(attention)).unwrap();
+        for attention in &blocks {
+            assert_eq!(attention.size(), [2, 3, 9, 9]);
+            let sums = attention.sum_dim_intlist([3_i64].as_slice(), false, None);
+            assert!(difference(&sums, &Tensor::ones([2, 3, 9], (Kind::Float, Device::Cpu))) < 1e-5);
+        }
+        assert_eq!(blocks.len(), 2);
+        assert!(difference(&blocks[0], &blocks[1]) > 1e-3, "every block looks in its own way");
+        assert_eq!(network.attention(&x).unwrap(), blocks[1]);
     }
 
     #[test]

@@ -30,6 +30,11 @@
 //! | what does a probe say of samples that it has not learned from? | [`CrossProbe`] |
 //! | how well does a score find what is sought? | [`Ranking`] |
 //! | what lies near a sample, and how do all lie? | [`nearest_neighbours`], [`map_2d`] |
+//! | what do clusters hold, and what fits them least? | [`cluster_members()`] |
+//! | where in an image does the answer come from? | [`integrated_gradients()`], [`grad_cam()`], [`occlusion()`], [`AttentionRollout`] |
+//! | which patches are alike? | [`patch_colours()`] |
+//! | does a map show what was learned? | [`sanity_check()`] |
+//! | which columns of a table count? | [`permutation_importance()`], [`column_parts()`] |
 //!
 //! A score means little alone. Run the same suite on the raw input and on the same encoder untrained, and compare.
 //!
@@ -62,8 +67,10 @@
 //!
 //! Everything is deterministic: draws and splits are functions of a seed in the configuration.
 
+mod attribution;
 mod axes;
 mod cluster_agreement;
+mod cluster_members;
 mod compare;
 mod confusion;
 mod contingency;
@@ -93,7 +100,21 @@ mod split;
 mod standardise;
 mod suite;
 
+pub use attribution::attention_rollout::AttentionRollout;
+pub use attribution::columns::{PermutationConfig, column_parts, permutation_importance};
+pub use attribution::grad_cam::{Sign, enlarged, grad_cam};
+pub use attribution::integrated_gradients::{
+    IntegratedGradients, IntegratedGradientsConfig, Quadrature, integrated_gradients, over_channels,
+};
+pub use attribution::occlusion::{OcclusionConfig, occlusion};
+pub use attribution::patch_colours::{PatchColours, patch_colours};
+pub use attribution::rank_correlation::rank_correlation;
+pub use attribution::sanity::{CHANGES, MapVerdict, STAYS, SanityCheck, sanity_check, sanity_definition};
+pub use attribution::score::{MapFunction, ScoreFunction};
+pub use attribution::similarity::Similarity;
+pub use attribution::ssim::ssim;
 pub use cluster_agreement::{ClusterAgreement, cluster_agreement};
+pub use cluster_members::{ClusterMembers, ClusterMembersConfig, cluster_members, members_of};
 pub use compare::cka::{CkaMap, Estimator, cka, cka_map};
 pub use compare::holm::holm;
 pub use compare::mcnemar::{McNemar, mcnemar};

@@ -1,6 +1,7 @@
 //! What a reader of a report sees of the method itself: what it paints, answers and groups, and where its encoder looks.
 
 use super::SHOWN_IMAGES;
+use super::paint::{glow, pixels_to_picture, shares_of_brightest};
 use crate::attention::{self, AttentionFound};
 use crate::images::{self, Images};
 use crate::model::ImageModel;
@@ -10,9 +11,8 @@ use crate::report::{
 };
 use crate::task::{self, AnswersFound, PrototypesFound};
 use anyhow::{Context, Result, ensure};
-use image::RgbImage;
 use selfsup::core::{
-    Answers, Batches, Device, ImageViews, Key, Kind, PictureScale, Pictures, Tensor, check_shape, tch,
+    Answers, Batches, Device, ImageViews, Key, PictureScale, Pictures, Tensor, check_shape, tch,
 };
 use selfsup::data::augment::PlainConfig;
 use selfsup::encoders::Pooling;
@@ -170,8 +170,7 @@ impl Looker<'_> {
         let mut columns = vec![(String::new(), self.pixels(images))];
         for (head, caption) in (0..maps.size()[1]).zip(captions) {
             let map = maps.select(1, head); // [N, H', W']
-            let most = map.flatten(1, 2).amax([1_i64].as_slice(), true).unsqueeze(-1).clamp_min(1e-12);
-            let map = (map / most)
+            let map = shares_of_brightest(&map)
                 .repeat_interleave_self_int(size[2] / rows_of_patches, 1, None)
                 .repeat_interleave_self_int(size[3] / columns_of_patches, 2, None);
             columns.push((caption, glow(&map)));
@@ -250,32 +249,6 @@ fn side_by_side(tiles: &Tensor) -> Result<Tensor> {
     Ok(all)
 }
 
-/// From black over violet and orange to near white: shares of the brightest, `[N, H, W]` to pixels `[N, 3, H, W]`. How
-/// light a colour is rises evenly, so that the map is right without colours too.
-fn glow(x: &Tensor) -> Tensor {
-    const STOPS: [[f64; 3]; 5] =
-        [[0.0, 0.0, 0.02], [0.32, 0.07, 0.48], [0.72, 0.22, 0.47], [0.99, 0.54, 0.38], [0.99, 0.99, 0.75]];
-    let place = x.clamp(0.0, 1.0) * (STOPS.len() - 1) as f64;
-    let channel = |channel: usize| {
-        let mut sum = place.zeros_like();
-        for (i, stop) in STOPS.iter().enumerate() {
-            let nearness: Tensor = 1.0 - (&place - i as f64).abs();
-            sum += nearness.clamp_min(0.0) * stop[channel];
-        }
-        sum
-    };
-    Tensor::stack(&[channel(0), channel(1), channel(2)], 1)
-}
-
-/// `[C, H, W]` from 0 to 1 as a picture.
-fn pixels_to_picture(x: &Tensor) -> Result<RgbImage> {
-    let x = x.to_device(Device::Cpu).nan_to_num(0.0, 1.0, 0.0).clamp(0.0, 1.0);
-    let size = x.size();
-    let bytes = (x.expand([3, size[1], size[2]], false) * 255.0).round().to_kind(Kind::Uint8);
-    let bytes = Vec::<u8>::try_from(bytes.permute([1, 2, 0]).contiguous().view(-1))?;
-    RgbImage::from_raw(size[2] as u32, size[1] as u32, bytes).context("an image's pixels do not fill it")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -304,16 +277,6 @@ mod tests {
         let row = side_by_side(&tiles(2)).unwrap();
         assert_eq!(row.size(), [3, 10, 21]);
         assert_eq!(side_by_side(&tiles(1)).unwrap().size(), [3, 10, 10]);
-    }
-
-    #[test]
-    fn what_is_brighter_is_lighter() {
-        let x = Tensor::linspace(0.0, 1.0, 101, (Kind::Float, Device::Cpu)).view([1, 1, 101]);
-        let weights = Tensor::from_slice(&[0.299_f32, 0.587, 0.114]).view([1, 3, 1, 1]);
-        let lightness = (glow(&x) * weights).sum_dim_intlist(1, false, Kind::Float).view(-1);
-        let steps = lightness.diff::<Tensor>(1, 0, None, None);
-        assert!(steps.min().double_value(&[]) > 0.0);
-        assert!(lightness.double_value(&[0]) < 0.01 && lightness.double_value(&[100]) > 0.95);
     }
 
     #[test]

@@ -1,23 +1,32 @@
-//! What a reader of a report sees of a run: views, maps of features, nearest neighbours, and in `method` what the method
-//! itself does with test images.
+//! What a reader of a report sees of a run: views, maps of features, nearest neighbours.
+//! - `method`: what the method itself does with test images
+//! - `saliency`: what of an image its features come from, and whether the maps can be trusted
+//! - `members`: what clusters hold, and what a feature would be taken for
+//! - `paint`: maps and pixels as pictures
 
+pub mod members;
 pub mod method;
+mod paint;
+pub mod saliency;
 
 use crate::features;
 use crate::images::{self, Images};
 use crate::model::{ImageModel, TextModel};
 use crate::recipe::{EvalConfig, Recipe};
-use crate::report::{EPOCHS, Map, Maps, Query, Sample, Shown, View, ViewRow, tsne};
+use crate::report::{Cluster, EPOCHS, Map, Maps, Query, Saliency, Sample, Shown, View, ViewRow, tsne};
 use crate::text::{self, Texts};
 use anyhow::{Context, Result};
 use image::RgbImage;
-use method::{Found, OfMethod};
+use members::MembersFound;
+use method::OfMethod;
+use saliency::SaliencyFound;
 use selfsup::core::tensor::to_array2;
 use selfsup::core::{Device, Features, Key, Kind, Tensor};
 use selfsup::data::{Image, ImageSet};
 use selfsup::eval::{map_2d, nearest_neighbours};
 use selfsup::numerics::Pca;
 use selfsup::train::loggers::Progress;
+use serde::Deserialize;
 use std::path::Path;
 
 /// The images whose views are shown.
@@ -31,7 +40,22 @@ const COMPONENTS: i64 = 50;
 /// The characters of a text that are shown.
 const EXCERPT: usize = 160;
 
+/// What of report.json is drawn here.
+#[derive(Debug, Default, Deserialize)]
+pub struct Found {
+    /// Of the method.
+    #[serde(flatten)]
+    pub method: method::Found,
+    /// The sanity check of the maps; none where it was not asked for.
+    #[serde(default)]
+    saliency: Option<SaliencyFound>,
+    /// Clusters and inverted features; none where they were not asked for.
+    #[serde(default)]
+    members: Option<MembersFound>,
+}
+
 /// What is drawn from a model and its data.
+#[derive(Default)]
 pub struct Insight {
     /// Images and their views; none for text.
     pub views: Vec<ViewRow>,
@@ -41,6 +65,12 @@ pub struct Insight {
     pub maps: Option<Maps>,
     /// Test samples and those nearest to them.
     pub neighbours: Vec<Query>,
+    /// What of test images their features come from; none for text.
+    pub saliency: Option<Saliency>,
+    /// What clusters hold; none for text.
+    pub clusters: Vec<Cluster>,
+    /// Test images and the training images nearest to them; none for text.
+    pub inversion: Vec<Query>,
 }
 
 /// Looks at a run on images.
@@ -59,11 +89,30 @@ pub fn of_images(recipe: &Recipe, weights: &Path, found: &Found, device: Device)
     let labels = images.test.labels();
     let gallery =
         Gallery { trained, untrained, labels, classes: images.classes(), show: &show, config: &recipe.eval };
+    let saliency = found.saliency.as_ref();
+    let saliency = saliency
+        .map(|found| saliency::show(recipe, model.encoder.as_ref(), &images.test, found, device))
+        .transpose()
+        .context("what the encoder looks at")?;
+    let test = |i: i64| gallery.sample(i);
+    let (mut clusters, mut inversion) = (Vec::new(), Vec::new());
+    if let Some(found) = &found.members {
+        let (counts, labels) = ([images.train.len(), images.test.len()], images.train.labels());
+        let train = |i: i64| {
+            let class = labels.as_ref().and_then(|labels| gallery.class(labels[i as usize]));
+            Ok(Sample { shown: Shown::Image(picture(&images.train.get(i as usize)?)?), class })
+        };
+        clusters = found.clusters(counts[1], &test)?;
+        inversion = found.inversion(counts, &train, &test)?;
+    }
     Ok(Insight {
         views: views(recipe, images.train.as_ref())?,
-        method: method::of_images(recipe, &model, &images, found, &|i| gallery.sample(i), device)?,
+        method: method::of_images(recipe, &model, &images, &found.method, &test, device)?,
         maps: gallery.maps()?,
         neighbours: gallery.neighbours()?,
+        saliency,
+        clusters,
+        inversion,
     })
 }
 
@@ -84,12 +133,7 @@ pub fn of_text(recipe: &Recipe, run: &Path, weights: &Path, device: Device) -> R
     let show = |i: usize| Ok(Shown::Text(excerpt(&texts.test.documents[i].text)));
     let (labels, classes) = (texts.test.labels(), texts.test.classes.clone());
     let gallery = Gallery { trained, untrained, labels, classes, show: &show, config: &recipe.eval };
-    Ok(Insight {
-        views: Vec::new(),
-        method: OfMethod::default(),
-        maps: gallery.maps()?,
-        neighbours: gallery.neighbours()?,
-    })
+    Ok(Insight { maps: gallery.maps()?, neighbours: gallery.neighbours()?, ..Insight::default() })
 }
 
 /// The test samples, before and after training.
@@ -164,9 +208,12 @@ impl Gallery<'_> {
     }
 
     fn sample(&self, i: i64) -> Result<Sample> {
-        let label = self.labels.as_ref().map(|labels| labels[i as usize] as usize);
-        let class = label.and_then(|label| self.classes.get(label).cloned());
+        let class = self.labels.as_ref().and_then(|labels| self.class(labels[i as usize]));
         Ok(Sample { shown: (self.show)(i as usize)?, class })
+    }
+
+    fn class(&self, label: i64) -> Option<String> {
+        self.classes.get(label as usize).cloned()
     }
 }
 

@@ -1,7 +1,7 @@
 //! The figures of a report as PNG files, under names that say what they show.
 
 use super::plot::{Bars, ChartPlot, CurvePlot, Likeness, MapPlot, Matrix, Shares, png};
-use super::{ReportData, sheet};
+use super::{ReportData, saliency, sheet};
 use anyhow::Result;
 
 /// Names and bytes of the files; figures of one name are numbered.
@@ -64,6 +64,10 @@ pub fn figures(data: &ReportData) -> Result<Vec<(String, Vec<u8>)>> {
         let title = format!("Where {} looks, and over how many of {} patches", found.of, found.patches);
         files.push(("attention".to_owned(), sheet::views(&title, "the image", &found.rows)?));
     }
+    if let Some(found) = data.saliency.as_ref().filter(|found| !found.rows.is_empty()) {
+        let title = "What the encoder looks at, and what random weights do";
+        files.push(("saliency".to_owned(), sheet::views(title, "the image", &saliency::rows(found))?));
+    }
     for curve in data.curves.iter().map(CurvePlot).filter(|curve| !curve.is_empty()) {
         files.push((file_name(&curve.0.name), png(&curve)?));
     }
@@ -72,6 +76,10 @@ pub fn figures(data: &ReportData) -> Result<Vec<(String, Vec<u8>)>> {
             let plot = MapPlot { map, labels: &maps.labels, classes: &maps.classes };
             files.push((file_name(&map.name), png(&plot)?));
         }
+    }
+    if !data.clusters.is_empty() {
+        let title = "Test images that are typical of their cluster, and atypical ones";
+        files.push(("clusters".to_owned(), sheet::clusters(title, &data.clusters)?));
     }
     if let Some(found) = data.confusion.as_ref().filter(|found| !found.classes.is_empty()) {
         files.push(("confusion".to_owned(), png(&Matrix::of_truth(found))?));

@@ -6,6 +6,7 @@
 //! - `chart`: a chart in a page
 //! - `check`: whether the data fit together
 //! - `page`, `samples`, `method`: the page, section by section
+//! - `saliency`: the sections on what the encoder looks at
 //! - `suite`: the sections of the full suite
 //! - `robustness`: accuracy against the strength of disturbances, and pictures of these
 //! - `labels`: the page about labels, with its figures
@@ -30,6 +31,7 @@ mod page;
 pub mod pictures;
 mod plot;
 pub mod robustness;
+mod saliency;
 mod samples;
 mod sheet;
 mod suite;
@@ -78,6 +80,12 @@ pub struct ReportData {
     pub prototypes: Vec<PrototypeSet>,
     /// Where an encoder with attention looks.
     pub attention: Option<Attention>,
+    /// What of test images their features come from.
+    pub saliency: Option<Saliency>,
+    /// What the clusters of the test images hold, the largest first.
+    pub clusters: Vec<Cluster>,
+    /// Test images and the training images with the nearest features.
+    pub inversion: Vec<Query>,
     /// What was measured over the steps of the training.
     pub curves: Vec<Curve>,
     /// Features of the test set laid out on planes.
@@ -230,6 +238,62 @@ pub struct Attention {
     pub images: usize,
     /// Images and a map for each head.
     pub rows: Vec<ViewRow>,
+}
+
+/// What of images an encoder's features come from, beside what random weights make of it.
+#[derive(Clone, Debug, Default)]
+pub struct Saliency {
+    /// The columns of maps, as in `occlusion`.
+    pub columns: Vec<String>,
+    /// Images with their maps.
+    pub rows: Vec<MapRow>,
+    /// What the sanity check says of each method.
+    pub checks: Vec<MapCheck>,
+    /// Whether the last column has patches in the colours of their features.
+    pub patch_colours: bool,
+    /// By what share of the score the parts of integrated gradients miss it; none where there are none.
+    pub completeness_gap: Option<f64>,
+    /// The images that the check is averaged over.
+    pub images: usize,
+}
+
+/// An image and its maps, one for each column.
+#[derive(Clone, Debug)]
+pub struct MapRow {
+    /// The image.
+    pub image: RgbImage,
+    /// The maps of the trained encoder.
+    pub trained: Vec<RgbImage>,
+    /// Those of random weights.
+    pub random: Vec<RgbImage>,
+}
+
+/// How alike the maps of a trained and of a random network are.
+#[derive(Clone, Debug, Default)]
+pub struct MapCheck {
+    /// The method, as in `Grad-CAM`.
+    pub name: String,
+    /// How to read its maps.
+    pub reading: String,
+    /// The rank correlation and its interval; none where there is none.
+    pub rank_correlation: Option<(f64, Option<[f64; 2]>)>,
+    /// The structural similarity and its interval; none of small maps.
+    pub ssim: Option<(f64, Option<[f64; 2]>)>,
+    /// What follows, in words.
+    pub words: String,
+}
+
+/// A cluster of images.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    /// Its members.
+    pub size: usize,
+    /// The mean cosine similarity of its members to its middle.
+    pub cohesion: f64,
+    /// The members nearest to the middle, with how near they are.
+    pub typical: Vec<(Sample, f64)>,
+    /// Those farthest from it.
+    pub atypical: Vec<(Sample, f64)>,
 }
 
 /// Accuracies by encoder and probe.

@@ -2,8 +2,8 @@
 
 use super::plot::{self, Bars, CurvePlot, Likeness, MapPlot, Mark, Matrix, Shape, palette};
 use super::{
-    Confusion, Curve, Layers, Maps, Perplexity, ReportData, Scores, method, outcome, robustness, samples,
-    suite,
+    Confusion, Curve, Layers, Maps, Perplexity, ReportData, Scores, method, outcome, robustness, saliency,
+    samples, suite,
 };
 use anyhow::Result;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -65,9 +65,16 @@ fn with_pictures_of(data: &ReportData, most: u32) -> Result<String> {
             .filter(|a| !a.rows.is_empty())
             .map(|a| method::attention(a, most))
             .transpose()?,
+        data.saliency
+            .as_ref()
+            .filter(|found| !found.rows.is_empty())
+            .map(|found| saliency::saliency(found, most))
+            .transpose()?,
         (!data.curves.is_empty()).then(|| curves(&data.curves)).transpose()?,
         data.maps.as_ref().filter(|maps| !maps.maps.is_empty()).map(maps).transpose()?,
         (!data.neighbours.is_empty()).then(|| samples::neighbours(&data.neighbours, most)).transpose()?,
+        (!data.inversion.is_empty()).then(|| saliency::inversion(&data.inversion, most)).transpose()?,
+        (!data.clusters.is_empty()).then(|| saliency::clusters(&data.clusters, most)).transpose()?,
         data.confusion.as_ref().filter(|found| !found.classes.is_empty()).map(probe).transpose()?,
         data.perplexity.map(perplexity),
     ];

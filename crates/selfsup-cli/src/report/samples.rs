@@ -68,7 +68,16 @@ pub fn side_by_side(title: &str, note: &str, first: &str, rows: &[ViewRow], most
 ///
 /// # Errors
 /// Pictures without pixels.
-pub fn neighbours(queries: &[Query], most: u32) -> Result<Markup> {
+pub fn neighbours(found: &[Query], most: u32) -> Result<Markup> {
+    let note = "Test samples, each with those whose features are nearest to its own, the nearest first.";
+    queries("Nearest neighbours", note, found, most)
+}
+
+/// Samples, and those nearest to each.
+///
+/// # Errors
+/// Pictures without pixels.
+pub fn queries(title: &str, note: &str, queries: &[Query], most: u32) -> Result<Markup> {
     let pairs = || queries.iter().flat_map(|q| q.nearest.iter().map(move |near| is_same(&q.query, near)));
     let (compared, same) = (pairs().flatten().count(), pairs().flatten().filter(|&same| same).count());
     let (texts, images): (Vec<&Query>, Vec<&Query>) =
@@ -77,9 +86,9 @@ pub fn neighbours(queries: &[Query], most: u32) -> Result<Markup> {
     let texts = texts.into_iter().map(|query| passage(query, most)).collect::<Result<Vec<_>>>()?;
     Ok(html! {
         section {
-            h2 { "Nearest neighbours" }
+            h2 { (title) }
             p.note {
-                "Test samples, each with those whose features are nearest to its own, the nearest first."
+                (note)
                 @if compared > 0 {
                     " Of the " (compared) " shown, " (same) " are of the class asked for (✓); the others have \
                      their class in red."

@@ -2,7 +2,7 @@
 
 use super::plot::text::{self, Place, write_text};
 use super::plot::{palette, refused};
-use super::{Answer, Prototype, Shown, ViewRow, font, method, pictures};
+use super::{Answer, Cluster, Prototype, Shown, ViewRow, font, method, pictures, saliency};
 use anyhow::{Context, Result};
 use image::{Rgb, RgbImage, imageops};
 use plotters::backend::BitMapBackend;
@@ -76,6 +76,34 @@ impl<'a> Row<'a> {
         });
         Row { heading: method::heading(prototype, images), cells: cells.collect() }
     }
+}
+
+impl<'a> Row<'a> {
+    /// The typical members, then the atypical ones.
+    fn of_cluster((index, cluster): (usize, &'a Cluster), images: usize) -> [Self; 2] {
+        let cells = |members: &'a [(super::Sample, f64)]| -> Vec<Cell<'a>> {
+            let cell = |(sample, near): &'a (super::Sample, f64)| match &sample.shown {
+                Shown::Image(image) => Some(Cell::new(image, saliency::caption(sample, *near))),
+                Shown::Text(_) => None,
+            };
+            members.iter().filter_map(cell).collect()
+        };
+        let heading = saliency::heading(index, cluster, images);
+        [
+            Row { heading, cells: cells(&cluster.typical) },
+            Row { heading: "atypical".into(), cells: cells(&cluster.atypical) },
+        ]
+    }
+}
+
+/// Clusters with their typical and their atypical members.
+///
+/// # Errors
+/// What plotters refuses.
+pub fn clusters(title: &str, shown: &[Cluster]) -> Result<Vec<u8>> {
+    let images = shown.iter().map(|cluster| cluster.size).sum();
+    let rows = shown.iter().enumerate().flat_map(|cluster| Row::of_cluster(cluster, images));
+    sheet(title, &rows.filter(|row| !row.cells.is_empty()).collect::<Vec<_>>())
 }
 
 /// Images, and beside each what belongs to it.

@@ -111,6 +111,31 @@ fn tiny() -> ReportData {
                 views: vec![View { image: picture(9), caption: "all heads: 4.2".into() }],
             }],
         }),
+        saliency: Some(Saliency {
+            columns: vec!["integrated gradients".into(), "Grad-CAM".into()],
+            rows: vec![MapRow {
+                image: picture(10),
+                trained: vec![picture(11), picture(12)],
+                random: vec![picture(13), picture(14)],
+            }],
+            checks: vec![MapCheck {
+                name: "Grad-CAM".into(),
+                reading: "bright places count".into(),
+                rank_correlation: Some((0.25, Some([0.125, 0.375]))),
+                ssim: None,
+                words: "The maps of Grad-CAM change.".into(),
+            }],
+            patch_colours: true,
+            completeness_gap: Some(0.001),
+            images: 32,
+        }),
+        clusters: vec![Cluster {
+            size: 5,
+            cohesion: 0.875,
+            typical: vec![(sample(15, "cat"), 0.97)],
+            atypical: vec![(sample(16, "dog"), 0.25)],
+        }],
+        inversion: vec![Query { query: sample(17, "cat"), nearest: vec![sample(18, "dog")] }],
         curves: vec![
             Curve::loss(steps(|x| 5.0 - x.sqrt())),
             Curve::feature_std(steps(|x| 0.08 + 0.001 * x), 128),
@@ -164,7 +189,7 @@ fn the_page_asks_for_nothing_and_runs_nothing() {
         assert_eq!(found, None, "the page has {unwanted}");
     }
     let pictures = page.matches("<img").count();
-    assert_eq!(pictures, 13);
+    assert_eq!(pictures, 22);
     assert_eq!(page.matches("src=\"data:image/png;base64,").count(), pictures);
     assert_eq!(page.matches("alt=\"").count(), pictures);
 }
@@ -172,8 +197,8 @@ fn the_page_asks_for_nothing_and_runs_nothing() {
 #[test]
 fn empty_parts_are_left_out() {
     let mut data = tiny();
-    let mut headings = 12;
-    let cuts: [fn(&mut ReportData); 12] = [
+    let mut headings = 15;
+    let cuts: [fn(&mut ReportData); 15] = [
         |data| data.scores = None,
         |data| data.suite.clear(),
         |data| data.views.clear(),
@@ -181,6 +206,9 @@ fn empty_parts_are_left_out() {
         |data| data.task = Some(Task::default()),
         |data| data.prototypes.clear(),
         |data| data.attention = Some(Attention::default()),
+        |data| data.saliency = Some(Saliency::default()),
+        |data| data.clusters.clear(),
+        |data| data.inversion.clear(),
         |data| data.curves.clear(),
         |data| data.maps = Some(Maps::default()),
         |data| data.neighbours.clear(),
@@ -239,6 +267,7 @@ fn writes_the_page_and_every_figure_the_same_each_time() {
         [
             "answers.png",
             "attention.png",
+            "clusters.png",
             "confusion-of-answers.png",
             "confusion.png",
             "loss.png",
@@ -248,6 +277,7 @@ fn writes_the_page_and_every_figure_the_same_each_time() {
             "prototypes-head-1.png",
             "report.html",
             "retrieval.png",
+            "saliency.png",
             "scores.png",
             "spread-of-the-features.png",
             "views.png"
@@ -299,6 +329,6 @@ fn a_page_of_many_large_pictures_stays_small() {
         (0..10).map(|number| Prototype { number, assigned: 1, nearest: nearest.clone() }).collect();
     let page = page::page(&data).unwrap();
     assert!(page.len() < 5_000_000, "{}", page.len());
-    assert_eq!(page.matches("<img").count(), 11 + 80);
+    assert_eq!(page.matches("<img").count(), 20 + 80);
     assert!(page.contains("width=\"128\"") && !page.contains("width=\"160\""));
 }

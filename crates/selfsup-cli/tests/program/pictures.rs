@@ -2,6 +2,7 @@
 
 use super::{Place, files};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::fs;
 
 /// A run of two epochs on the place's images with more settings, evaluated and reported: report.json, the page and the
@@ -21,6 +22,11 @@ fn reported(place: &Place, run: &str, recipe: &str, settings: &[&str]) -> (Value
     place.program(&arguments).assert().success();
     place.program(&["eval", run, "--threads", "1"]).assert().success();
     place.program(&["report", run, "--threads", "1"]).assert().success();
+    read(place, run)
+}
+
+/// What an evaluation and a report left in a run's folder.
+fn read(place: &Place, run: &str) -> (Value, String, Vec<String>) {
     let report = fs::read_to_string(place.path(run).join("report.json")).unwrap();
     let page = fs::read_to_string(place.path(run).join("report.html")).unwrap();
     assert!(page.len() < 5_000_000, "{}", page.len());
@@ -115,4 +121,71 @@ fn an_encoder_with_attention_shows_where_it_looks_whatever_the_method() {
     assert!(plots.contains(&"attention.png".to_owned()), "{plots:?}");
     // SimCLR has neither questions nor prototypes.
     assert!(!page.contains("The method's own task") && !page.contains("<h2>Prototypes</h2>"));
+    // What is explained is asked for by the full suite alone.
+    assert!(report.get("saliency").is_none() && !page.contains("What the encoder looks at"));
+
+    let full = ["eval", "vit", "--suite", "full", "--alone", "--threads", "1"];
+    place.program(&full).assert().success();
+    let (report, page, _) = read(&place, "vit");
+    explained(&report, &page, &["attention_rollout", "integrated_gradients", "occlusion"]);
+    assert!(page.contains("patches alike") && !page.contains("Grad-CAM"));
+}
+
+/// Whether the full suite's page and report.json show maps of these methods, and what their sanity check says.
+fn explained(report: &Value, page: &str, methods: &[&str]) {
+    let found = &report["saliency"];
+    let names: BTreeSet<&str> = found["methods"].as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(names, methods.iter().copied().collect());
+    for (name, method) in found["methods"].as_object().unwrap() {
+        let correlation = &method["rank_correlation"];
+        let value = correlation["value"].as_f64().unwrap();
+        assert!(
+            value.abs() <= 1.0 && correlation["interval"]["low"].as_f64().unwrap() <= value,
+            "{name} {method}"
+        );
+        let verdict = match value {
+            value if value >= 0.7 => "stays",
+            value if value >= 0.4 => "changes_in_part",
+            _ => "changes",
+        };
+        assert_eq!(method["verdict"], verdict, "{name}");
+        assert!(page.contains(method["words"].as_str().unwrap()), "{name}");
+    }
+    assert_eq!(found["images"], 32);
+    assert!(found["completeness_gap"].as_f64().unwrap() < 0.05, "{found}");
+    for key in ["saliency", "members"] {
+        assert!(report["definitions"][key].as_str().unwrap().starts_with("with --suite full"), "{key}");
+    }
+    let members = &report["members"];
+    let sizes =
+        members["clusters"].as_array().unwrap().iter().map(|cluster| cluster["size"].as_u64().unwrap());
+    assert_eq!(sizes.sum::<u64>(), 32);
+    let nearest = members["inversion"][0]["neighbours"].as_array().unwrap();
+    assert!(nearest.len() == 8 && nearest.iter().all(|i| i.as_u64().unwrap() < 128), "{members}");
+    for title in
+        ["What the encoder looks at", "Features turned back to images", "Typical and atypical images"]
+    {
+        assert!(page.contains(&format!("<h2>{title}</h2>")), "the page lacks {title}");
+    }
+    // Six images, and for each map one of random weights.
+    assert_eq!(page.matches("<figcaption>random weights</figcaption>").count() % 6, 0);
+    assert!(page.matches(", random weights\"").count() >= 6 * methods.len());
+}
+
+#[test]
+fn maps_of_a_convolutional_encoder_stand_beside_those_of_random_weights() {
+    let place = Place::new();
+    let (before, _, _) = reported(&place, "maps", "simclr", &CONVNET);
+    assert!(before.get("members").is_none());
+    let full = ["eval", "maps", "--suite", "full", "--alone", "--threads", "1"];
+    place.program(&full).assert().success();
+    let (report, page, plots) = read(&place, "maps");
+    explained(&report, &page, &["grad_cam", "integrated_gradients", "occlusion"]);
+    assert!(!page.contains("patches alike") && page.contains("Grad-CAM"));
+    for plot in ["saliency.png", "clusters.png"] {
+        assert!(plots.contains(&plot.to_owned()), "{plots:?}");
+    }
+    // The same again, bit for bit.
+    place.program(&full).assert().success();
+    assert_eq!(read(&place, "maps").0["saliency"], report["saliency"]);
 }

@@ -74,7 +74,7 @@ impl PatchEncoder for Patches {
         tokens.select(1, 0)
     }
 
-    fn attention(&self, _x: &Tensor) -> Result<Tensor> {
+    fn each_attention(&self, _x: &Tensor, _see: &mut dyn FnMut(Tensor)) -> Result<()> {
         Err(Error::Other("a linear layer looks nowhere".to_owned()))
     }
 }

@@ -1,0 +1,206 @@
+//! The page's sections on what the encoder looks at: maps with their sanity check, clusters, and features turned back to images.
+
+use super::{Cluster, MapCheck, MapRow, Query, Saliency, Sample, View, ViewRow, outcome, samples};
+use anyhow::Result;
+use image::RgbImage;
+use maud::{Markup, html};
+
+/// What stands below the maps of random weights.
+const RANDOM: &str = "random weights";
+
+/// Test images with the maps of the trained encoder and of random weights, and what the sanity check says.
+///
+/// # Errors
+/// Pictures without pixels.
+pub fn saliency(found: &Saliency, most: u32) -> Result<Markup> {
+    let rows = found.rows.iter().enumerate().map(|(i, row)| maps(i, row, &found.columns, most));
+    let rows = rows.collect::<Result<Vec<_>>>()?;
+    // As many images beside each other as there is room for their maps.
+    let columns = 1 + found.columns.len();
+    let outer =
+        format!("grid-template-columns:repeat(auto-fill,minmax(min(100%,{}rem),1fr))", 6 * columns.min(8));
+    Ok(html! {
+        section {
+            h2 { "What the encoder looks at" }
+            p.note {
+                "What is explained needs no labels: how far an image's features lie from those of the average image, in their own \
+                 direction. The brighter a place, the more it counts, each map by its own brightest place. Below each map is that of the \
+                 same network with random weights, which has learned nothing: a map that looks the same there says \
+                 nothing of the training (the sanity check of Adebayo et al. 2018)."
+                @if found.patch_colours {
+                    " In the last column patches have one colour where their features are alike: the first three principal components of \
+                     the patches of all images shown, with what the first component takes for background in black."
+                }
+            }
+            div.rows style=(outer) { @for row in rows { (row) } }
+            (checks(found))
+        }
+    })
+}
+
+fn maps(index: usize, row: &MapRow, columns: &[String], most: u32) -> Result<Markup> {
+    let number = index + 1;
+    let cell = |image: &RgbImage, alt: String, caption: &str| -> Result<Markup> {
+        Ok(html! { figure { (samples::picture(image, &alt, most)?) figcaption { (caption) } } })
+    };
+    let of = |pictures: &[RgbImage], whose: &str, caption: &dyn Fn(&str) -> String| -> Result<Vec<Markup>> {
+        let each = columns.iter().zip(pictures);
+        each.map(|(name, image)| cell(image, format!("Image {number}: {name}, {whose}"), &caption(name)))
+            .collect()
+    };
+    let trained = of(&row.trained, "trained", &|name| name.to_owned())?;
+    let random = of(&row.random, RANDOM, &|_| RANDOM.to_owned())?;
+    let style = format!("grid-template-columns:repeat({},minmax(0,7.5rem))", 1 + columns.len());
+    Ok(html! {
+        div.views.maps style=(style) {
+            figure.stored {
+                (samples::picture(&row.image, &format!("Image {number}"), most)?)
+                figcaption { "the image" }
+            }
+            @for figure in trained { (figure) }
+            @for figure in random { (figure) }
+        }
+    })
+}
+
+/// How alike the maps are, in numbers and in words.
+fn checks(found: &Saliency) -> Markup {
+    html! {
+        div.scroll {
+            table.measured {
+                caption {
+                    "How alike the maps of the trained encoder and of random weights are, on average over " (found.images) " test images, with \
+                     the 95 % interval: 1 is the same map, 0 one that has nothing to do with the other."
+                }
+                thead {
+                    tr {
+                        th scope="col" { "Maps" }
+                        th scope="col" { "Rank correlation" }
+                        th scope="col" { "SSIM" }
+                    }
+                }
+                tbody {
+                    @for check in &found.checks {
+                        tr {
+                            th scope="row" { (check.name) }
+                            td { (value(check.rank_correlation)) }
+                            td { (value(check.ssim)) }
+                        }
+                    }
+                }
+            }
+        }
+        ul.meanings {
+            @for check in &found.checks { li.note { (words(check)) } }
+            @if let Some(gap) = found.completeness_gap {
+                li.note {
+                    "The parts of integrated gradients miss the score by " (outcome::percent(gap)) " % on average; they add \
+                     up to it but for the error of the sum over steps."
+                }
+            }
+        }
+    }
+}
+
+fn words(check: &MapCheck) -> Markup {
+    html! { b { (outcome::capital(&check.name)) } ": " (check.reading) ". " (check.words) }
+}
+
+fn value(value: Option<(f64, Option<[f64; 2]>)>) -> Markup {
+    html! {
+        @match value {
+            Some((value, interval)) => {
+                (format!("{value:.2}"))
+                @if let Some([low, high]) = interval { br; span.note { (format!("[{low:.2}, {high:.2}]")) } }
+            }
+            None => "–",
+        }
+    }
+}
+
+/// The rows of the section as images with captions, for a file of their own.
+pub fn rows(found: &Saliency) -> Vec<ViewRow> {
+    let views = |pictures: &[RgbImage], whose: &str| -> Vec<View> {
+        let each = found.columns.iter().zip(pictures);
+        each.map(|(name, image)| View { image: image.clone(), caption: format!("{name}\n{whose}") }).collect()
+    };
+    let row = |row: &MapRow| ViewRow {
+        image: row.image.clone(),
+        views: [views(&row.trained, "trained"), views(&row.random, RANDOM)].concat(),
+    };
+    found.rows.iter().map(row).collect()
+}
+
+/// What the clusters hold.
+///
+/// # Errors
+/// Pictures without pixels.
+pub fn clusters(found: &[Cluster], most: u32) -> Result<Markup> {
+    let images: usize = found.iter().map(|cluster| cluster.size).sum();
+    let shown = found.iter().enumerate().map(|(i, cluster)| {
+        Ok(html! {
+            div.cluster {
+                p.note { (heading(i, cluster, images)) }
+                (row("typical", &cluster.typical, most)?)
+                @if !cluster.atypical.is_empty() { (row("atypical", &cluster.atypical, most)?) }
+            }
+        })
+    });
+    let shown = shown.collect::<Result<Vec<_>>>()?;
+    Ok(html! {
+        section {
+            h2 { "Typical and atypical images" }
+            p.note {
+                "The test images in clusters that k-means found in the features without labels, the largest first. Typical images are \
+                 nearest to the middle of their cluster and say what it stands for; atypical ones are farthest from it: rare \
+                 images, wrong labels, or the border of another cluster. The numbers are cosine similarities to the middle."
+            }
+            div.queries { @for cluster in shown { (cluster) } }
+        }
+    })
+}
+
+fn row(name: &str, members: &[(Sample, f64)], most: u32) -> Result<Markup> {
+    let mut shown = Vec::new();
+    for (sample, near) in members {
+        let alt = sample
+            .class
+            .as_ref()
+            .map_or_else(|| format!("{name} image"), |class| format!("{name} image: {class}"));
+        shown.push(html! {
+            figure { (samples::shown(sample, &outcome::capital(&alt), most)?) figcaption { (caption(sample, *near)) } }
+        });
+    }
+    Ok(html! {
+        h4 { (outcome::capital(name)) }
+        div.nearest { @for figure in shown { (figure) } }
+    })
+}
+
+/// A cluster in words.
+pub fn heading(index: usize, cluster: &Cluster, images: usize) -> String {
+    let share = outcome::percent(cluster.size as f64 / images.max(1) as f64);
+    format!(
+        "Cluster {}: {} images ({share} %), {:.2} to the middle on average",
+        index + 1,
+        cluster.size,
+        cluster.cohesion
+    )
+}
+
+/// A member in words.
+pub fn caption(sample: &Sample, near: f64) -> String {
+    let words = [sample.class.clone(), Some(format!("{near:.2}"))];
+    words.into_iter().flatten().collect::<Vec<_>>().join(" ")
+}
+
+/// Test images, and the training images that their features would be taken for.
+///
+/// # Errors
+/// Pictures without pixels.
+pub fn inversion(queries: &[Query], most: u32) -> Result<Markup> {
+    let note = "A feature cannot be turned back into its image, but the training images whose features are nearest to it show what it \
+                holds: what they share with the test image is what the encoder kept, and in what they differ from it and each other \
+                is what it let go.";
+    samples::queries("Features turned back to images", note, queries, most)
+}
