@@ -1,6 +1,6 @@
 //! What of an image its features come from, and whether the maps that say so show what was learned.
 //!
-//! What is explained needs no labels: how far an image's features lie from the average image's, in their own direction
+//! What is explained needs no labels: how far an image's features lie from those of images on average, in their own direction
 //! ([`Similarity`]). Every method is asked of the trained encoder and of the same network with random weights; report.json holds how
 //! alike the maps are, the page shows some of both.
 
@@ -371,4 +371,54 @@ fn repeated(x: &Tensor, [height, width]: [i64; 2]) -> Tensor {
         -1,
         None,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RECIPE: &str = "[encoder]\nkind = \"convnet\"\nchannels_in = 1\nwidths = [4, 8]\nstrides = [1, 2]\n[objective]\nkind = \"simclr\"";
+
+    fn explained(recipe: &Recipe, seed: u64) -> (Box<dyn ImageNetwork>, Tensor) {
+        Key::new(seed).seed_torch();
+        let encoder = recipe.encoder.image_encoder(nn::VarStore::new(Device::Cpu).root()).unwrap();
+        let images = (Tensor::arange(3 * 144, (Kind::Float, Device::Cpu)) * 0.7).sin().view([3, 1, 12, 12]);
+        (encoder, images)
+    }
+
+    #[test]
+    fn batches_join_to_the_maps_of_all_images() {
+        let recipe = Recipe::parse(RECIPE, &[]).unwrap();
+        let (encoder, images) = explained(&recipe, 3);
+        let explained = Explained {
+            encoder: encoder.as_ref(),
+            pooling: recipe.encoder.pooling(),
+            baseline: images.mean_dim(0, true, None),
+            mean: Tensor::zeros([8], (Kind::Float, Device::Cpu)),
+        };
+        let whole = Maps::joined(&[explained.maps(&images).unwrap()]).unwrap();
+        let parts: Vec<_> = images.split(2, 0).iter().map(|x| explained.maps(x).unwrap()).collect();
+        let parts = Maps::joined(&parts).unwrap();
+        let methods: Vec<_> = whole.maps.keys().copied().collect();
+        assert_eq!(methods, [Method::IntegratedGradients, Method::GradCam, Method::Occlusion]);
+        for (method, maps) in &whole.maps {
+            let side = if *method == Method::GradCam { 6 } else { 12 };
+            assert_eq!(maps.size(), [3, side, side], "{method:?}");
+            let difference = f64::try_from((maps - &parts.maps[method]).abs().max()).unwrap();
+            assert!(difference < 1e-5, "{method:?}: {difference}");
+            assert!(f64::try_from(maps.abs().max()).unwrap() > 0.0, "{method:?}");
+        }
+        assert!(whole.gap.unwrap() < 0.05 && whole.colours.is_none(), "{:?}", whole.gap);
+        let columns = whole.pictures([12, 12]).unwrap();
+        assert!(
+            columns.iter().all(|(_, all)| all.len() == 3 && all.iter().all(|p| p.dimensions() == (12, 12)))
+        );
+    }
+
+    #[test]
+    fn a_patch_is_as_large_as_in_the_image() {
+        let x = Tensor::from_slice2(&[[1.0_f32, 2.0]]).unsqueeze(0);
+        let found = Vec::<f32>::try_from(repeated(&x, [2, 4]).reshape([-1])).unwrap();
+        assert_eq!(found, [1.0, 1.0, 2.0, 2.0, 1.0, 1.0, 2.0, 2.0]);
+    }
 }

@@ -23,7 +23,7 @@ pub fn saliency(found: &Saliency, most: u32) -> Result<Markup> {
         section {
             h2 { "What the encoder looks at" }
             p.note {
-                "What is explained needs no labels: how far an image's features lie from those of the average image, in their own \
+                "What is explained needs no labels: how far an image's features lie from those of images on average, in their own \
                  direction. The brighter a place, the more it counts, each map by its own brightest place. Below each map is that of the \
                  same network with random weights, which has learned nothing: a map that looks the same there says \
                  nothing of the training (the sanity check of Adebayo et al. 2018)."
@@ -203,4 +203,61 @@ pub fn inversion(queries: &[Query], most: u32) -> Result<Markup> {
                 holds: what they share with the test image is what the encoder kept, and in what they differ from it and each other \
                 is what it let go.";
     samples::queries("Features turned back to images", note, queries, most)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Shown;
+    use super::*;
+
+    fn picture() -> RgbImage {
+        RgbImage::new(4, 4)
+    }
+
+    fn member() -> (Sample, f64) {
+        (Sample { shown: Shown::Image(picture()), class: Some("cat".into()) }, 0.75)
+    }
+
+    #[test]
+    fn every_map_stands_above_that_of_random_weights_and_its_check_in_words() {
+        let check = MapCheck {
+            name: "occlusion".into(),
+            reading: "what is hidden".into(),
+            rank_correlation: Some((0.5, Some([0.25, 0.75]))),
+            ssim: None,
+            words: "They stay.".into(),
+        };
+        let maps = || vec![picture(), picture()];
+        let found = Saliency {
+            columns: vec!["occlusion".into(), "Grad-CAM".into()],
+            rows: vec![MapRow { image: picture(), trained: maps(), random: maps() }],
+            checks: vec![check],
+            completeness_gap: Some(0.002),
+            images: 32,
+            ..Saliency::default()
+        };
+        let page = saliency(&found, 160).unwrap().into_string();
+        for part in [
+            "alt=\"Image 1: occlusion, trained\"",
+            "alt=\"Image 1: Grad-CAM, random weights\"",
+            "0.50<br><span class=\"note\">[0.25, 0.75]",
+            "<td>–</td>",
+            "<b>Occlusion</b>: what is hidden. They stay.",
+            "miss the score by 0.2 % on average",
+        ] {
+            assert!(page.contains(part), "{part}: {page}");
+        }
+        assert!(!page.contains("principal components"));
+        let row = &rows(&found)[0];
+        assert_eq!((row.views.len(), row.views[3].caption.as_str()), (4, "Grad-CAM\nrandom weights"));
+    }
+
+    #[test]
+    fn a_cluster_without_atypical_members_shows_typical_ones_alone() {
+        let cluster = Cluster { size: 1, cohesion: 0.75, typical: vec![member()], atypical: vec![] };
+        let page = clusters(&[cluster], 160).unwrap().into_string();
+        assert!(page.contains("Cluster 1: 1 images (100.0 %), 0.75 to the middle on average"), "{page}");
+        assert!(page.contains("<h4>Typical</h4>") && !page.contains("<h4>Atypical</h4>"));
+        assert!(page.contains("<figcaption>cat 0.75</figcaption>"));
+    }
 }
