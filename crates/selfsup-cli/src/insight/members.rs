@@ -115,6 +115,7 @@ mod tests {
     }
 
     fn sample(i: i64) -> Result<Sample> {
+        anyhow::ensure!(i >= 0, "{i}: no sample");
         Ok(Sample { shown: Shown::Text(i.to_string()), class: None })
     }
 

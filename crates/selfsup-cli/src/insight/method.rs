@@ -254,6 +254,7 @@ mod tests {
     use super::*;
     use crate::report::Shown;
     use crate::task::{NearFound, PrototypeFound};
+    use selfsup::core::Kind;
 
     fn tiles(k: i64) -> Tensor {
         (Tensor::arange(k, (Kind::Float, Device::Cpu)) / 10.0)

@@ -75,7 +75,9 @@ mod tests {
 
     fn rollout(blocks: &[Tensor]) -> Tensor {
         let mut rollout = AttentionRollout::new();
-        blocks.iter().for_each(|block| rollout.add(block).unwrap());
+        for block in blocks {
+            rollout.add(block).unwrap();
+        }
         rollout.finish().unwrap()
     }
 

@@ -95,6 +95,7 @@ mod tests {
     }
 
     fn score(x: &Tensor) -> Result<Tensor> {
+        check_shape("x", x, [-1, 2, -1, -1])?;
         Ok(network(x).1)
     }
 
