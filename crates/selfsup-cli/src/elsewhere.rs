@@ -108,6 +108,7 @@ fn page(folder: &Path, name: &str, report: &Value) -> Result<()> {
         facts,
         command: format!("selfsup eval --suite full --features {}", folder.display()),
         scores: Some(Scores { columns, rows: vec![Row { name: "features".to_owned(), cells }] }),
+        suite_title: full::TITLE,
         suite: full::sections(&found, &["features"]),
         confusion: confusion.map(|c| Confusion {
             by: "the linear probe".to_owned(),

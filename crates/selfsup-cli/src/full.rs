@@ -126,6 +126,9 @@ struct Group {
     drawn: &'static [&'static str],
 }
 
+/// What a page calls it.
+pub const TITLE: &str = "Full suite";
+
 const GROUPS: [Group; 7] = [
     Group {
         key: "retrieval",

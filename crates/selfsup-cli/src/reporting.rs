@@ -81,6 +81,7 @@ pub fn of_run(run: &Path, device: Device) -> Result<()> {
         facts: facts(&recipe, &found, &environment(run)?),
         command: format!("selfsup pretrain {} --run NEW_FOLDER", run.join("config.toml").display()),
         scores: found.scores(),
+        suite_title: full::TITLE,
         suite: full::sections(&found.suite, &["trained", "untrained", "pixels", "bag-of-words"]),
         robustness,
         views,

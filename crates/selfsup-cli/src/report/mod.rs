@@ -66,8 +66,10 @@ pub struct ReportData {
     pub command: String,
     /// The scores of the trained encoder and what it is compared with.
     pub scores: Option<Scores>,
-    /// The measures of the full suite by group.
+    /// The measures by group.
     pub suite: Vec<SuiteGroup>,
+    /// What these are called together, as in `Full suite`; `Measures` when empty.
+    pub suite_title: &'static str,
     /// What is left of the accuracy on disturbed images.
     pub robustness: Option<RobustnessShown>,
     /// Images and the views that the augmentations made of them.

@@ -213,7 +213,7 @@ fn scores(scores: &Scores) -> Result<Markup> {
 
 /// What the measures are called: those of a pretraining are the full suite's.
 fn suite_title(data: &ReportData) -> &str {
-    if data.kind.is_empty() { "Full suite" } else { "Measures" }
+    if data.suite_title.is_empty() { "Measures" } else { data.suite_title }
 }
 
 fn layers(found: &[Layers]) -> Result<Markup> {

@@ -38,6 +38,7 @@ fn tiny() -> ReportData {
             columns: vec![column("linear probe", "A linear classifier."), column("few labels", "")],
             rows: vec![row("trained", 0.841, 0.71), row("untrained encoder", 0.779, 0.715)],
         }),
+        suite_title: "Full suite",
         suite: vec![SuiteGroup {
             title: "Retrieval".into(),
             reading: "Each bar is a share in per cent, the longer the better.".into(),
