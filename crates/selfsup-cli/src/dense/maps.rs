@@ -100,22 +100,20 @@ impl<'a> Eye<'a> {
         let mut progress = Progress::new(&format!("{}: {part} maps", seer.name()), count as u64, 0, 1);
         for index in 0..count {
             let map = self.map(seer, &image(index)?, size)?; // [D, h, w]
-            let target = match &all {
-                Some(all) => all.shallow_clone(),
-                None => {
-                    let bytes = count * map.numel() * size_of::<f32>();
-                    ensure!(
-                        bytes <= BYTES,
-                        "the maps of the {count} {part} images, {:?} each, take {} GiB: fewer with --limit, or smaller ones with \
-                         --size",
-                        map.size(),
-                        bytes >> 30
-                    );
-                    let shape = [&[count as i64], map.size().as_slice()].concat();
-                    let made = Tensor::f_empty(shape.as_slice(), (Kind::Float, Device::Cpu))?;
-                    all = Some(made.shallow_clone());
-                    made
-                }
+            let target = if let Some(all) = &all {
+                all.shallow_clone()
+            } else {
+                let bytes = count * map.numel() * size_of::<f32>();
+                ensure!(
+                    bytes <= BYTES,
+                    "the maps of the {count} {part} images, {:?} each, take {} GiB: fewer with --limit, or smaller ones with --size",
+                    map.size(),
+                    bytes >> 30
+                );
+                let shape = [&[count as i64], map.size().as_slice()].concat();
+                let made = Tensor::f_empty(shape.as_slice(), (Kind::Float, Device::Cpu))?;
+                all = Some(made.shallow_clone());
+                made
             };
             target.get(index as i64).f_copy_(&map)?;
             progress.update(index as u64 + 1, "");

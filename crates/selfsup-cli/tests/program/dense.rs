@@ -3,6 +3,7 @@
 use super::{Place, files};
 use image::{GrayImage, Luma, Rgb, RgbImage};
 use serde_json::Value;
+use std::fmt::Write as _;
 use std::fs;
 
 /// A dark picture of 24 x 32 pixels with a bright square of 8 at a place of its own, and where that is.
@@ -42,7 +43,7 @@ fn scenes(place: &Place) {
                 y0 + 1
             );
             fs::write(voc.join(format!("Annotations/{i:02}.xml")), xml).unwrap();
-            names += &format!("{i:02}\n");
+            writeln!(names, "{i:02}").unwrap();
         }
         fs::write(voc.join(format!("ImageSets/Main/{part}.txt")), names).unwrap();
     }

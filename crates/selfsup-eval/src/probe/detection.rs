@@ -252,12 +252,11 @@ impl DetectionProbe {
         }
         let key = Key::new(self.config.linear.seed);
         let all: Vec<i64> = (0..train.len()).collect();
-        let (rest, chooser, choosing) = match validation {
-            Some(validation) => (all.clone(), validation, (0..validation.len()).collect()),
-            None => {
-                let (rest, held) = hold_out_any(train.len(), self.config.linear.held_out, key.with(0))?;
-                (Vec::<i64>::try_from(rest)?, train, Vec::<i64>::try_from(held)?)
-            }
+        let (rest, chooser, choosing) = if let Some(validation) = validation {
+            (all.clone(), validation, (0..validation.len()).collect())
+        } else {
+            let (rest, held) = hold_out_any(train.len(), self.config.linear.held_out, key.with(0))?;
+            (Vec::<i64>::try_from(rest)?, train, Vec::<i64>::try_from(held)?)
         };
         let projection = Projection::of(&train.maps, self.config.components, key.with(1))?;
         let pyramid = Pyramid { projection, levels: levels(h, w, self.config.levels) };
@@ -434,7 +433,7 @@ impl DetectionProbe {
         let mut found: Vec<FoundBox> = Vec::new();
         for level in fitted {
             let x = pyramid.neighbourhoods(set, image, level.level)?; // [h w, F]
-            let [_, columns] = pyramid.grid(set, level.level);
+            let [_, columns] = Pyramid::grid(set, level.level);
             let scores = level.class.logits(&x)?.to_kind(Kind::Double); // [h w, 1 + K]
             // Of the background, the first column, only a part was seen.
             let _ = scores.select(1, 0).f_add_scalar_(level.correction)?;
@@ -534,14 +533,14 @@ struct Pyramid {
 
 impl Pyramid {
     /// The rows and columns of a level.
-    fn grid(&self, set: &BoxedMaps, level: usize) -> [i64; 2] {
+    fn grid(set: &BoxedMaps, level: usize) -> [i64; 2] {
         let side = 1 << level;
         [set.maps.size()[2], set.maps.size()[3]].map(|cells| (cells + side - 1) / side)
     }
 
     /// What the places of a level are to say.
     fn targets(&self, set: &BoxedMaps, image: usize, level: usize) -> Targets {
-        let [rows, columns] = self.grid(set, level);
+        let [rows, columns] = Self::grid(set, level);
         let [cell_height, cell_width] = set.cell(image);
         let side = f64::from(1 << level);
         let mut of_places = vec![Known::Background; (rows * columns) as usize];

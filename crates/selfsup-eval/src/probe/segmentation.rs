@@ -176,15 +176,12 @@ impl SegmentationProbe {
         let linear = &self.config.linear;
         let key = Key::new(linear.seed);
         let all: Vec<i64> = (0..train.len()).collect();
-        let (rest, held) = match validation {
-            Some(validation) => {
-                let images: Vec<i64> = (0..validation.len()).collect();
-                (all.clone(), validation.cells(&images))
-            }
-            None => {
-                let (rest, held) = hold_out_any(train.len(), linear.held_out, key.with(0))?;
-                (Vec::<i64>::try_from(rest)?, train.cells(&Vec::<i64>::try_from(held)?))
-            }
+        let (rest, held) = if let Some(validation) = validation {
+            let images: Vec<i64> = (0..validation.len()).collect();
+            (all.clone(), validation.cells(&images))
+        } else {
+            let (rest, held) = hold_out_any(train.len(), linear.held_out, key.with(0))?;
+            (Vec::<i64>::try_from(rest)?, train.cells(&Vec::<i64>::try_from(held)?))
         };
         let (path, c, best) = self.path(&self.fitted_cells(train, &rest, key)?, &held)?;
         let cells = self.fitted_cells(train, &all, key)?;

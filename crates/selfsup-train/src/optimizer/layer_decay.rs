@@ -65,7 +65,7 @@ mod tests {
         for name in names {
             let (path, last) = name.rsplit_once('.').unwrap();
             let path = path.split('.').fold(store.root(), |path, part| path / part);
-            path.add(last, Tensor::ones([1, 1], (Kind::Float, Device::Cpu)), true);
+            let _ = path.add(last, Tensor::ones([1, 1], (Kind::Float, Device::Cpu)), true);
         }
         let mut all = parameters(&store, &[]).unwrap();
         decay_by_layer(&mut all, "encoder.", decay).unwrap();
@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn rejects_a_decay_that_is_none() {
         let store = nn::VarStore::new(Device::Cpu);
-        store.root().zeros("w", &[1]);
+        let _ = store.root().zeros("w", &[1]);
         let mut all = parameters(&store, &[]).unwrap();
         for decay in [0.0, 1.5, f64::NAN] {
             let error = decay_by_layer(&mut all, "", decay).unwrap_err().to_string();

@@ -54,9 +54,9 @@ impl Figure for Likeness<'_> {
         let ([left, top], cell) = (self.room(), self.cell());
         let (width, height) = self.size();
         let heading = |name: &str, room: u32| text::fitting(name, text::SMALL, room);
-        let at = Place::new((left + width as i32) / 2, 18).centred();
+        let at = Place::new(i32::midpoint(left, width as i32), 18).centred();
         write_text(area, &heading(&self.0.second, width), at, text::SMALL, palette::MUTED.light)?;
-        let at = Place::new(18, (top + height as i32) / 2).centred().turned();
+        let at = Place::new(18, i32::midpoint(top, height as i32)).centred().turned();
         write_text(area, &heading(&self.0.first, height), at, text::SMALL, palette::MUTED.light)?;
         for (row, name) in self.0.rows.iter().enumerate() {
             let name = text::fitting(name, text::SMALL, NAME);
