@@ -66,11 +66,16 @@ pub fn judge(
             anyhow::bail!("{}: no training or test images", folder.display())
         };
         eprintln!("{}: fitting a small head", seer.name());
-        let mut progress = Progress::new(&format!("{}: test boxes", seer.name()), n as u64, 0, 1);
         let probe = DetectionProbe::new(DetectionProbeConfig::default())?;
-        let outcome =
-            probe.run(&train, validation.as_ref(), &test, &mut |done| progress.update(done as u64, ""))?;
-        progress.finish();
+        // The bar begins when the fit is over.
+        let mut bar: Option<Progress> = None;
+        let outcome = probe.run(&train, validation.as_ref(), &test, &mut |done| {
+            let name = format!("{}: test boxes", seer.name());
+            bar.get_or_insert_with(|| Progress::new(&name, n as u64, 0, 1)).update(done as u64, "");
+        })?;
+        if let Some(bar) = bar {
+            bar.finish();
+        }
         for (row, &index) in rows.iter_mut().zip(&shown) {
             // As many as there are, the surest.
             let most = splits.test.boxes(index).len();

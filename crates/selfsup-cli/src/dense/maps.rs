@@ -106,8 +106,7 @@ impl<'a> Eye<'a> {
                 let bytes = count * map.numel() * size_of::<f32>();
                 ensure!(
                     bytes <= BYTES,
-                    "the maps of the {count} {part} images, {:?} each, take {} GiB: fewer with --limit, or smaller ones with \
-                         --size",
+                    "the maps of the {count} {part} images, {:?} each, take {} GiB: fewer with --limit, or smaller ones with --size",
                     map.size(),
                     bytes >> 30
                 );
