@@ -12,7 +12,9 @@ pub(super) fn defocus(all: &mut [Plane], level: Level) {
         [(3.0, 0.1), (4.0, 0.5), (6.0, 0.5), (8.0, 0.5), (10.0, 0.5)],
     );
     let taps = disk(radius, rim);
-    all.iter_mut().for_each(|plane| *plane = plane.convolved(&taps));
+    for plane in all {
+        *plane = plane.convolved(&taps);
+    }
 }
 
 /// The places of a disk with their weights, blurred by a Gaussian of 3 pixels a side, of 5 for large disks.
@@ -67,7 +69,9 @@ fn glass_with(
             for x in (reach + 1..=width as i64 - reach).rev() {
                 let [dx, dy] = offset();
                 let (to, from) = (y * width as i64 + x, (y + dy) * width as i64 + x + dx);
-                all.iter_mut().for_each(|plane| plane.values[to as usize] = plane.values[from as usize]);
+                for plane in all.iter_mut() {
+                    plane.values[to as usize] = plane.values[from as usize];
+                }
             }
         }
     }
@@ -82,7 +86,9 @@ pub(super) fn motion(all: &mut [Plane], level: Level, rng: &mut Rng) {
         [(10, 3.0), (15, 5.0), (15, 8.0), (15, 12.0), (20, 15.0)],
     );
     let angle = rng.random_range(-45.0..45.0);
-    all.iter_mut().for_each(|plane| *plane = plane.moved(radius, sigma, angle));
+    for plane in all {
+        *plane = plane.moved(radius, sigma, angle);
+    }
 }
 
 /// Zoomed while the shutter was open: the average of enlargements. (Number of them, step of the factor.)

@@ -22,6 +22,10 @@ const CHROMA: [u16; 64] = [
     99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99,
 ];
 
+/// A half in 65536ths, and the middle of the bytes.
+const HALF: i32 = 1 << 15;
+const MIDDLE: i32 = 128 << 16;
+
 /// One channel of whole numbers.
 struct Samples {
     values: Vec<i32>,
@@ -62,8 +66,6 @@ pub(super) fn jpeg(image: &Image, quality: u16) -> Result<Image> {
             (sum + offset) >> 16
         })
     };
-    const HALF: i32 = 1 << 15;
-    const MIDDLE: i32 = 128 << 16;
     let brightness = transformed(&converted([0.299, 0.587, 0.114], HALF), &luma);
     let colour = |weights| {
         smooth(&transformed(&halved(&converted(weights, MIDDLE + HALF - 1)), &chroma), height, width)

@@ -75,6 +75,9 @@ fn snow_with(all: &mut [Plane], snow: Snow, noise: &Plane, angle: f64) {
     }
 }
 
+/// How the colours of ice differ from grey.
+const TINT: [f64; 3] = [-0.07, 0.01, 0.06];
+
 /// Ice crystals over the picture.
 ///
 /// The authors lay crops of five photographs over it, which cannot be handed on with this program. Here the ice is drawn: a
@@ -87,7 +90,6 @@ pub(super) fn frost(all: &mut [Plane], level: Level, rng: &mut Rng) {
     );
     let Some(Plane { height, width, .. }) = all.first().cloned() else { return };
     let crystals = crystals(height, width, rng);
-    const TINT: [f64; 3] = [-0.07, 0.01, 0.06];
     let colour = all.len() == 3;
     for (plane, tint) in all.iter_mut().zip(TINT) {
         let tint = if colour { tint } else { 0.0 };
@@ -141,7 +143,9 @@ fn fog_with(all: &mut [Plane], thickness: f64, decay: f64, draw: &mut dyn FnMut(
 pub(super) fn brightness(all: &mut [Plane], level: Level) {
     let more = level.pick([0.05, 0.1, 0.15, 0.2, 0.3], [0.1, 0.2, 0.3, 0.4, 0.5]);
     let [r, g, b] = all else {
-        all.iter_mut().for_each(|plane| plane.map(|v| v + more));
+        for plane in all {
+            plane.map(|v| v + more);
+        }
         return;
     };
     for ((r, g), b) in r.values.iter_mut().zip(&mut g.values).zip(&mut b.values) {
