@@ -12,7 +12,7 @@ pub(super) fn defocus(all: &mut [Plane], level: Level) {
         [(3.0, 0.1), (4.0, 0.5), (6.0, 0.5), (8.0, 0.5), (10.0, 0.5)],
     );
     let taps = disk(radius, rim);
-    for plane in all.iter_mut() {
+    for plane in all {
         *plane = plane.convolved(&taps);
     }
 }
@@ -86,7 +86,7 @@ pub(super) fn motion(all: &mut [Plane], level: Level, rng: &mut Rng) {
         [(10, 3.0), (15, 5.0), (15, 8.0), (15, 12.0), (20, 15.0)],
     );
     let angle = rng.random_range(-45.0..45.0);
-    for plane in all.iter_mut() {
+    for plane in all {
         *plane = plane.moved(radius, sigma, angle);
     }
 }

@@ -1,6 +1,7 @@
 //! Beyond the common corruptions: the picture shifted, and a part of it covered.
 
 use super::level::Severity;
+use super::plane::Edge;
 use crate::Image;
 use crate::augment::Hole;
 use rand::RngExt;
@@ -32,7 +33,6 @@ pub(super) fn shift(image: &Image, severity: Severity, rng: &mut Rng) -> Result<
 /// # Errors
 /// None: the result has the picture's shape.
 pub(super) fn shifted(image: &Image, [down, right]: [i64; 2]) -> Result<Image> {
-    use super::plane::Edge;
     let (height, width, channels) = (image.height(), image.width(), image.channels());
     let mut out = Vec::with_capacity(image.pixels().len());
     for y in 0..height as i64 {

@@ -22,7 +22,7 @@ const CHROMA: [u16; 64] = [
     99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99,
 ];
 
-/// A half, and the grey of a colour, in libjpeg's fixed point of 16 bits.
+/// A half in 65536ths, and the middle of the bytes.
 const HALF: i32 = 1 << 15;
 const MIDDLE: i32 = 128 << 16;
 

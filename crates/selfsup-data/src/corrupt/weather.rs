@@ -75,7 +75,7 @@ fn snow_with(all: &mut [Plane], snow: Snow, noise: &Plane, angle: f64) {
     }
 }
 
-/// What the ice's red, green and blue are above its grey: the mean colour of the photographs.
+/// How the colours of ice differ from grey.
 const TINT: [f64; 3] = [-0.07, 0.01, 0.06];
 
 /// Ice crystals over the picture.
@@ -143,7 +143,7 @@ fn fog_with(all: &mut [Plane], thickness: f64, decay: f64, draw: &mut dyn FnMut(
 pub(super) fn brightness(all: &mut [Plane], level: Level) {
     let more = level.pick([0.05, 0.1, 0.15, 0.2, 0.3], [0.1, 0.2, 0.3, 0.4, 0.5]);
     let [r, g, b] = all else {
-        for plane in all.iter_mut() {
+        for plane in all {
             plane.map(|v| v + more);
         }
         return;
