@@ -12,7 +12,7 @@ use crate::report::{
 use crate::task::{self, AnswersFound, PrototypesFound};
 use anyhow::{Context, Result, ensure};
 use selfsup::core::{
-    Answers, Batches, Device, ImageViews, Key, Kind, PictureScale, Pictures, Tensor, check_shape, tch,
+    Answers, Batches, Device, ImageViews, Key, PictureScale, Pictures, Tensor, check_shape, tch,
 };
 use selfsup::data::augment::PlainConfig;
 use selfsup::encoders::Pooling;
@@ -254,6 +254,7 @@ mod tests {
     use super::*;
     use crate::report::Shown;
     use crate::task::{NearFound, PrototypeFound};
+    use selfsup::core::Kind;
 
     fn tiles(k: i64) -> Tensor {
         (Tensor::arange(k, (Kind::Float, Device::Cpu)) / 10.0)

@@ -175,7 +175,7 @@ fn explained(report: &Value, page: &str, methods: &[&str]) {
 #[test]
 fn maps_of_a_convolutional_encoder_stand_beside_those_of_random_weights() {
     let place = Place::new();
-    let (before, _, _) = reported(&place, "maps", "simclr", &CONVNET);
+    let (before, _, _) = reported(&place, "maps", "rotation", &CONVNET);
     assert!(before.get("members").is_none());
     let full = ["eval", "maps", "--suite", "full", "--alone", "--threads", "1"];
     place.program(&full).assert().success();
