@@ -10,6 +10,12 @@ pub fn shares_of_brightest(maps: &Tensor) -> Tensor {
     (maps / most).clamp_min(0.0)
 }
 
+/// Each map from 0 at its darkest place to 1 at its brightest, `[N, H, W]` to the same; one that is the same everywhere is 0.
+pub fn shares_of_range(maps: &Tensor) -> Tensor {
+    let places = [1_i64, 2];
+    shares_of_brightest(&(maps - maps.amin(places.as_slice(), true)))
+}
+
 /// From black over violet and orange to near white: shares of the brightest, `[N, H, W]` to pixels `[N, 3, H, W]`. How
 /// light a colour is rises evenly, so that the map is right without colours too.
 pub fn glow(x: &Tensor) -> Tensor {
@@ -58,5 +64,7 @@ mod tests {
         let maps = Tensor::from_slice(&[1.0_f32, 4.0, -2.0, 0.0, 0.0, 0.0]).view([2, 1, 3]);
         let found = Vec::<f32>::try_from(shares_of_brightest(&maps).view(-1)).unwrap();
         assert_eq!(found, [0.25, 1.0, 0.0, 0.0, 0.0, 0.0]);
+        let found = Vec::<f32>::try_from(shares_of_range(&maps).view(-1)).unwrap();
+        assert_eq!(found, [0.5, 1.0, 0.0, 0.0, 0.0, 0.0]);
     }
 }

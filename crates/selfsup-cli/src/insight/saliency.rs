@@ -5,7 +5,7 @@
 //! alike the maps are, the page shows some of both.
 
 use super::SHOWN_IMAGES;
-use super::paint::{glow, pixels_to_picture, shares_of_brightest};
+use super::paint::{glow, pixels_to_picture, shares_of_brightest, shares_of_range};
 use crate::images;
 use crate::network::ImageNetwork;
 use crate::recipe::Recipe;
@@ -62,8 +62,8 @@ impl Method {
                 "bright pixels add or take away the most, on the way from the average image to this one (Sundararajan et al. 2017)"
             }
             Method::GradCam => {
-                "bright places of the last feature map point the way that the feature does; as coarse as that map (Selvaraju et al. \
-                 2017)"
+                "bright places of the last feature map point the way that the feature does, the darkest away from it or the least; as coarse as \
+                 that map (Selvaraju et al. 2017)"
             }
             Method::AttentionRollout => {
                 "bright patches are those that attention passes on most, through all blocks; it asks no score (Abnar and Zuidema 2020)"
@@ -302,7 +302,8 @@ impl Explained<'_> {
                     let (map, features) = encoder.map(x, Mode::Eval)?;
                     Ok((map, similarity.score(&features)?))
                 };
-                found.maps.push((Method::GradCam, grad_cam(&map_and_score, images, Sign::Positive)?));
+                // A direction from the average has no zero of its own: what speaks against it is kept, and ranked below.
+                found.maps.push((Method::GradCam, grad_cam(&map_and_score, images, Sign::Both)?));
             }
             _ => {}
         }
@@ -347,11 +348,10 @@ impl Maps {
             |x: &Tensor| (0..x.size()[0]).map(|i| pixels_to_picture(&x.get(i))).collect::<Result<_>>();
         let mut columns = Vec::new();
         for (method, maps) in &self.maps {
-            let maps = shares_of_brightest(maps);
             let maps = match method {
-                Method::GradCam => enlarged(&maps, size)?,
-                Method::AttentionRollout => repeated(&maps, size),
-                Method::IntegratedGradients | Method::Occlusion => maps,
+                Method::GradCam => enlarged(&shares_of_range(maps), size)?,
+                Method::AttentionRollout => repeated(&shares_of_brightest(maps), size),
+                Method::IntegratedGradients | Method::Occlusion => shares_of_brightest(maps),
             };
             columns.push((method.name(), pictures(&glow(&maps))?));
         }

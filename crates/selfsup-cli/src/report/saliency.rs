@@ -67,7 +67,7 @@ fn maps(index: usize, row: &MapRow, columns: &[String], most: u32) -> Result<Mar
 fn checks(found: &Saliency) -> Markup {
     html! {
         div.scroll {
-            table.measured {
+            table.checks {
                 caption {
                     "How alike the maps of the trained encoder and of random weights are, on average over " (found.images) " test images, with \
                      the 95 % interval: 1 is the same map, 0 one that has nothing to do with the other."
