@@ -385,7 +385,7 @@ fn shown(recipe: &Recipe, set: &Arc<dyn ImageSet>, n: usize) -> Result<ArrayImag
     let size = recipe.plain_view().size;
     let one = |i: usize| -> Result<Image> { Ok(view.show(&set.get(i * set.len() / n)?)?.to_image()?) };
     let all = (0..n).into_par_iter().map(one).collect::<Result<Vec<_>>>()?;
-    let pixels = all.iter().flat_map(|image| image.pixels()).copied().collect();
+    let pixels = all.iter().flat_map(Image::pixels).copied().collect();
     Ok(ArrayImages::new(pixels, [size, size, set.channels()])?)
 }
 

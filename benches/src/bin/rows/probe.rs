@@ -2,7 +2,7 @@
 
 use crate::{Options, Rounds, timed};
 use anyhow::{Context, Result};
-use selfsup::core::{Dataset, Features, Tensor};
+use selfsup::core::{Features, Tensor};
 use selfsup::data::ImageSet;
 use selfsup::data::dataset::open_path;
 use selfsup::eval::{LinearProbe, LinearProbeConfig};

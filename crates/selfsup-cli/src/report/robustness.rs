@@ -173,14 +173,14 @@ mod tests {
         BTreeMap::from([("trained".to_owned(), groups)])
     }
 
-    fn examples() -> Result<Vec<ViewRow>> {
+    fn examples() -> Vec<ViewRow> {
         let image = || RgbImage::from_pixel(4, 4, Rgb([9, 9, 9]));
-        Ok(vec![ViewRow { image: image(), views: vec![View { image: image(), caption: "fog".into() }] }])
+        vec![ViewRow { image: image(), views: vec![View { image: image(), caption: "fog".into() }] }]
     }
 
     #[test]
     fn what_report_json_holds_becomes_charts_a_table_and_pictures() {
-        let shown = shown(&found(), examples).unwrap().unwrap();
+        let shown = shown(&found(), || Ok(examples())).unwrap().unwrap();
         let names: Vec<&str> = shown.charts.iter().map(|(chart, _)| chart.name.as_str()).collect();
         assert_eq!(names[0], "Accuracy under noise");
         assert_eq!((names.len(), shown.table.len()), (6, 17));
