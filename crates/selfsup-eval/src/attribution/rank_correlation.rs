@@ -33,7 +33,9 @@ fn ranks(values: &[f64]) -> Vec<f64> {
     let mut start = 0;
     for equal in order.chunk_by(|&a, &b| values[a] == values[b]) {
         let rank = start as f64 + 0.5 * (equal.len() as f64 + 1.0);
-        equal.iter().for_each(|&i| ranks[i] = rank);
+        for &i in equal {
+            ranks[i] = rank;
+        }
         start += equal.len();
     }
     ranks
