@@ -126,18 +126,18 @@ mod tests {
         let firsts: Vec<(i64, i64)> = found.inversion.iter().map(|n| (n.query, n.neighbours[0])).collect();
         assert_eq!(firsts, [(0, 0), (5, 5), (10, 10), (15, 15)]);
         assert_eq!((found.inversion[0].neighbours.len(), found.clusters.len()), (8, 3));
-        let shown = found.inversion([30, 20], &sample, &sample).unwrap();
+        let shown = found.inversion([30, 20], &|i| Ok(sample(i)), &|i| Ok(sample(i))).unwrap();
         assert!(matches!(&shown[1].nearest[0].shown, Shown::Text(text) if text == "5"));
-        let clusters = found.clusters(20, &sample).unwrap();
+        let clusters = found.clusters(20, &|i| Ok(sample(i))).unwrap();
         assert_eq!(clusters.iter().map(|c| c.size).sum::<usize>(), 20);
     }
 
     #[test]
     fn a_report_of_another_set_is_refused() {
         let found = measure(&seen(), 0, 4, 1).unwrap();
-        let error = found.clusters(3, &sample).unwrap_err().to_string();
+        let error = found.clusters(3, &|i| Ok(sample(i))).unwrap_err().to_string();
         assert!(error.starts_with("report.json names the test image "), "{error}");
-        let error = found.inversion([1, 20], &sample, &sample).unwrap_err().to_string();
+        let error = found.inversion([1, 20], &|i| Ok(sample(i)), &|i| Ok(sample(i))).unwrap_err().to_string();
         assert!(error.contains(" of 1: run selfsup eval again"), "{error}");
     }
 }

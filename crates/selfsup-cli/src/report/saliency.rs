@@ -17,8 +17,10 @@ pub fn saliency(found: &Saliency, most: u32) -> Result<Markup> {
     let rows = rows.collect::<Result<Vec<_>>>()?;
     // As many images beside each other as there is room for their maps.
     let columns = 1 + found.columns.len();
-    let outer =
-        format!("grid-template-columns:repeat(auto-fill,minmax(min(100%,{}rem),1fr))", 6 * columns.min(8));
+    let outer = format!(
+        "grid-template-columns:repeat(auto-fill,minmax(min(100%,{}rem),1fr))",
+        28 * columns.min(8) / 5
+    );
     Ok(html! {
         section {
             h2 { "What the encoder looks at" }
@@ -94,12 +96,16 @@ fn checks(found: &Saliency) -> Markup {
             @for check in &found.checks { li.note { (words(check)) } }
             @if let Some(gap) = found.completeness_gap {
                 li.note {
-                    "The parts of integrated gradients miss the score by " (outcome::percent(gap)) " % on average; they add \
+                    "The parts of integrated gradients miss the score by " (share(gap)) " % on average; they add \
                      up to it but for the error of the sum over steps."
                 }
             }
         }
     }
+}
+
+fn share(gap: f64) -> String {
+    if gap < 0.001 { "less than 0.1".to_owned() } else { outcome::percent(gap) }
 }
 
 fn words(check: &MapCheck) -> Markup {

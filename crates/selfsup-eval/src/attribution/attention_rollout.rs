@@ -89,7 +89,9 @@ mod tests {
         for i in 0..n {
             // How much of token `from` is in token `to` after some blocks.
             let mut share = vec![vec![0.0; t as usize]; t as usize];
-            (0..t as usize).for_each(|to| share[to][to] = 1.0);
+            for (to, row) in share.iter_mut().enumerate() {
+                row[to] = 1.0;
+            }
             for block in &blocks {
                 let mut next = vec![vec![0.0; t as usize]; t as usize];
                 for (to, row) in next.iter_mut().enumerate() {

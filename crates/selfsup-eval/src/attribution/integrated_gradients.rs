@@ -151,7 +151,7 @@ mod tests {
     use selfsup_core::{Kind, TensorExt};
 
     /// `tanh(x W) v + sum x^3`
-    fn function(x: &Tensor) -> Result<Tensor> {
+    fn function(x: &Tensor) -> Tensor {
         let (w, v) = (wave(&[5, 3], 0.61), wave(&[3], 0.23));
         Ok(x.f_matmul(&w)?.tanh().mv(&v) + x.pow_tensor_scalar(3).sum_dim_intlist(1, false, None))
     }
@@ -204,7 +204,8 @@ mod tests {
         ];
         for (quadrature, steps, parts, gaps) in cases {
             let config = IntegratedGradientsConfig { steps, quadrature };
-            let found = integrated_gradients(&function, &wave(&[2, 5], 0.37), &baseline, &config).unwrap();
+            let found =
+                integrated_gradients(&|x| Ok(function(x)), &wave(&[2, 5], 0.37), &baseline, &config).unwrap();
             assert_elements(&found.parts, &parts, 1e-6);
             assert_elements(&found.gaps, &gaps, 1e-6);
         }
@@ -239,7 +240,7 @@ mod tests {
         let found = integrated_gradients(&constant, &x, &x.zeros_like(), &config).unwrap();
         assert_elements(&found.parts, &[0.0; 10], 1e-12);
         assert_elements(&found.gaps, &[0.0; 2], 1e-12);
-        let found = integrated_gradients(&function, &x, &x, &config).unwrap();
+        let found = integrated_gradients(&|x| Ok(function(x)), &x, &x, &config).unwrap();
         assert_elements(&found.parts, &[0.0; 10], 1e-12);
     }
 
@@ -257,7 +258,7 @@ mod tests {
         let x = wave(&[2, 5], 0.37);
         let refused = |x: &Tensor, baseline: &Tensor, steps: usize| {
             let config = IntegratedGradientsConfig { steps, ..Default::default() };
-            integrated_gradients(&function, x, baseline, &config).unwrap_err().to_string()
+            integrated_gradients(&|x| Ok(function(x)), x, baseline, &config).unwrap_err().to_string()
         };
         assert_eq!(refused(&x, &x, 0), "steps = 0: at least 1");
         assert!(refused(&(&x / 0.0), &x, 3).starts_with("x is not finite"));

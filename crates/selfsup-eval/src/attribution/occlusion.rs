@@ -106,7 +106,7 @@ mod tests {
     fn maps_equal_captums_where_windows_overlap_and_where_they_are_cut_off() {
         let x = wave(&[2, 2, 5, 6], 0.29);
         let config = OcclusionConfig { window: [2, 3], stride: [2, 2] };
-        let found = occlusion(&score, &x, &number(0.1), &config).unwrap();
+        let found = occlusion(&|x| Ok(score(x)), &x, &number(0.1), &config).unwrap();
         let rows = [
             [-0.0581927, -0.0581927, -0.030644, -0.0030953, -0.0690426, -0.1349899],
             [-0.0581927, -0.0581927, -0.030644, -0.0030953, -0.0690426, -0.1349899],
@@ -121,7 +121,7 @@ mod tests {
         ];
         assert_elements(&found, &rows.concat(), 1e-6);
         let config = OcclusionConfig { window: [3, 3], stride: [1, 2] };
-        let found = occlusion(&score, &x, &number(0.0), &config).unwrap();
+        let found = occlusion(&|x| Ok(score(x)), &x, &number(0.0), &config).unwrap();
         let rows = [
             [0.1332747, 0.1332747, 0.041679, -0.0499166, -0.1259166, -0.2019166],
             [0.1603934, 0.1603934, 0.045817, -0.0687593, -0.1039464, -0.1391336],
@@ -149,8 +149,8 @@ mod tests {
         let found = occlusion(&constant, &x, &number(0.0), &OcclusionConfig::of_image([5, 6])).unwrap();
         assert_elements(&found, &[0.0; 60], 1e-12);
         let config = OcclusionConfig { window: [5, 6], stride: [5, 6] };
-        let found = occlusion(&score, &x, &number(0.0), &config).unwrap();
-        let falls = score(&x).unwrap() - score(&x.zeros_like()).unwrap();
+        let found = occlusion(&|x| Ok(score(x)), &x, &number(0.0), &config).unwrap();
+        let falls = score(&x) - score(&x.zeros_like());
         let expected = falls.view([2, 1, 1]).expand([2, 5, 6], false);
         assert!((found - expected).abs().max().scalar().unwrap() < 1e-6);
     }
@@ -169,7 +169,7 @@ mod tests {
         let x = wave(&[1, 2, 5, 6], 0.29);
         let refused = |x: &Tensor, window, stride| {
             let config = OcclusionConfig { window, stride };
-            occlusion(&score, x, &number(0.0), &config).unwrap_err().to_string()
+            occlusion(&|x| Ok(score(x)), x, &number(0.0), &config).unwrap_err().to_string()
         };
         assert_eq!(
             refused(&x, [6, 2], [1, 1]),

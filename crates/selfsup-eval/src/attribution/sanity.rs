@@ -2,7 +2,7 @@
 //!
 //! The map of the trained network is compared with that of the same network with random weights, image by image: by the rank
 //! correlation of its places, and by structural similarity after each was scaled to its own range. A method whose maps stay as they are
-//! says nothing of the training. The paper draws no line; ours are `STAYS` and `CHANGES`, in rank correlation.
+//! says nothing of the training; one whose maps change may still be wrong. The paper draws no line; ours are `STAYS` and `CHANGES`, in rank correlation.
 
 use super::rank_correlation::rank_correlation;
 use super::ssim::ssim;
@@ -100,7 +100,7 @@ impl SanityCheck {
     pub fn in_words(&self, method: &str) -> String {
         match self.verdict {
             MapVerdict::Changes => {
-                format!("The maps of {method} change with the weights: they show what was learned.")
+                format!("The maps of {method} change with the weights: they depend on what was learned.")
             }
             MapVerdict::ChangesInPart => format!(
                 "The maps of {method} change with the weights only in part: some of what they show is the image itself, whatever was \
@@ -150,7 +150,7 @@ mod tests {
         assert!(
             found.rank_correlation.unwrap().value.abs() < 0.3 && found.ssim.as_ref().unwrap().value < 0.4
         );
-        assert!(found.in_words("Grad-CAM").ends_with("they show what was learned."));
+        assert!(found.in_words("Grad-CAM").ends_with("they depend on what was learned."));
         let between = sanity_check(&a, &(&a * 0.55 + &b * 0.85)).unwrap();
         assert_eq!(between.verdict, MapVerdict::ChangesInPart, "{between:?}");
         assert_eq!(between.images, 5);
