@@ -349,6 +349,7 @@ impl Comparison {
             title: self.runs.iter().map(|run| run.run.as_str()).collect::<Vec<_>>().join(", "),
             facts: vec![("Test samples".to_owned(), self.test_samples.to_string())],
             suite,
+            suite_title: Some("Measures"),
             layers: self.layers.iter().map(LayerPair::figure).collect(),
             ..Default::default()
         }

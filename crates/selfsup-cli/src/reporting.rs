@@ -89,6 +89,7 @@ pub fn of_run(run: &Path, device: Device) -> Result<()> {
         neighbours,
         confusion: found.confusion(),
         perplexity: found.perplexity.map(|p| Perplexity { model: p.model, unigram: p.unigram }),
+        suite_title: None,
         galleries: Vec::new(),
         layers: Vec::new(),
     };

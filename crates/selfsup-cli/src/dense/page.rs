@@ -189,6 +189,7 @@ pub fn page(found: &Found, recipe: &Recipe, run: &Path) -> ReportData {
             fact("Encoder", recipe.encoder.name().to_owned()),
         ],
         suite,
+        suite_title: Some("Measures"),
         galleries,
         ..Default::default()
     }

@@ -63,6 +63,8 @@ pub struct ReportData {
     pub scores: Option<Scores>,
     /// The measures of the full suite by group.
     pub suite: Vec<SuiteGroup>,
+    /// What these are called where they are not the full suite's.
+    pub suite_title: Option<&'static str>,
     /// Images and the views that the augmentations made of them.
     pub views: Vec<ViewRow>,
     /// Test images and what the method makes of them.

@@ -48,7 +48,9 @@ pub fn with_fitting_pictures(page: impl Fn(u32) -> Result<String>) -> Result<Str
 fn with_pictures_of(data: &ReportData, most: u32) -> Result<String> {
     let sections = [
         data.scores.as_ref().filter(|scores| !scores.rows.is_empty()).map(scores).transpose()?,
-        (!data.suite.is_empty()).then(|| suite::suite(&data.suite, suite_title(data))).transpose()?,
+        (!data.suite.is_empty())
+            .then(|| suite::suite(&data.suite, data.suite_title.unwrap_or("Full suite")))
+            .transpose()?,
         (!data.layers.is_empty()).then(|| layers(&data.layers)).transpose()?,
         (!data.views.is_empty()).then(|| samples::views(&data.views, most)).transpose()?,
         (!data.made.is_empty()).then(|| samples::made(&data.made, most)).transpose()?,
@@ -200,11 +202,6 @@ fn scores(scores: &Scores) -> Result<Markup> {
             }
         }
     })
-}
-
-/// What the measures are called: those of a pretraining are the full suite's.
-fn suite_title(data: &ReportData) -> &str {
-    if data.kind.is_empty() { "Full suite" } else { "Measures" }
 }
 
 fn layers(found: &[Layers]) -> Result<Markup> {

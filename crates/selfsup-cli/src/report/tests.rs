@@ -128,6 +128,7 @@ fn tiny() -> ReportData {
             counts: vec![vec![3, 1], vec![0, 4]],
             classes,
         }),
+        suite_title: None,
         galleries: Vec::new(),
         layers: Vec::new(),
         perplexity: Some(Perplexity { model: 95.31, unigram: 1032.4 }),
