@@ -11,9 +11,11 @@
 //! over tokens comes before `V_h`: the same numbers for a hundredth of the products. V-JEPA's probe has a perceptron behind the
 //! attention; this one is linear there, so that what it finds was in the tokens.
 //!
-//! Tokens are standardised by the training part, parameters are fitted by AdamW with a rate that falls along a cosine, and the
-//! rate and weight decay are chosen by the cross-entropy of held-out training samples. Beside it stands a linear probe on the mean of the
-//! same tokens: what attention adds is the difference.
+//! Tokens of a network vary far more in some directions than in others, and a descent by gradients hardly moves in the rest. So they are
+//! turned into their principal axes by the training part, each divided by the fourth root of its variance: the same functions can be
+//! fitted, and are. Parameters are fitted by AdamW with a rate that falls along a cosine; rate and weight decay are chosen by the
+//! cross-entropy of held-out training samples. Beside it stands a linear probe on the mean of the same tokens: what attention adds is
+//! the difference.
 
 use crate::measurement::Origin;
 use crate::split::hold_out;
@@ -102,8 +104,8 @@ impl Default for AttentiveConfig {
     fn default() -> Self {
         AttentiveConfig {
             heads: 4,
-            weight_decays: vec![0.01, 0.3],
-            learning_rates: vec![3e-3, 1e-2],
+            weight_decays: vec![0.01, 1.0],
+            learning_rates: vec![1e-2, 3e-2],
             batch_size: 128,
             epochs: 20,
             held_out: 0.2,
@@ -275,10 +277,11 @@ struct Fitted {
     heads: i64,
     /// `[1, 1, D]`
     mean: Tensor,
-    scale: Tensor,
+    /// From centred tokens to evened axes, `[D, R]`.
+    turn: Tensor,
     /// `[D]`
     query: Tensor,
-    /// `[D, D]`
+    /// `[D, R]`
     key: Tensor,
     value: Tensor,
     /// `[D]`
@@ -298,33 +301,35 @@ impl Fitted {
             let values: Vec<f32> = (0..count).map(|_| (bound * rng.random_range(-1.0..1.0)) as f32).collect();
             Ok(store.root().add(name, Tensor::f_from_slice(&values)?.f_reshape(shape)?, true))
         };
-        let glorot = (3.0 / d as f64).sqrt();
+        let mean = train.x.mean_dim([0, 1].as_slice(), true, Kind::Float);
+        let turn = evened_axes(&(&train.x - &mean).flatten(0, 1))?;
+        let r = turn.size()[1];
+        let glorot = (3.0 / r as f64).sqrt();
         let zeros = |name: &str, size: i64| {
             store.root().add(name, Tensor::zeros([size], (Kind::Float, Device::Cpu)), true)
         };
-        let scale = train.x.std_dim([0, 1].as_slice(), false, true);
         Ok(Fitted {
             heads,
-            mean: train.x.mean_dim([0, 1].as_slice(), true, Kind::Float),
-            scale: scale.where_self(&scale.gt(1e-6), &scale.ones_like()),
+            mean,
+            turn,
             // Scores of about 0.2, whatever D is: it begins near the mean of all tokens.
             query: drawn("query", &[d], 0.3, 0)?,
-            key: drawn("key", &[d, d], glorot, 1)?,
-            value: drawn("value", &[d, d], glorot, 2)?,
+            key: drawn("key", &[d, r], glorot, 1)?,
+            value: drawn("value", &[d, r], glorot, 2)?,
             value_bias: zeros("value_bias", d),
             weight: drawn("weight", &[train.classes, d], 0.02, 3)?,
             bias: zeros("bias", train.classes),
         })
     }
 
-    fn standardised(&self, x: &Tensor) -> Tensor {
-        (x - &self.mean) / &self.scale
+    fn turned(&self, x: &Tensor) -> Tensor {
+        (x - &self.mean).matmul(&self.turn)
     }
 
     /// `[N, T, D]` to `[N, K]`.
     fn scores(&self, x: &Tensor) -> Tensor {
         let (seen, _) =
-            attend(&self.standardised(x), &self.query, &self.key, &self.value, &self.value_bias, self.heads);
+            attend(&self.turned(x), &self.query, &self.key, &self.value, &self.value_bias, self.heads);
         seen.linear(&self.weight, Some(&self.bias))
     }
 
@@ -336,7 +341,7 @@ impl Fitted {
     /// The most probable classes, and over how many tokens the query looks.
     fn predict(&self, test: &LabelledTokens) -> Result<(Vec<i64>, f64)> {
         tch::no_grad(|| {
-            let x = self.standardised(&test.x);
+            let x = self.turned(&test.x);
             let (seen, a) = attend(&x, &self.query, &self.key, &self.value, &self.value_bias, self.heads);
             let scores = seen.linear(&self.weight, Some(&self.bias));
             let entropy =
@@ -346,7 +351,27 @@ impl Fitted {
     }
 }
 
-/// What a query sees of tokens, and how much of each: `[N, T, D]` to `[N, D]` and `[N, T, H]`.
+/// From centred rows `[M, D]` to their principal axes, each divided by the fourth root of its variance, all together of variance 1:
+/// `[D, R]`. Directions in which nothing varies fall away.
+fn evened_axes(x: &Tensor) -> Result<Tensor> {
+    /// Rows that decide the axes.
+    const ROWS: i64 = 50_000;
+    let d = x.size()[1];
+    let some = x.slice(0, 0, None, (x.size()[0] / ROWS).max(1));
+    let covariance = some.tr().matmul(&some).to_kind(Kind::Double) / some.size()[0] as f64;
+    let (variances, axes) = covariance.f_linalg_eigh("L")?; // ascending
+    let floor = f64::try_from(variances.max())?.max(0.0) * 1e-6;
+    let varying = variances.gt(floor).nonzero().squeeze_dim(1);
+    if varying.size()[0] == 0 {
+        return Ok(Tensor::eye(d, (Kind::Float, Device::Cpu)));
+    }
+    let (variances, axes) = (variances.index_select(0, &varying), axes.index_select(1, &varying));
+    let turn = axes / variances.sqrt().sqrt(); // the variances are now the roots of what they were
+    let total = variances.sqrt().mean(Kind::Double).sqrt();
+    Ok((turn / total).to_kind(Kind::Float))
+}
+
+/// What a query sees of tokens, and how much of each: `[N, T, R]` to `[N, D]` and `[N, T, H]`.
 fn attend(
     x: &Tensor,
     query: &Tensor,
@@ -357,10 +382,10 @@ fn attend(
 ) -> (Tensor, Tensor) {
     let d = query.size()[0];
     let width = d / heads;
-    let by_head = |matrix: &Tensor| matrix.reshape([heads, width, d]);
-    let looks = by_head(&(key * query.unsqueeze(1))).sum_dim_intlist([1].as_slice(), false, None); // [H, D]
+    let by_head = |matrix: &Tensor| matrix.reshape([heads, width, -1]);
+    let looks = by_head(&(key * query.unsqueeze(1))).sum_dim_intlist([1].as_slice(), false, None); // [H, R]
     let a = (x.matmul(&looks.tr()) / (width as f64).sqrt()).softmax(1, None); // [N, T, H]
-    let means = a.transpose(1, 2).matmul(x); // [N, H, D]
+    let means = a.transpose(1, 2).matmul(x); // [N, H, R]
     let seen = means.transpose(0, 1).matmul(&by_head(value).transpose(1, 2)); // [H, N, D / H]
     (seen.transpose(0, 1).flatten(1, 2) + bias, a)
 }
@@ -503,6 +528,37 @@ mod tests {
         assert_eq!(least[..2], [found.learning_rate, found.weight_decay]);
         let names: Vec<String> = found.measurements("test").into_iter().map(|m| m.name).collect();
         assert_eq!(names, ["attentive", "mean_pooled", "attentive_spread"]);
+    }
+
+    #[test]
+    fn directions_that_vary_little_count_as_well() {
+        // One number, much larger than all else and the same in every feature of a token, says nothing.
+        let blurred = |from: u64, n: usize| {
+            let set = planted(from, n);
+            let loud: Vec<f32> = (0..n as u64 * 16)
+                .map(|i| Key::new(8).with(from).with(i).rng().random_range(-1.0_f32..1.0) * 30.0)
+                .collect();
+            let x = &set.x + Tensor::from_slice(&loud).reshape([n as i64, 16, 1]);
+            LabelledTokens::new(&x, &set.labels, 3).unwrap()
+        };
+        let probe = AttentiveProbe::new(AttentiveConfig { heads: 2, ..Default::default() }).unwrap();
+        let found = probe.run(&blurred(0, 1200), &blurred(5000, 300), &mut |_| ()).unwrap();
+        assert!(found.attentive.value > 0.9, "{found:?}");
+    }
+
+    #[test]
+    fn evened_axes_are_uncorrelated_with_the_roots_of_their_deviations() {
+        let x = wave(600).reshape([200, 3]).to_kind(Kind::Float) * Tensor::from_slice(&[9.0_f32, 1.0, 0.0]);
+        let x = &x - x.mean_dim([0].as_slice(), true, Kind::Float);
+        let turn = evened_axes(&x).unwrap();
+        assert_eq!(turn.size(), [3, 2]);
+        let turned = x.matmul(&turn);
+        let found = turned.tr().matmul(&turned) / 200.0;
+        let exact = (x.tr().matmul(&x) / 200.0).narrow(0, 0, 2).narrow(1, 0, 2);
+        let variances = exact.to_kind(Kind::Double).f_linalg_eigvalsh("L").unwrap().sqrt();
+        let expected = (&variances / variances.mean(Kind::Double)).diag(0);
+        assert!(found.to_kind(Kind::Double).allclose(&expected, 1e-4, 1e-4, false), "{found:?}");
+        assert_eq!(evened_axes(&x.zeros_like()).unwrap().size(), [3, 3]);
     }
 
     #[test]
