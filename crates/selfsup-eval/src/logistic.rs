@@ -7,15 +7,16 @@
 //! convex, its gradient is closed-form, `(P - Y)^T X / N + W / (C N)`, and L-BFGS minimises it: products with the features in 32
 //! bits, all sums over samples in 64.
 //!
-//! The features are turned into their principal axes first (`axes`): there the Hessian is nearly diagonal, and L-BFGS
-//! started with that diagonal takes some tens of iterations where it would take hundreds.
+//! The weights are sought along the features' principal axes (`axes`): there the Hessian is nearly diagonal, and L-BFGS
+//! started with that diagonal takes some tens of iterations where it would take hundreds. The samples stay where they
+//! are.
 //!
 //! Labels that do not exclude each other are as many problems of yes or no, solved together: with `p = sigmoid(W x + b)`
 //! in the place of the softmax the gradient is the same.
 
 use crate::axes::Axes;
 use crate::lbfgs::{Limits, minimise};
-use selfsup_core::{Error, Features, Kind, Result, Tensor, TensorExt, check_shape};
+use selfsup_core::{Device, Error, Features, Kind, Result, Tensor, TensorExt, check_shape};
 use serde::{Deserialize, Serialize};
 
 /// When a fit has converged.
@@ -35,6 +36,10 @@ impl Default for LogisticConfig {
         LogisticConfig { tolerance: 1e-4, max_iterations: 1000 }
     }
 }
+
+/// Scores that exist at a time, 32 MB of them.
+const BLOCK_SCORES: i64 = 1 << 22;
+const DOUBLE: (Kind, Device) = (Kind::Double, Device::Cpu);
 
 /// A fitted classifier.
 #[derive(Debug)]
@@ -98,12 +103,12 @@ pub(crate) enum Link {
 }
 
 impl Link {
-    /// The summed cross-entropy of scores `[K, N]` with targets, and the probabilities `[K, N]`.
+    /// The summed cross-entropy of scores `[N, K]` with targets, and the probabilities `[N, K]`.
     fn loss(self, scores: &Tensor, targets: &Tensor) -> Result<(f64, Tensor)> {
         let targets = targets.reshape([-1]);
         match self {
             Link::Softmax => {
-                let log_p = scores.log_softmax(0, None);
+                let log_p = scores.log_softmax(1, None);
                 Ok((-log_p.reshape([-1]).dot(&targets).scalar()?, log_p.exp()))
             }
             Link::Sigmoid => {
@@ -115,11 +120,11 @@ impl Link {
     }
 }
 
-/// One training set, turned into its principal axes, to be solved for several strengths.
+/// One training set with its principal axes, to be solved for several strengths.
 pub(crate) struct Problem {
-    /// The centred samples along the axes, `[N, R]` Float.
+    /// The centred samples, `[N, D]` Float.
     x: Tensor,
-    /// The share of every class or label in every sample, `[K, N]` Double.
+    /// The share of every class or label in every sample, `[N, K]` Double.
     targets: Tensor,
     classes: Tensor,
     link: Link,
@@ -154,18 +159,17 @@ impl Problem {
     /// Prepares `x` `[N, D]` with targets `[N, K]` Double; for [`Link::Softmax`] each row's sum is 1. `classes` `[K]` are
     /// what the columns stand for.
     pub fn with_targets(x: &Tensor, targets: &Tensor, classes: Tensor, link: Link) -> Result<Problem> {
-        Problem::turned(Axes::turn_if_cheap(x)?, targets, classes, link)
+        Problem::along(Axes::beside(x)?, targets, classes, link)
     }
 
-    fn turned((x, axes): (Tensor, Axes), targets: &Tensor, classes: Tensor, link: Link) -> Result<Problem> {
-        Ok(Problem {
-            variances: Vec::try_from(x.square().mean_dim([0].as_slice(), false, None))?,
-            targets: targets.tr().contiguous(),
-            x: x.to_kind(Kind::Float),
-            classes,
-            link,
-            axes,
-        })
+    fn along(
+        (x, axes, variances): (Tensor, Axes, Tensor),
+        targets: &Tensor,
+        classes: Tensor,
+        link: Link,
+    ) -> Result<Problem> {
+        let variances = Vec::try_from(variances)?;
+        Ok(Problem { x, targets: targets.contiguous(), classes, link, axes, variances })
     }
 
     /// Minimises the objective for strength `c` from `start` or from zero.
@@ -173,14 +177,18 @@ impl Problem {
         if !(c > 0.0 && c.is_finite()) {
             return Err(Error::config("c", c, "a number above 0"));
         }
-        let (n, r, k) = (self.x.size()[0], self.x.size()[1], self.targets.size()[0]);
+        let (n, r, k) = (self.x.size()[0], self.axes.count(), self.targets.size()[1]);
         let penalty = 1.0 / (c * n as f64);
         let start = start.map_or_else(|| vec![0.0; ((r + 1) * k) as usize], |s| s.parameters.clone());
         // The Hessian's blocks are p (1 - p) x x^T on average. One value for all classes keeps the weights' sum over
         // the classes at zero, where the penalty wants it.
         let (weight, bias) = self.split(&start);
-        let (_, p) = self.link.loss(&self.scores(&weight, &bias), &self.targets)?;
-        let spread = (&p - p.square()).mean(None).scalar()?.max(1e-6);
+        let mut spread = 0.0;
+        self.each_block(&weight, &bias, |_, _, _, p| {
+            spread += (p - p.square()).sum(None).scalar()?;
+            Ok(())
+        })?;
+        let spread = (spread / (n * k) as f64).max(1e-6);
         let scale: Vec<f64> = (0..k)
             .flat_map(|_| {
                 let weights = self.variances.iter().map(move |v| 1.0 / (spread * v + penalty));
@@ -229,27 +237,49 @@ impl Problem {
     }
 
     fn split(&self, parameters: &[f64]) -> (Tensor, Tensor) {
-        let r = self.x.size()[1];
+        let r = self.axes.count();
         let parameters = Tensor::from_slice(parameters).reshape([-1, r + 1]);
         (parameters.narrow(1, 0, r), parameters.select(1, r))
     }
 
-    /// `[K, N]` Double: the products are taken in 32 bits, all that is summed over samples in 64.
-    fn scores(&self, weight: &Tensor, bias: &Tensor) -> Tensor {
-        let scores = weight.to_kind(Kind::Float).matmul(&self.x.tr());
-        scores.to_kind(Kind::Double) + bias.unsqueeze(1)
+    /// Calls `f` for one block of samples after the other, so that no more scores exist than those of a block, with the samples
+    /// `[B, D]`, their targets `[B, K]`, their summed loss and their probabilities `[B, K]`. Products are taken in 32
+    /// bits, all that is summed over samples in 64.
+    fn each_block(
+        &self,
+        weight: &Tensor,
+        bias: &Tensor,
+        mut f: impl FnMut(&Tensor, &Tensor, f64, &Tensor) -> Result<()>,
+    ) -> Result<()> {
+        let weight = self.axes.weights_of_features(weight).to_kind(Kind::Float);
+        let (n, k) = (self.targets.size()[0], self.targets.size()[1]);
+        let rows = (BLOCK_SCORES / k).max(1);
+        for start in (0..n).step_by(rows as usize) {
+            let count = rows.min(n - start);
+            let (x, targets) = (self.x.narrow(0, start, count), self.targets.narrow(0, start, count));
+            // The other way round the product of few classes takes three times as long.
+            let scores = x.matmul(&weight.tr()).to_kind(Kind::Double) + bias;
+            let (loss, p) = self.link.loss(&scores, &targets)?;
+            f(&x, &targets, loss, &p)?;
+        }
+        Ok(())
     }
 
     fn objective(&self, parameters: &[f64], penalty: f64) -> Result<(f64, Vec<f64>)> {
         let n = self.x.size()[0] as f64;
         let (weight, bias) = self.split(parameters);
-        let (loss, p) = self.link.loss(&self.scores(&weight, &bias), &self.targets)?;
-        let value = loss / n + 0.5 * penalty * weight.square().sum(None).scalar()?;
-        let residual = (p - &self.targets) / n; // [K, N]
-        let weight_gradient =
-            residual.to_kind(Kind::Float).matmul(&self.x).to_kind(Kind::Double) + weight * penalty;
-        let bias_gradient = residual.sum_dim_intlist([1].as_slice(), true, None); // [K, 1]
-        let gradient = Tensor::cat(&[weight_gradient, bias_gradient], 1); // [K, R + 1]
+        let mut value = 0.5 * penalty * weight.square().sum(None).scalar()?;
+        let mut to_features = Tensor::zeros([bias.size()[0], self.x.size()[1]], DOUBLE);
+        let mut bias_gradient = bias.zeros_like();
+        self.each_block(&weight, &bias, |x, targets, loss, p| {
+            value += loss / n;
+            let residual = (p - targets) / n; // [B, K]
+            to_features += residual.to_kind(Kind::Float).tr().matmul(x);
+            bias_gradient += residual.sum_dim_intlist([0].as_slice(), false, None);
+            Ok(())
+        })?;
+        let weight_gradient = self.axes.weights_along(&to_features) + weight * penalty;
+        let gradient = Tensor::cat(&[weight_gradient, bias_gradient.unsqueeze(1)], 1); // [K, R + 1]
         Ok((value, Vec::try_from(gradient.reshape([-1]))?))
     }
 }
@@ -366,7 +396,7 @@ mod tests {
     #[test]
     fn doubling_every_sample_is_halving_the_penalty() {
         let train = forty(3);
-        let twice = train.select(&Tensor::arange(80, (Kind::Int64, selfsup_core::Device::Cpu)).remainder(40));
+        let twice = train.select(&Tensor::arange(80, (Kind::Int64, Device::Cpu)).remainder(40));
         let once = Logistic::fit(&train, 2.0, &EXACT).unwrap();
         assert_close(&once.weight, &Logistic::fit(&twice, 1.0, &EXACT).unwrap().weight);
     }
@@ -377,7 +407,7 @@ mod tests {
         let rotated = Problem::new(&train.x, &train.labels).unwrap();
         let targets = train.labels.one_hot(3).to_kind(Kind::Double);
         let classes = rotated.classes.shallow_clone();
-        let plain = Problem::turned(Axes::only_centre(&train.x), &targets, classes, Link::Softmax).unwrap();
+        let plain = Problem::along(Axes::only_centre(&train.x), &targets, classes, Link::Softmax).unwrap();
         let [a, b] = [rotated, plain].map(|p| p.to_classifier(&p.solve(1.0, None, &EXACT).unwrap()));
         assert_close(&a.weight, &b.weight);
         assert_close(&a.bias, &b.bias);

@@ -11,9 +11,10 @@ pub(crate) struct Standardiser {
 impl Standardiser {
     /// Measures `x` `[N, D]`. A feature that never varies keeps scale 1, as in scikit-learn's `StandardScaler`.
     pub fn of(x: &Tensor) -> Standardiser {
-        let x = x.to_kind(Kind::Double);
-        let mean = x.mean_dim(0, true, None); // [1, D]
-        let deviation = x.std_correction([0].as_slice(), 0, true);
+        let n = x.size()[0] as f64;
+        let sum = |rows: &Tensor| rows.sum_dim_intlist([0].as_slice(), true, None);
+        let mean = by_rows(x, |rows| sum(rows)) / n; // [1, D]
+        let deviation = (by_rows(x, |rows| sum(&(rows - &mean).square())) / n).sqrt();
         // What rounding leaves of a constant is no variation.
         let constant = deviation.le_tensor(&(mean.abs() * 1e-9 + f64::MIN_POSITIVE));
         let scale = deviation.masked_fill(&constant, 1.0);
@@ -22,7 +23,11 @@ impl Standardiser {
 
     /// Standardised `x`, `[M, D]` Float.
     pub fn apply(&self, x: &Tensor) -> Tensor {
-        ((x.to_kind(Kind::Double) - &self.mean) / &self.scale).to_kind(Kind::Float)
+        let standardised = Tensor::empty(x.size(), (Kind::Float, x.device()));
+        for (mut to, rows) in blocks(&standardised).zip(blocks(x)) {
+            to.copy_(&((rows.to_kind(Kind::Double) - &self.mean) / &self.scale));
+        }
+        standardised
     }
 
     /// The weights `[K, D]` and the bias `[K]` for features as they are that are as much as these for standardised ones.
@@ -31,6 +36,20 @@ impl Standardiser {
         let bias = bias.to_kind(Kind::Double) - weight.matmul(&self.mean.squeeze_dim(0));
         (weight, bias)
     }
+}
+
+/// The sum over blocks of rows of what `f` says of each, in 64 bits: the copy in 64 bits never leaves the cache.
+pub(crate) fn by_rows(x: &Tensor, f: impl Fn(&Tensor) -> Tensor) -> Tensor {
+    let parts: Vec<Tensor> = blocks(x).map(|rows| f(&rows.to_kind(Kind::Double))).collect();
+    Tensor::stack(&parts, 0).sum_dim_intlist([0].as_slice(), false, None)
+}
+
+/// Blocks of rows that fit a core's cache; the one of an empty `x` is empty.
+fn blocks(x: &Tensor) -> impl Iterator<Item = Tensor> {
+    const NUMBERS: i64 = 1 << 16;
+    let (n, d) = (x.size()[0], x.size()[1]);
+    let rows = (NUMBERS / d.max(1)).max(1);
+    (0..n.max(1)).step_by(rows as usize).map(move |start| x.narrow(0, start, rows.min(n - start)))
 }
 
 #[cfg(test)]

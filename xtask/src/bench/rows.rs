@@ -341,6 +341,14 @@ pub const ROWS: &[Row] = &[
         &[plain("scikit-learn", "scikit-learn")],
         Limit::Unknown,
     ),
+    rate(
+        "probe-512",
+        "linear probe, 50,000 x 512, 10 classes, strength chosen among 11",
+        "samples/s",
+        "probe.py",
+        &[plain("scikit-learn", "scikit-learn")],
+        Limit::Unknown,
+    ),
     Row {
         name: "loader-steady",
         shape: "npy array of 20,000 images of 32x32x3, a later epoch of two views, batches of 256",

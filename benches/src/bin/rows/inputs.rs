@@ -7,7 +7,7 @@ use image::{RgbImage, imageops};
 use npyz::WriterBuilder as _;
 use rand::RngExt as _;
 use rand_distr::{Distribution as _, StandardNormal};
-use selfsup::core::{Key, Rng};
+use selfsup::core::{Key, Rng, Tensor};
 use std::fs;
 use std::io::BufWriter;
 use std::path::Path;
@@ -17,7 +17,8 @@ const PHOTOS: u64 = 64;
 /// Images of 32x32 pixels.
 const IMAGES: u64 = 2048;
 
-/// Makes what is missing in `folder`: `images32.npy`, `photos/`, `queries.npy`, `keys.npy` and `fashion-mnist/`.
+/// Makes what is missing in `folder`: `images32.npy`, `photos/`, `queries.npy`, `keys.npy`, `features.npy` and
+/// `fashion-mnist/`.
 ///
 /// # Errors
 /// When a set cannot be fetched or a file cannot be written.
@@ -56,7 +57,21 @@ pub fn prepare(folder: &Path) -> Result<()> {
             write_npy(&folder.join(name), &[rows, 128], clusters(rows, key).into_iter())?;
         }
     }
+    if !folder.join("features.npy").exists() {
+        let features = Vec::<f32>::try_from(random_features(&fashion_mnist)?.reshape([-1]))?;
+        write_npy(&folder.join("features.npy"), &[60_000, 512], features.into_iter())?;
+    }
     Ok(())
+}
+
+/// `[60000, 512]`: what a layer of random weights and a ReLU make of the training images.
+fn random_features(fashion_mnist: &Path) -> Result<Tensor> {
+    let set = selfsup::data::dataset::open_path(fashion_mnist)?.train;
+    let x = crate::probe::pixels(set.as_ref(), set.len())?.x;
+    let inputs = x.size()[1];
+    let mut rng = Key::new(6).rng();
+    let weights: Vec<f32> = (0..512 * inputs).map(|_| StandardNormal.sample(&mut rng)).collect();
+    Ok(x.matmul(&Tensor::from_slice(&weights).view([inputs, 512])).relu())
 }
 
 fn photo_name(i: u64) -> String {
@@ -113,11 +128,11 @@ pub fn write_npy<T: npyz::AutoSerialize>(
 }
 
 /// Reads a matrix of floats.
-pub fn matrix(path: &Path) -> Result<selfsup::core::Tensor> {
+pub fn matrix(path: &Path) -> Result<Tensor> {
     let bytes = fs::read(path).with_context(|| format!("{}: run with --prepare first", path.display()))?;
     let array = npyz::NpyFile::new(&bytes[..])?;
     let shape: Vec<i64> = array.shape().iter().map(|&side| side as i64).collect();
-    Ok(selfsup::core::Tensor::from_slice(&array.into_vec::<f32>()?).view(&shape[..]))
+    Ok(Tensor::from_slice(&array.into_vec::<f32>()?).view(&shape[..]))
 }
 
 /// Writes `count` colour images with sides of `side` pixels as PNG into tar shards of 1,000 in a new folder; `pixel` gives
