@@ -55,7 +55,14 @@ def prepare(options: argparse.Namespace) -> worker.Round:
         with threadpool_limits(options.threads):
             scaler = StandardScaler().fit(train)
             held_out = StratifiedShuffleSplit(1, test_size=0.2, random_state=options.seed)
-            found = LogisticRegressionCV(Cs=STRENGTHS, cv=held_out, scoring="neg_log_loss", max_iter=10_000)
+            found = LogisticRegressionCV(
+                Cs=STRENGTHS,
+                l1_ratios=(0,),
+                cv=held_out,
+                scoring="neg_log_loss",
+                max_iter=10_000,
+                use_legacy_attributes=False,
+            )
             found.fit(scaler.transform(train), train_labels)
             # Its `score` would be the one that it chose by.
             accuracy = np.mean(found.predict(scaler.transform(test)) == test_labels)

@@ -97,7 +97,7 @@ impl Bench {
         // A peak does not move from round to round, and an epoch is long.
         let rounds = match row.kind {
             Kind::Memory => 1,
-            _ if row.script == "end_to_end.py" => self.rounds.min(3),
+            _ if matches!(row.script, "end_to_end.py" | "probe.py") => self.rounds.min(3),
             _ => self.rounds,
         };
         for _ in 0..rounds {
