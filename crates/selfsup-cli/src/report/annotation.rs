@@ -80,8 +80,7 @@ fn annotation_page(data: &AnnotationData) -> Result<String> {
         &data.facts,
         &data.command,
     );
-    let reading = "The mean over the draws with its standard deviation. Labels run by factors: from one line of the grid to twice \
-                   as many labels is as far everywhere.";
+    let reading = "The mean over the draws with its standard deviation. Twice as many labels are as far apart everywhere.";
     let body = html! {
         (head)
         section {
@@ -99,6 +98,7 @@ fn table(data: &AnnotationData) -> Markup {
         let given = if more > 0.05 { format!("{:.1} labels, ", cell.given) } else { String::new() };
         format!("{given}{:.1} s", cell.seconds)
     };
+    let aimed = data.chart.reference.is_some();
     html! {
         section {
             h2 { "In numbers" }
@@ -106,13 +106,15 @@ fn table(data: &AnnotationData) -> Markup {
                 table {
                     caption {
                         "Test accuracy in per cent by the number of labels, ± the standard deviation over draws, and how long a draw \
-                         took; on the right the labels that the accuracy of the dashed line takes."
+                         took"
+                        @if aimed { "; on the right the labels that the accuracy of the dashed line takes" }
+                        "."
                     }
                     thead {
                         tr {
                             th scope="col" { "Labels" }
                             @for count in &data.counts { th scope="col" { (count) } }
-                            th scope="col" { "needed" }
+                            @if aimed { th scope="col" { "needed" } }
                         }
                     }
                     tbody {
@@ -125,7 +127,7 @@ fn table(data: &AnnotationData) -> Markup {
                                         None => td { "–" },
                                     }
                                 }
-                                td { strong { (row.needs) } }
+                                @if aimed { td { strong { (row.needs) } } }
                             }
                         }
                     }
@@ -180,7 +182,17 @@ mod tests {
         {
             assert!(page.contains(part), "the page lacks {part}");
         }
-        assert!(!page.contains("src=\"http") && !page.contains("40.0 labels"));
+        assert!(
+            !page.contains("src=\"http") && !page.contains("40.0 labels") && page.contains("dashed line")
+        );
+        let aimless =
+            AnnotationData { chart: Chart { reference: None, ..data.chart.clone() }, ..data.clone() };
+        let without = annotation_page(&aimless).unwrap();
+        assert!(
+            !without.contains("dashed line")
+                && !without.contains("needed")
+                && !without.contains("310</strong>")
+        );
         let svg = fs::read_to_string(folder.path().join("plots/annotation.svg")).unwrap();
         assert!(svg.starts_with("<svg xmlns=\"http://www.w3.org/2000/svg\"") && svg.contains("SSL"));
         assert!(folder.path().join("plots/annotation.png").is_file());
