@@ -69,7 +69,7 @@ fn label_row(row: &Row) -> Result<LabelRow> {
     for (name, field) in row.get_column_iter() {
         match name.as_str() {
             "file" => found.file = text(name, field)?,
-            "label" => found.label = text(name, field)?.trim().to_owned(),
+            "label" => text(name, field)?.trim().clone_into(&mut found.label),
             "probability" => found.probability = number(name, field)?,
             "weight" => found.weight = number(name, field)?,
             "reason" => found.reason = Some(text(name, field)?).filter(|reason| !reason.trim().is_empty()),
