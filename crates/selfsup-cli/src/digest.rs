@@ -1,9 +1,12 @@
 //! Checksums of what a run learns from: a run goes on only with the data that it began with.
 
-use selfsup::core::Result;
+use selfsup::core::{Error, Result};
 use selfsup::data::ImageSet;
 use selfsup::data::text::Corpus;
 use serde_json::{Value, json};
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
 
 /// The images whose pixels are read, evenly taken: enough to see that a set was converted, without reading all of it.
 const LOOKED_AT: usize = 64;
@@ -23,6 +26,22 @@ pub fn of_images(set: &dyn ImageSet) -> Result<Value> {
         pixels = with(with(pixels, &(image.width() as u64).to_le_bytes()), image.pixels());
     }
     Ok(json!({"names": shown(names), "labels": labels.map(shown), "pixels": shown(pixels)}))
+}
+
+/// A checksum of a file.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn of_file(path: &Path) -> Result<Value> {
+    let mut file = File::open(path).map_err(Error::io(path))?;
+    let (mut sum, mut buffer) = (0, vec![0; 1 << 20]);
+    loop {
+        let read = file.read(&mut buffer).map_err(Error::io(path))?;
+        if read == 0 {
+            return Ok(json!(shown(sum)));
+        }
+        sum = crc32c::crc32c_append(sum, &buffer[..read]);
+    }
 }
 
 /// Checksums of a corpus' names and of its texts.
@@ -49,6 +68,20 @@ fn shown(sum: u32) -> String {
 mod tests {
     use super::*;
     use selfsup::data::text::Document;
+
+    #[test]
+    fn the_checksum_of_a_file_is_that_of_its_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        // The check value of CRC-32C (RFC 3720, B.4).
+        std::fs::write(&path, "123456789").unwrap();
+        assert_eq!(of_file(&path).unwrap(), "e3069283");
+        std::fs::write(&path, vec![7; (1 << 20) + 3]).unwrap();
+        let long = of_file(&path).unwrap();
+        std::fs::write(&path, vec![7; 1 << 20]).unwrap();
+        assert_ne!(of_file(&path).unwrap(), long);
+        assert!(of_file(&folder.path().join("y")).is_err());
+    }
 
     #[test]
     fn a_word_that_moves_to_the_next_text_is_seen() {

@@ -1,6 +1,6 @@
 //! Label files as CSV or Parquet, by the file's ending.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use parquet::basic::Type as Physical;
 use parquet::column::writer::ColumnWriter;
 use parquet::data_type::ByteArray;
@@ -47,49 +47,71 @@ pub fn read(path: &Path) -> Result<LabelFile> {
     let file = File::open(path).with_context(|| path.display().to_string())?;
     let reader = SerializedFileReader::new(file).with_context(broken)?;
     let columns = reader.metadata().file_metadata().schema_descr();
-    let names: Vec<&str> = columns.columns().iter().map(|column| column.name()).collect();
-    for name in ["file", "label"] {
-        ensure!(
-            names.contains(&name),
-            "{}: column {name}: missing; there are {}",
-            path.display(),
-            names.join(", ")
-        );
-    }
+    let names: Vec<String> = columns.columns().iter().map(|column| column.path().string()).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).filter(|name| !is_index(name)).collect();
+    LabelFile::check_columns(path, &names)?;
     let mut rows = Vec::new();
-    for row in reader.get_row_iter(None).with_context(broken)? {
-        rows.push(label_row(&row.with_context(broken)?).with_context(|| path.display().to_string())?);
+    // Counted as in a CSV file, below a header.
+    for (line, row) in (2_u64..).zip(reader.get_row_iter(None).with_context(broken)?) {
+        let row = label_row(&row.with_context(broken)?);
+        rows.push(row.with_context(|| format!("{}: line {line}", path.display()))?);
     }
     Ok(LabelFile::new(path, rows)?)
+}
+
+/// Whether a column is the index that pandas adds to a table that was filtered.
+fn is_index(name: &str) -> bool {
+    name.strip_prefix("__index_level_").is_some_and(|rest| rest.ends_with("__"))
 }
 
 fn label_row(row: &Row) -> Result<LabelRow> {
     let mut found = LabelRow::default();
     for (name, field) in row.get_column_iter() {
-        let text = || match field {
-            Field::Str(text) => Ok(text.clone()),
-            Field::Null => Ok(String::new()),
-            other => bail!("column {name}: {other} is no text"),
-        };
-        let number = || match field {
-            Field::Null => Ok(None),
-            Field::Double(value) => Ok(Some(*value)),
-            Field::Float(value) => Ok(Some(f64::from(*value))),
-            Field::Int(value) => Ok(Some(f64::from(*value))),
-            Field::Long(value) => Ok(Some(*value as f64)),
-            other => bail!("column {name}: {other} is no number"),
-        };
         match name.as_str() {
-            "file" => found.file = text()?,
-            "label" => found.label = text()?,
-            "probability" => found.probability = number()?,
-            "weight" => found.weight = number()?,
-            "reason" => found.reason = Some(text()?).filter(|reason| !reason.is_empty()),
-            // What other programs add, an index for one, says nothing about labels.
+            "file" => found.file = text(name, field)?,
+            "label" => text(name, field)?.trim().clone_into(&mut found.label),
+            "probability" => found.probability = number(name, field)?,
+            "weight" => found.weight = number(name, field)?,
+            "reason" => found.reason = Some(text(name, field)?).filter(|reason| !reason.trim().is_empty()),
+            // An index, or the rank of a proposal.
             _ => {}
         }
     }
     Ok(found)
+}
+
+/// A field as text; classes and files may be numbered.
+fn text(name: &str, field: &Field) -> Result<String> {
+    Ok(match field {
+        Field::Null => String::new(),
+        Field::Str(text) => text.clone(),
+        Field::Byte(value) => value.to_string(),
+        Field::Short(value) => value.to_string(),
+        Field::Int(value) => value.to_string(),
+        Field::Long(value) => value.to_string(),
+        Field::UByte(value) => value.to_string(),
+        Field::UShort(value) => value.to_string(),
+        Field::UInt(value) => value.to_string(),
+        Field::ULong(value) => value.to_string(),
+        other => bail!("{name} = {other}: text or a whole number"),
+    })
+}
+
+fn number(name: &str, field: &Field) -> Result<Option<f64>> {
+    Ok(Some(match field {
+        Field::Null => return Ok(None),
+        Field::Double(value) => *value,
+        Field::Float(value) => f64::from(*value),
+        Field::Byte(value) => f64::from(*value),
+        Field::Short(value) => f64::from(*value),
+        Field::Int(value) => f64::from(*value),
+        Field::Long(value) => *value as f64,
+        Field::UByte(value) => f64::from(*value),
+        Field::UShort(value) => f64::from(*value),
+        Field::UInt(value) => f64::from(*value),
+        Field::ULong(value) => *value as f64,
+        other => bail!("{name} = {other}: a number"),
+    }))
 }
 
 /// Writes a file of labels, whole or not at all, in the format of its ending.
@@ -190,12 +212,8 @@ mod tests {
         );
     }
 
-    // python: pd.DataFrame({"file": ["a", "b"], "label": ["x", "y"], "weight": np.float32([0.5, 0])}).to_parquet("p.parquet")
-    // is read too: text as Str, numbers of 32 bits, columns that are missing.
-    #[test]
-    fn numbers_of_any_width_are_read() {
-        let schema =
-            "message m { required binary file (utf8); required int32 weight; required binary label (utf8); }";
+    /// A Parquet file of one row with this schema; texts are "a", whole numbers 3, other numbers 0.5.
+    fn one_row(schema: &str) -> (tempfile::TempDir, std::path::PathBuf) {
         let mut bytes = Vec::new();
         let schema = Arc::new(parse_message_type(schema).unwrap());
         let properties = Arc::new(WriterProperties::builder().build());
@@ -209,6 +227,15 @@ mod tests {
                 ColumnWriter::Int32ColumnWriter(writer) => {
                     writer.write_batch(&[3], None, None).unwrap();
                 }
+                ColumnWriter::Int64ColumnWriter(writer) => {
+                    writer.write_batch(&[3], None, None).unwrap();
+                }
+                ColumnWriter::DoubleColumnWriter(writer) => {
+                    writer.write_batch(&[0.5], None, None).unwrap();
+                }
+                ColumnWriter::BoolColumnWriter(writer) => {
+                    writer.write_batch(&[true], None, None).unwrap();
+                }
                 _ => unreachable!("the schema has no other columns"),
             }
             column.close().unwrap();
@@ -218,8 +245,54 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.parquet");
         std::fs::write(&path, bytes).unwrap();
-        let found = read(&path).unwrap();
-        assert_eq!(found.rows()[0].weight, Some(3.0));
-        assert_eq!((found.rows()[0].file.as_str(), found.rows()[0].label.as_str()), ("a", "a"));
+        (folder, path)
+    }
+
+    const FILE: &str = "required binary file (utf8);";
+
+    #[test]
+    fn numbers_of_any_width_are_read_and_classes_may_be_numbers() {
+        for kind in ["int32", "int64", "double"] {
+            let (_folder, path) = one_row(&format!(
+                "message m {{ {FILE} required {kind} weight; required binary label (utf8); }}"
+            ));
+            let expected = if kind == "double" { 0.5 } else { 3.0 };
+            assert_eq!(read(&path).unwrap().rows()[0].weight, Some(expected), "{kind}");
+        }
+        for bits in [8, 16, 32] {
+            for signed in [true, false] {
+                let (_folder, path) = one_row(&format!(
+                    "message m {{ {FILE} required int32 label (integer({bits},{signed})); \
+                     required int32 weight (integer({bits},{signed})); }}"
+                ));
+                let row = read(&path).unwrap().rows()[0].clone();
+                assert_eq!((row.label.as_str(), row.weight), ("3", Some(3.0)), "{bits} {signed}");
+            }
+        }
+        for annotation in ["", "(integer(64,true))", "(integer(64,false))"] {
+            let (_folder, path) =
+                one_row(&format!("message m {{ {FILE} required int64 label {annotation}; }}"));
+            assert_eq!(read(&path).unwrap().rows()[0].label, "3", "{annotation}");
+        }
+    }
+
+    #[test]
+    fn columns_and_values_that_cannot_be_are_refused_as_those_of_csv() {
+        let refusal = |columns: &str| {
+            let (_folder, path) = one_row(&format!("message m {{ {FILE} {columns} }}"));
+            let error = format!("{:#}", read(&path).unwrap_err());
+            error.split_once("x.parquet: ").unwrap().1.to_owned()
+        };
+        let label = "required binary label (utf8);";
+        assert_eq!(
+            refusal(&format!("{label} required double wieght;")),
+            "column \"wieght\": unknown; did you mean weight?; there are file, label, probability, weight, reason"
+        );
+        assert_eq!(refusal("required int64 weight;"), "column label: missing; there are file, weight");
+        assert_eq!(refusal("required double label;"), "line 2: label = 0.5: text or a whole number");
+        assert_eq!(refusal(&format!("{label} required boolean weight;")), "line 2: weight = true: a number");
+        let index = format!("message m {{ {FILE} {label} required int64 __index_level_0__; }}");
+        let (_folder, path) = one_row(&index);
+        assert_eq!(read(&path).unwrap().rows().len(), 1);
     }
 }

@@ -12,6 +12,7 @@ mod definitions;
 mod dense;
 mod digest;
 mod doctor;
+mod drawn;
 mod elsewhere;
 mod embed;
 mod evaluate;

@@ -66,7 +66,7 @@
 //!
 //! | question | answer |
 //! |---|---|
-//! | are its confidences true? | [`calibration()`]; [`TemperatureScaling`] makes them so |
+//! | are its confidences true? | [`calibration()`]; [`TemperatureScaling`] makes them so, where a temperature does ([`BestTemperature`]) |
 //! | do views, or models, agree? | [`Agreement`] |
 //! | which given labels are wrong? | [`LabelAudit`], from the [`ConfidentJoint`]; [`PlantedNoise`] tells how well that works |
 //! | how probable is it that a given label is right? | [`NoisyScaling`], which also makes confidences true where labels are wrong |
@@ -140,7 +140,7 @@ pub use reliability::out_of_distribution::mahalanobis::Mahalanobis;
 pub use reliability::out_of_distribution::max_softmax::MaxSoftmax;
 pub use reliability::out_of_distribution::nearest_labelled::NearestLabelled;
 pub use reliability::planted_noise::PlantedNoise;
-pub use reliability::temperature_scaling::TemperatureScaling;
+pub use reliability::temperature_scaling::{BestTemperature, TemperatureScaling};
 pub use reliability::temporal_ensemble::{TemporalEnsemble, TemporalEnsembleConfig};
 pub use rotation::{Rotation, RotationConfig};
 pub use scores::{IndexedProbabilities, LabelledProbabilities, ProbabilityStack};

@@ -2,7 +2,7 @@
 //! ladder can be stopped and goes on with what is missing.
 
 use super::arm::Arm;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use selfsup::core::state::write_whole;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -67,10 +67,7 @@ impl Cells {
             let found: Value =
                 serde_json::from_str(&text).with_context(|| format!("{} is broken", path.display()))?;
             if let Some(difference) = difference(&found, plan) {
-                anyhow::bail!(
-                    "{} holds another ladder: {difference}; name another folder with --out",
-                    out.display()
-                );
+                bail!("{} holds another ladder: {difference}; name another folder with --out", out.display());
             }
         } else {
             let empty = !out.exists() || out.is_dir() && fs::read_dir(out)?.next().is_none();
@@ -122,7 +119,35 @@ fn difference(found: &Value, wanted: &Value) -> Option<String> {
     let of = |plan: &serde_json::Map<String, Value>| {
         plan.get(differs).map_or("nothing".to_owned(), Value::to_string)
     };
+    if differs == DIGEST {
+        return Some(match (found.get(DIGEST), wanted.get(DIGEST)) {
+            (Some(found), Some(wanted)) => changed(found, wanted),
+            _ => "it is of an earlier version, which did not write down what its data were".to_owned(),
+        });
+    }
     Some(format!("its {differs} is {}, not {}", of(found), of(wanted)))
+}
+
+/// The field of a plan that holds checksums.
+const DIGEST: &str = "digest";
+
+/// What checksums stand for, where they differ.
+fn changed(found: &Value, wanted: &Value) -> String {
+    let parts = [
+        ("/train/names", "the names of the training images"),
+        ("/train/labels", "the labels of the training images"),
+        ("/train/pixels", "the pixels of the training images"),
+        ("/test/names", "the names of the test images"),
+        ("/test/labels", "the labels of the test images"),
+        ("/test/pixels", "the pixels of the test images"),
+        ("/checkpoint", "the checkpoint of the run"),
+    ];
+    let differing: Vec<&str> = parts
+        .into_iter()
+        .filter(|(place, _)| found.pointer(place) != wanted.pointer(place))
+        .map(|(_, name)| name)
+        .collect();
+    format!("since it was begun there changed: {}", differing.join(", "))
 }
 
 #[cfg(test)]
@@ -159,6 +184,21 @@ mod tests {
         assert_eq!(again.read(&Cell { draw: 2, ..cell() }).unwrap(), None);
         fs::write(out.join("cells/ssl-linear-labels40-draw1-seed7.json"), "{").unwrap();
         assert!(again.read(&cell()).unwrap_err().to_string().contains("is broken: remove it"));
+    }
+
+    #[test]
+    fn data_that_changed_are_named() {
+        let plan = |labels: &str, checkpoint: &str| {
+            let part = |labels: &str| json!({ "names": "a", "labels": labels, "pixels": "b" });
+            json!({ "digest": { "train": part(labels), "test": part("c"), "checkpoint": checkpoint } })
+        };
+        assert_eq!(difference(&plan("c", "d"), &plan("c", "d")), None);
+        assert_eq!(
+            difference(&plan("c", "d"), &plan("x", "y")).unwrap(),
+            "since it was begun there changed: the labels of the training images, the checkpoint of the run"
+        );
+        let early = difference(&json!({}), &plan("c", "d")).unwrap();
+        assert!(early.starts_with("it is of an earlier version"), "{early}");
     }
 
     #[test]

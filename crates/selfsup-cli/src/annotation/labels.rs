@@ -5,6 +5,7 @@
 //! clusters without labels that a linear classifier on the labels so far is least sure of. A person who is asked goes on
 //! until every class was seen: what that takes counts.
 
+use crate::drawn;
 use anyhow::{Result, ensure};
 use rand::seq::SliceRandom as _;
 use selfsup::core::{FeatureRows, Features, Key, Probabilities};
@@ -33,18 +34,14 @@ const TYPICAL: usize = 10;
 /// When there are fewer samples, or fewer labels than classes.
 pub fn drawn(labels: &[i64], classes: usize, count: usize, key: Key) -> Result<Vec<i64>> {
     check(labels.len(), classes, count)?;
-    let mut by_class = vec![Vec::new(); classes];
-    labels.iter().enumerate().for_each(|(i, &label)| by_class[label as usize].push(i as i64));
-    for (class, samples) in by_class.iter_mut().enumerate() {
-        samples.shuffle(&mut key.with(class as u64).rng());
-    }
+    let by_class = drawn::by_class(labels, classes, key);
     let mut order: Vec<usize> = (0..classes).collect();
     order.shuffle(&mut key.with(classes as u64).rng());
     let mut chosen = Vec::with_capacity(count);
     // Sample by sample from class to class, so that fewer labels of a draw are among its more.
     for round in 0.. {
         let left = count - chosen.len();
-        let of_round = order.iter().filter_map(|&class| by_class[class].get(round).copied());
+        let of_round = order.iter().filter_map(|&class| by_class[class].get(round).map(|&i| i as i64));
         chosen.extend(of_round.take(left));
         if chosen.len() == count {
             break;

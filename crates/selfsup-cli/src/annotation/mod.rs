@@ -19,6 +19,7 @@ mod linear;
 mod page;
 mod train;
 
+use crate::digest;
 use crate::evaluate::last_checkpoint;
 use crate::images::Images;
 use crate::objective::Modality;
@@ -47,8 +48,8 @@ pub struct Arguments {
     /// A known set's name, or the path of a folder, with labels.
     #[arg(long, value_name = "NAME_OR_PATH")]
     data: String,
-    /// How many labels: numbers, or all.
-    #[arg(long, value_name = "N,..", value_delimiter = ',', default_value = "10,40,100,250,1000,all")]
+    /// How many labels: numbers, or all. When left out, those of 10, 40, 100, 250 and 1000 that can be of these data, and all.
+    #[arg(long, value_name = "N,..", value_delimiter = ',')]
     labels: Vec<Count>,
     /// How many draws of so many labels.
     #[arg(long, value_name = "N", default_value_t = 3)]
@@ -107,6 +108,9 @@ impl FromStr for Count {
     }
 }
 
+/// The numbers of labels that are tried where none are named, beside all.
+const COUNTS: [usize; 5] = [10, 40, 100, 250, 1000];
+
 /// Runs the command: measures what is missing, and writes the report of what there is.
 ///
 /// # Errors
@@ -120,7 +124,11 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mut pending = Vec::new();
     for cell in jobs {
         match cells.read(&cell)? {
-            Some(measured) => done.push(measured),
+            Some(measured) => {
+                // It may have been killed between the two.
+                train::clear(&arguments.out, &cell)?;
+                done.push(measured);
+            }
             None => pending.push(cell),
         }
     }
@@ -137,6 +145,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
             }
         };
         cells.write(cell, &measured)?;
+        train::clear(&arguments.out, cell)?;
         done.push(measured);
         let (accuracy, seconds) = done.last().map_or((f64::NAN, 0.0), |m| (m.accuracy, m.seconds));
         let left =
@@ -165,6 +174,23 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         println!("{}", path.display());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The numbers of labels, ascending: those that were asked for, or those of the usual ones that can be, and all.
+fn counts(asked: &[Count], samples: usize, classes: usize) -> Vec<usize> {
+    let usual = COUNTS.into_iter().filter(|count| (classes..=samples).contains(count)).chain([samples]);
+    let mut counts: Vec<usize> = if asked.is_empty() {
+        usual.collect()
+    } else {
+        let number = |count: &Count| match count {
+            Count::Some(count) => *count,
+            Count::All => samples,
+        };
+        asked.iter().map(number).collect()
+    };
+    counts.sort_unstable();
+    counts.dedup();
+    counts
 }
 
 /// The seconds that cells will take, by what cells of their arm took with the nearest number of labels; none where one of an
@@ -202,6 +228,8 @@ struct Setting<'a> {
     /// The labels of the samples that may be labelled, and of the test samples.
     train: Vec<i64>,
     test: Vec<i64>,
+    /// Checksums of what was learned from and begun with.
+    digest: Value,
     classes: usize,
     /// The numbers of labels, ascending.
     counts: Vec<usize>,
@@ -230,16 +258,7 @@ impl<'a> Setting<'a> {
         if let Some(class) = (0..classes as i64).find(|class| !train.contains(class)) {
             bail!("{}: no training sample of the class {}", arguments.data, images.classes()[class as usize]);
         }
-        let mut counts: Vec<usize> = arguments
-            .labels
-            .iter()
-            .map(|count| match count {
-                Count::Some(count) => *count,
-                Count::All => train.len(),
-            })
-            .collect();
-        counts.sort_unstable();
-        counts.dedup();
+        let counts = counts(&arguments.labels, train.len(), classes);
         for &count in &counts {
             labels::drawn(&train, classes, count, Key::new(arguments.seed))?;
         }
@@ -251,9 +270,15 @@ impl<'a> Setting<'a> {
         for method in ["supervised", &arguments.method] {
             crate::finetune::FinetuneRecipe::read(method, Some(&arguments.from), &set)?;
         }
+        let digest = json!({
+            "train": digest::of_images(images.train.as_ref())?,
+            "test": digest::of_images(images.test.as_ref())?,
+            "checkpoint": digest::of_file(&last.weights)?,
+        });
         Ok(Setting {
             arguments,
             recipe,
+            digest,
             weights: last.weights,
             step: last.step,
             images,
@@ -275,6 +300,7 @@ impl<'a> Setting<'a> {
             "method": self.arguments.method,
             "budget": self.budget(), "epochs": self.arguments.epochs, "set": self.arguments.set,
             "samples": self.train.len(), "test": self.test.len(), "classes": self.classes,
+            "digest": self.digest,
         })
     }
 
@@ -387,6 +413,14 @@ mod tests {
         assert_eq!("40".parse(), Ok(Count::Some(40)));
         assert_eq!("all".parse(), Ok(Count::All));
         assert_eq!("some".parse::<Count>(), Err("some: a number of labels, or all".to_owned()));
+    }
+
+    #[test]
+    fn the_usual_counts_are_those_that_can_be_and_asked_ones_stay() {
+        assert_eq!(counts(&[], 10_000, 10), [10, 40, 100, 250, 1000, 10_000]);
+        assert_eq!(counts(&[], 600, 20), [40, 100, 250, 600]);
+        assert_eq!(counts(&[], 100, 100), [100]);
+        assert_eq!(counts(&[Count::All, Count::Some(5), Count::Some(7)], 7, 10), [5, 7]);
     }
 
     #[test]

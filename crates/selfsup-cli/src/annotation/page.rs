@@ -85,7 +85,8 @@ impl<'a> Told<'a> {
                 .collect(),
         });
         let reference = self.target.map(|target| {
-            let words = format!("{} with all {} labels", self.reference.name(), setting.train.len());
+            // There is room for few words beside the line.
+            let words = format!("supervised, all {}", setting.train.len());
             (words, 100.0 * target)
         });
         let rows = self.arms.iter().map(|rungs| ArmRow {

@@ -2,8 +2,10 @@
 
 use super::Setting;
 use super::cells::Cell;
+use super::labels::drawn;
 use crate::finetune::{self, Config, Ended, FinetuneRecipe};
 use anyhow::{Context, Result, bail};
+use selfsup::core::Key;
 use selfsup::core::state::write_whole;
 use selfsup::data::{ExistingFile, LabelFile, LabelRow};
 use selfsup::train::Existing;
@@ -94,9 +96,15 @@ fn rehearse(setting: &Setting, method: &str, start: Start) -> Result<f64> {
     let mut recipe = recipe(setting, method, start)?;
     recipe.data.limit = Some((BATCHES * recipe.train.batch_size).min(setting.train.len()));
     recipe.data.test_limit = Some(1.max(setting.test.len().min(64)));
-    (recipe.labels.file, recipe.labels.per_class) = (None, Some(LABELS));
-    recipe.train.epochs = EPOCHS;
     let folder = setting.arguments.out.join("rehearsal");
+    let file = folder.with_extension("csv");
+    // Of all images, as a class may be missing among the few that are learned from without labels.
+    let labelled = (LABELS * setting.classes).min(setting.train.len());
+    let labelled = drawn(&setting.train, setting.classes, labelled, Key::new(setting.arguments.seed))?;
+    write_labels(setting, &labelled, &file)?;
+    recipe.labels.source.clone_from(&recipe.data.source);
+    (recipe.labels.file, recipe.labels.per_class) = (Some(file.clone()), None);
+    recipe.train.epochs = EPOCHS;
     let config =
         Config { recipe, folder: folder.clone(), device: setting.device, existing: Existing::Overwrite };
     let seconds_per_step = match finetune::train(&config).context("a rehearsal")? {
@@ -105,8 +113,45 @@ fn rehearse(setting: &Setting, method: &str, start: Start) -> Result<f64> {
             bail!("interrupted by signal {signal} while the time of a step was measured")
         }
     };
-    fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    remove(&folder, &file)?;
     Ok(seconds_per_step)
+}
+
+/// Writes the labels of some samples as a file.
+fn write_labels(setting: &Setting, labelled: &[i64], path: &Path) -> Result<()> {
+    let (set, classes) = (&setting.images.train, setting.images.classes());
+    let row = |&i: &i64| LabelRow {
+        file: set.name(i as usize),
+        label: classes[setting.train[i as usize] as usize].clone(),
+        ..LabelRow::default()
+    };
+    let file = LabelFile::new(path, labelled.iter().map(row).collect())?;
+    Ok(file.write(path, ExistingFile::Replace)?)
+}
+
+/// Removes a training and its file of labels, where they are there.
+fn remove(folder: &Path, labels: &Path) -> Result<()> {
+    if folder.exists() {
+        fs::remove_dir_all(folder).with_context(|| folder.display().to_string())?;
+    }
+    if labels.exists() {
+        fs::remove_file(labels).with_context(|| labels.display().to_string())?;
+    }
+    Ok(())
+}
+
+/// The folder of a cell's training.
+fn folder_of(out: &Path, cell: &Cell) -> PathBuf {
+    out.join("cells").join(cell.name() + ".run")
+}
+
+/// Removes what a cell's training has left, once its result is written.
+///
+/// # Errors
+/// When the system refuses.
+pub fn clear(out: &Path, cell: &Cell) -> Result<()> {
+    let folder = folder_of(out, cell);
+    remove(&folder, &folder.with_extension("csv"))
 }
 
 /// The method's recipe for the ladder's data, network and views.
@@ -120,7 +165,7 @@ fn recipe(setting: &Setting, method: &str, start: Start) -> Result<FinetuneRecip
     Ok(recipe)
 }
 
-/// Trains a cell on these labels, or goes on with it.
+/// Trains a cell on these labels, or goes on with it. What it needed stays until it is [cleared](clear).
 ///
 /// # Errors
 /// With the field or file that cannot work, or why the training stopped.
@@ -132,29 +177,21 @@ pub fn train(
     labelled: &[i64],
     pace: &Pace,
 ) -> Result<Trained> {
-    let folder = setting.arguments.out.join("cells").join(cell.name() + ".run");
+    let folder = folder_of(&setting.arguments.out, cell);
     let labels = folder.with_extension("csv");
-    let (set, classes) = (&setting.images.train, setting.images.classes());
-    let row = |&i: &i64| LabelRow {
-        file: set.name(i as usize),
-        label: classes[setting.train[i as usize] as usize].clone(),
-        ..LabelRow::default()
-    };
-    LabelFile::new(&labels, labelled.iter().map(row).collect())?.write(&labels, ExistingFile::Replace)?;
+    write_labels(setting, labelled, &labels)?;
     let mut recipe = recipe(setting, method, start)?;
     recipe.train.epochs = pace.0.get(method).context("the time of a step was not measured")?.epochs;
     recipe.train.seed = cell.seed;
-    recipe.labels.file = Some(labels.clone());
+    recipe.labels.file = Some(labels);
     let existing =
         if folder.join("checkpoints/last").is_file() { Existing::Resume } else { Existing::Overwrite };
-    let config = Config { recipe, folder: folder.clone(), device: setting.device, existing };
+    let config = Config { recipe, folder, device: setting.device, existing };
     match finetune::train(&config)? {
         Ended::Interrupted(signal) => Ok(Trained::Interrupted(signal)),
         Ended::Finished(report) => {
             let scores =
                 report.scores.context("the classifier was not judged: the test samples have no labels")?;
-            fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
-            fs::remove_file(&labels).with_context(|| labels.display().to_string())?;
             Ok(Trained::Reached(scores.accuracy))
         }
     }

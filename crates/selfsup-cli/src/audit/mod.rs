@@ -71,7 +71,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<()> {
     let started = Instant::now();
     let out = arguments.out.clone().unwrap_or_else(|| arguments.run.join("audit"));
-    let [table, summary, _] = free(&out, arguments.overwrite)?;
+    let [table, summary] = free(&out, arguments.overwrite)?;
     ensure!(arguments.folds >= 2, "--folds {}: at least 2", arguments.folds);
     let device = arguments.machine.choose()?;
     let recipe = encoder_of(&arguments.run)?;
@@ -117,14 +117,15 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// The files of an audit, none of which is there unless it may be replaced.
-fn free(out: &Path, overwrite: bool) -> Result<[PathBuf; 3]> {
+/// The table and the summary of an audit; neither they nor a file of the page is there unless it may be replaced.
+fn free(out: &Path, overwrite: bool) -> Result<[PathBuf; 2]> {
     ensure!(!out.is_file(), "--out {}: a folder, but this is a file", out.display());
-    let files = ["audit.csv", "audit.json", "audit.html"].map(|name| out.join(name));
-    if let Some(there) = files.iter().find(|path| !overwrite && path.symlink_metadata().is_ok()) {
+    let own = ["audit.csv", "audit.json"].map(|name| out.join(name));
+    let mut all = own.iter().cloned().chain(crate::report::audit::FILES.map(|name| out.join(name)));
+    if let Some(there) = all.find(|path| !overwrite && path.symlink_metadata().is_ok()) {
         bail!("{}: is there already; name another folder with --out, or --overwrite it", there.display());
     }
-    Ok(files)
+    Ok(own)
 }
 
 /// The probe as the run's evaluation has it.
@@ -151,34 +152,43 @@ impl Given {
     fn read(subject: &Subject, arguments: &Arguments) -> Result<Self> {
         let known = Some(subject.classes()).filter(|classes| !classes.is_empty());
         if let Some(file) = &arguments.labels {
-            let given = label_table::read(file)?
-                .match_to(subject.len(), |i| subject.name(i), known.as_deref())?
-                .counting();
-            return Self::new(given.indices, &given.labels, &given.classes);
+            let path = file.display().to_string();
+            let all =
+                label_table::read(file)?.find_in(subject.len(), |i| subject.name(i), known.as_deref())?;
+            let given = all.counting();
+            ensure!(
+                !given.labels.is_empty(),
+                "{path}: weight: all {} are 0, so that no label counts",
+                all.labels.len()
+            );
+            return Self::new(&path, given.indices, &given.labels, &given.classes);
         }
         let labels = subject
             .labels()
             .with_context(|| format!("{} has no labels to check; name some with --labels", arguments.data))?;
-        Self::new((0..labels.len()).collect(), &labels, &subject.classes())
+        Self::new(&arguments.data, (0..labels.len()).collect(), &labels, &subject.classes())
     }
 
-    /// Keeps the classes that occur.
-    fn new(samples: Vec<usize>, labels: &[i64], names: &[String]) -> Result<Self> {
+    /// Keeps the classes that occur. `source` is what messages name.
+    fn new(source: &str, samples: Vec<usize>, labels: &[i64], names: &[String]) -> Result<Self> {
         let mut counts = vec![0_usize; names.len()];
         for &label in labels {
             counts[label as usize] += 1;
         }
         if let Some(class) = counts.iter().position(|&count| count == 1) {
-            bail!("the class {} has a single label: at least 2, or none could judge the other", names[class]);
+            bail!(
+                "{source}: the class {} has a single label: at least 2, or none could judge the other",
+                names[class]
+            );
         }
         let occurring: Vec<usize> = (0..names.len()).filter(|&class| counts[class] > 0).collect();
         ensure!(
             occurring.len() > 1,
-            "the labels name {} only: at least 2 classes",
+            "{source}: the labels name {} only: at least 2 classes",
             occurring.first().map_or("no class", |&class| names[class].as_str())
         );
         for (class, _) in counts.iter().enumerate().filter(|(_, count)| **count == 0) {
-            eprintln!("note: no label of the class {}", names[class]);
+            eprintln!("note: {source}: no label of the class {}; it is left out", names[class]);
         }
         let code = |label: i64| occurring.partition_point(|&class| class < label as usize) as i64;
         Ok(Given {
@@ -344,7 +354,7 @@ mod tests {
 
     #[test]
     fn classes_without_a_label_are_left_out() {
-        let given = Given::new(vec![4, 5, 6, 7], &[3, 1, 1, 3], &names()).unwrap();
+        let given = Given::new("few.csv", vec![4, 5, 6, 7], &[3, 1, 1, 3], &names()).unwrap();
         assert_eq!(
             (given.labels, given.classes),
             (vec![1, 0, 0, 1], vec!["bee".to_owned(), "doe".to_owned()])
@@ -354,19 +364,19 @@ mod tests {
     #[test]
     fn a_single_label_and_a_single_class_are_refused_by_name() {
         let refusal = |labels: &[i64]| {
-            Given::new((0..labels.len()).collect(), labels, &names()).err().unwrap().to_string()
+            Given::new("few.csv", (0..labels.len()).collect(), labels, &names()).err().unwrap().to_string()
         };
         assert_eq!(
             refusal(&[0, 0, 2]),
-            "the class cow has a single label: at least 2, or none could judge the other"
+            "few.csv: the class cow has a single label: at least 2, or none could judge the other"
         );
-        assert_eq!(refusal(&[1, 1, 1]), "the labels name bee only: at least 2 classes");
-        assert_eq!(refusal(&[]), "the labels name no class only: at least 2 classes");
+        assert_eq!(refusal(&[1, 1, 1]), "few.csv: the labels name bee only: at least 2 classes");
+        assert_eq!(refusal(&[]), "few.csv: the labels name no class only: at least 2 classes");
     }
 
     #[test]
     fn a_planting_that_empties_a_class_is_refused() {
-        let given = Given::new((0..4).collect(), &[0, 0, 1, 1], &names()).unwrap();
+        let given = Given::new("few.csv", (0..4).collect(), &[0, 0, 1, 1], &names()).unwrap();
         let refusals: Vec<String> =
             (0..40).filter_map(|seed| given.plant(0.5, seed).err()).map(|error| error.to_string()).collect();
         for class in ["ant", "bee"] {

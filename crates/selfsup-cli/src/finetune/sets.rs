@@ -1,10 +1,8 @@
 //! The images of a fine-tuning, and which of them have labels.
 
 use super::recipe::{FinetuneRecipe, LabelsConfig};
-use crate::{digest, images, label_table};
+use crate::{digest, drawn, images, label_table};
 use anyhow::{Context, Result, bail, ensure};
-use rand::seq::SliceRandom;
-use selfsup::core::Key;
 use selfsup::data::{ExistingFile, GivenLabels, ImageSet, LabelFile, LabelRow};
 use serde_json::Value;
 use std::path::Path;
@@ -150,22 +148,15 @@ fn named_like(set: &Arc<dyn ImageSet>, file: &LabelFile) -> Option<Vec<String>> 
 
 /// Some of a set's own labels of each class.
 fn drawn(set: &dyn ImageSet, count: usize, config: &LabelsConfig) -> Result<GivenLabels> {
-    /// Tells these draws from others of the same seed.
-    const LABELS: u64 = 0x6c61_6265;
-    ensure!(count > 0, "labels.per_class = 0: at least 1");
     let Some(all) = set.labels() else {
         bail!("labels.per_class = {count}: a set with labels of its own, or a file of labels with --labels");
     };
     let classes = set.classes();
     let mut given = GivenLabels { classes: classes.clone(), ..GivenLabels::default() };
-    for (class, name) in classes.iter().enumerate() {
-        let mut members: Vec<usize> = (0..all.len()).filter(|&i| all[i] == class as i64).collect();
-        if members.len() < count {
-            bail!("labels.per_class = {count}: at most {}, as many as the class {name} has", members.len());
-        }
-        members.shuffle(&mut Key::new(config.draw).with(LABELS).with(class as u64).rng());
-        members.truncate(count);
-        members.sort_unstable();
+    let asked = format!("labels.per_class = {count}");
+    for (class, members) in
+        drawn::of_each(&all, &classes, count, config.draw, &asked)?.into_iter().enumerate()
+    {
         given.labels.extend(std::iter::repeat_n(class as i64, count));
         given.weights.extend(std::iter::repeat_n(1.0, count));
         given.indices.extend(members);

@@ -1,6 +1,6 @@
 //! What the command is told, and what of it cannot work.
 
-use crate::label_table;
+use crate::{finetune, label_table, report};
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
 use selfsup::data::ExistingFile;
@@ -27,9 +27,10 @@ pub struct Arguments {
     /// With --labels-per-class: which ones are drawn.
     #[arg(long, value_name = "SEED", requires = "labels_per_class")]
     pub draw: Option<u64>,
-    /// What a person corrected on the review page: corrected.csv. It wins over --labels.
+    /// What a person corrected on a review page: corrected.csv. It wins over --labels; may be given again for every page, a
+    /// later one winning over those before.
     #[arg(long, value_name = "FILE")]
-    pub corrected: Option<PathBuf>,
+    pub corrected: Vec<PathBuf>,
     /// Take the classes from the label file: the folders of the data are no classes.
     #[arg(long)]
     pub own_classes: bool,
@@ -141,13 +142,15 @@ impl Strategy {
 
 /// The names of the pages.
 pub const REVIEW: &str = "review.html";
-pub const REPORT: &str = "report.html";
 pub const REPORT_JSON: &str = "report.json";
+
+/// The labels that a fine-tuned run has learned from, in its folder.
+pub const TAUGHT: &str = "labels.csv";
 
 impl Arguments {
     /// Whether there are labels to start from.
     pub fn has_labels(&self) -> bool {
-        self.labels.is_some() || self.labels_per_class.is_some() || self.corrected.is_some()
+        self.labels.is_some() || self.labels_per_class.is_some() || !self.corrected.is_empty()
     }
 
     /// What happens to files that are there.
@@ -160,9 +163,10 @@ impl Arguments {
         self.method.unwrap_or(if self.has_labels() { Method::Mixed } else { Method::KMeans })
     }
 
-    /// Whether clusters are asked for, also of a run that has a classifier.
-    pub fn asks_for_clusters(&self) -> bool {
-        self.method.is_some() || self.clusters.is_some()
+    /// Whether a run that was fine-tuned is to label by what it has learned itself.
+    pub fn leaves_it_to_the_run(&self) -> bool {
+        let few = self.labels.is_some() || self.labels_per_class.is_some();
+        !few && self.method.is_none() && self.clusters.is_none()
     }
 
     /// Refuses what can be seen to be wrong without data.
@@ -210,12 +214,18 @@ impl Arguments {
         ensure!(folder.is_dir(), "--out {}: there is no folder {}", self.out.display(), folder.display());
         let mut files = vec![self.out.clone()];
         files.extend(self.review.iter().map(|folder| folder.join(REVIEW)));
-        files.extend(self.report.iter().flat_map(|folder| [folder.join(REPORT), folder.join(REPORT_JSON)]));
+        let pages = report::LABEL_FILES.into_iter().chain([REPORT_JSON]);
+        files.extend(self.report.iter().flat_map(|folder| pages.clone().map(move |name| folder.join(name))));
+        // A fine-tuned run keeps there what it has learned from.
+        let config = std::fs::read_to_string(self.run.join("config.toml"));
+        let taught = config.is_ok_and(|text| finetune::made(&text)).then(|| self.run.join(TAUGHT));
         for file in &files {
             // What is read must not be what is written: a file of labels would be lost.
             let same =
                 |input: &PathBuf| input == file || input.canonicalize().ok() == file.canonicalize().ok();
-            if let Some(input) = self.labels.iter().chain(&self.corrected).find(|i| i.exists() && same(i)) {
+            if let Some(input) =
+                self.labels.iter().chain(&self.corrected).chain(&taught).find(|i| i.exists() && same(i))
+            {
                 anyhow::bail!("{}: is read and would be written over; name another", input.display());
             }
             ensure!(

@@ -7,7 +7,7 @@ use super::next::{self, Opinion};
 use super::predict::{by_own_head, predict};
 use super::review::{self, Classes, Doubt};
 use super::samples::Samples;
-use super::show::Known;
+use super::show::{Known, Origin};
 use super::trust::{self, Labels, Rule};
 use super::{arguments::Method, clusters};
 use crate::label_table;
@@ -20,6 +20,11 @@ use std::path::Path;
 
 /// What draws depend on: the same files give the same labels.
 const SEED: u64 = 0;
+
+/// What is to be known of the labels that a fine-tuned run gives.
+const UNCALIBRATED: &str = "the probabilities are the run's own and are not calibrated: it has learned from the labels that would tell how true they are";
+const NOTHING_UNLIKE: &str = "no sample is rejected as unlike the labelled ones: of those that the run was trained with there are \
+                              not two of every class among these";
 
 /// Runs the command. Everything that can be refused is refused before a sample is encoded, and nothing is written before all
 /// is known.
@@ -37,7 +42,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 }
 
 fn label(arguments: &Arguments, samples: &Samples) -> Result<()> {
-    let given = Given::open(arguments, samples, Purpose::Label)?;
+    let run = samples.own_classes().filter(|_| arguments.leaves_it_to_the_run());
+    let given = match run {
+        Some(classes) => Some(Given::beside_run(arguments, samples, classes)?),
+        None => Given::open(arguments, samples, Purpose::Label)?,
+    };
     let method = arguments.method();
     let model = samples.model()?;
     let x = samples.features(&model)?;
@@ -46,15 +55,20 @@ fn label(arguments: &Arguments, samples: &Samples) -> Result<()> {
         reject_unlike: !arguments.keep_unlike,
         seed: SEED,
     };
-    let (labels, counts) = if let Some(given) = &given {
+    let mut remarks = Vec::new();
+    let (labels, counts) = if let Some((given, classes)) = given.as_ref().zip(run) {
+        let predicted = by_own_head(samples, &model, &x, arguments.views)?;
+        let known_to_run = given.among(classes);
+        let mut labels = trust::label(&predicted, &x, &known_to_run, rule)?.among(Some(&given.classes));
+        labels.put(given);
+        remarks.push(UNCALIBRATED);
+        if rule.reject_unlike && !trust::tells_unlike(&known_to_run, rule) {
+            remarks.push(NOTHING_UNLIKE);
+        }
+        (labels, None)
+    } else if let Some(given) = &given {
         let predicted = predict(method, samples, &model, &x, given, views(arguments, method), SEED)?;
         (trust::label(&predicted, &x, given, rule)?, None)
-    } else if let Some(classes) = samples.own_classes().filter(|_| !arguments.asks_for_clusters()) {
-        let predicted = by_own_head(samples, &model, &x, arguments.views)?;
-        let known = truth(arguments, samples).map(|_| samples.set.classes());
-        let given = Given::none_of(classes);
-        let labels = trust::label(&predicted, &x, &given, rule)?;
-        (labels.among(known.as_deref()), None)
     } else {
         let counts = if arguments.clusters.is_none() { Some(clusters::suggest(&x, SEED)?) } else { None };
         let clusters = arguments.clusters.or(counts.as_ref().map(|counts| counts.suggested)).unwrap_or(1);
@@ -74,6 +88,12 @@ fn label(arguments: &Arguments, samples: &Samples) -> Result<()> {
     let known = Known {
         labels: &labels,
         given: given.as_ref(),
+        origin: match (run, &given) {
+            (Some(_), _) => Origin::Run,
+            (None, Some(_)) => Origin::Given,
+            (None, None) => Origin::Clusters,
+        },
+        remarks,
         judged: judged.as_ref(),
         counts: counts.as_ref(),
         truth: true_labels.as_deref().map(|truth| (truth, true_classes.as_slice())),
@@ -83,7 +103,8 @@ fn label(arguments: &Arguments, samples: &Samples) -> Result<()> {
     let page = match &arguments.review {
         Some(_) => {
             let doubts = review::doubts(&labels, &seen, arguments.review_samples);
-            let fixed = true_labels.is_some() && given.is_some();
+            // What a fine-tuned run tells apart is settled; of clusters a person may say what they are.
+            let fixed = run.is_some() || true_labels.is_some() && given.is_some();
             let names = if fixed { Classes::Fixed(&labels.classes) } else { Classes::Open(&labels.classes) };
             Some(review::page(&samples.name, &doubts, names, samples)?)
         }
@@ -135,7 +156,10 @@ fn rounded(share: f64) -> f64 {
 }
 
 fn propose(arguments: &Arguments, samples: &Samples, n: usize) -> Result<()> {
-    let given = Given::open(arguments, samples, Purpose::Collect)?;
+    let given = match samples.own_classes().filter(|_| arguments.leaves_it_to_the_run()) {
+        Some(classes) => Some(Given::beside_run(arguments, samples, classes)?),
+        None => Given::open(arguments, samples, Purpose::Collect)?,
+    };
     let of_two = given.as_ref().and_then(Given::of_present_classes);
     let strategy = next::strategy(arguments, of_two.is_some())?;
     let model = samples.model()?;

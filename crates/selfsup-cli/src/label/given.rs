@@ -1,15 +1,17 @@
-//! The labels that a person gave: from a file, drawn from those of the data, corrected.
+//! The labels that a person gave: from files, drawn from those of the data, those that a run was trained with.
 
 use super::arguments::Arguments;
 use super::samples::Samples;
-use crate::label_table;
+use crate::{drawn, label_table};
 use anyhow::{Result, bail, ensure};
-use rand::seq::SliceRandom;
-use selfsup::core::{Key, Tensor};
+use selfsup::core::{Reason, Tensor};
 use selfsup::data::{GivenLabels, LabelFile, LabelRow};
 use selfsup::labels::FewLabels;
 use std::collections::HashSet;
 use std::path::Path;
+
+/// Why a label stands that a fine-tuned run has learned from.
+const TAUGHT: &str = "the run was trained with this label";
 
 /// What the labels are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +23,7 @@ pub enum Purpose {
 }
 
 /// The labels that a person gave.
-#[derive(Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Given {
     /// The names of the classes.
     pub classes: Vec<String>,
@@ -29,6 +31,10 @@ pub struct Given {
     pub indices: Vec<usize>,
     /// Their classes.
     pub labels: Vec<i64>,
+    /// How far each counts, above 0.
+    pub weights: Vec<f64>,
+    /// Where each comes from, for a person.
+    pub reasons: Vec<&'static str>,
     /// Samples whose label a person rejected, with that label.
     pub rejected: Vec<(usize, i64)>,
 }
@@ -40,18 +46,11 @@ impl Given {
     /// With the file, line and value that cannot be, or the class that lacks labels.
     pub fn open(arguments: &Arguments, samples: &Samples, purpose: Purpose) -> Result<Option<Given>> {
         let base = match (&arguments.labels, arguments.labels_per_class) {
-            (Some(path), _) => Some(label_table::read(path)?),
-            (None, Some(count)) => Some(drawn(samples, count, arguments.draw.unwrap_or(0))?),
+            (Some(path), _) => Some(of_people(&label_table::read(path)?)?),
+            (None, Some(count)) => Some(own(samples, count, arguments.draw.unwrap_or(0))?),
             (None, None) => None,
         };
-        let corrected = arguments.corrected.as_deref().map(label_table::read).transpose()?;
-        let by_hand: HashSet<String> =
-            corrected.iter().flat_map(LabelFile::rows).map(|row| row.file.clone()).collect();
-        let file = match (base, corrected) {
-            (Some(base), Some(corrected)) => base.corrected_by(&corrected),
-            (Some(file), None) | (None, Some(file)) => file,
-            (None, None) => return Ok(None),
-        };
+        let Some(file) = corrected(base, arguments)? else { return Ok(None) };
         let known = truth(arguments, samples).map(|_| samples.set.classes());
         let name = |index| samples.set.name(index);
         let found = match purpose {
@@ -68,31 +67,54 @@ impl Given {
             }
             Purpose::Collect => file.find_in(samples.set.len(), name, known.as_deref())?,
         };
-        Ok(Some(Given::of(&found, |index| by_hand.contains(&name(index)))))
+        Ok(Some(Given::of(&found, |_| Reason::Given.sentence())))
     }
 
-    /// A label of weight 0 was rejected by a person where it stands among the corrected ones; elsewhere it is none.
-    fn of(found: &GivenLabels, by_hand: impl Fn(usize) -> bool) -> Given {
-        let mut rows: Vec<(usize, i64, bool)> = found
-            .indices
-            .iter()
-            .zip(&found.labels)
-            .zip(&found.weights)
-            .map(|((&index, &label), &weight)| (index, label, weight > 0.0))
-            .collect();
-        rows.sort_unstable();
-        let counting = || rows.iter().filter(|row| row.2);
-        Given {
-            classes: found.classes.clone(),
-            indices: counting().map(|row| row.0).collect(),
-            labels: counting().map(|row| row.1).collect(),
-            rejected: rows.iter().filter(|row| !row.2 && by_hand(row.0)).map(|row| (row.0, row.1)).collect(),
+    /// What is known beside the answers of a fine-tuned run: the labels that it was trained with, where they are of these
+    /// samples, and what a person corrected. The classes are those of the data, where these have all of the run's.
+    ///
+    /// # Errors
+    /// With the file, line and value that cannot be.
+    pub fn beside_run(arguments: &Arguments, samples: &Samples, classes: &[String]) -> Result<Given> {
+        let known = truth(arguments, samples).map(|_| samples.set.classes());
+        let known = known.filter(|known| classes.iter().all(|class| known.contains(class)));
+        let known = known.unwrap_or_else(|| classes.to_vec());
+        let taught = samples.taught()?;
+        let learned: HashSet<String> =
+            taught.iter().flat_map(LabelFile::rows).map(|row| row.file.clone()).collect();
+        let by_hand = corrected(None, arguments)?;
+        let corrected: HashSet<String> =
+            by_hand.iter().flat_map(LabelFile::rows).map(|row| row.file.clone()).collect();
+        let file = match (taught, by_hand) {
+            (Some(taught), Some(by_hand)) => taught.corrected_by(&by_hand),
+            (Some(file), None) | (None, Some(file)) => file,
+            (None, None) => return Ok(Given { classes: known, ..Given::default() }),
+        };
+        let found = file.find_in(samples.set.len(), |index| samples.set.name(index), Some(&known))?;
+        Ok(Given::of(&found, |index| {
+            let name = samples.set.name(index);
+            let taught = learned.contains(&name) && !corrected.contains(&name);
+            if taught { TAUGHT } else { Reason::Given.sentence() }
+        }))
+    }
+
+    /// A label of weight 0 was rejected by a person.
+    fn of(found: &GivenLabels, reason: impl Fn(usize) -> &'static str) -> Given {
+        let mut order: Vec<usize> = (0..found.indices.len()).collect();
+        order.sort_unstable_by_key(|&at| found.indices[at]);
+        let mut given = Given { classes: found.classes.clone(), ..Given::default() };
+        for at in order {
+            let (index, label, weight) = (found.indices[at], found.labels[at], found.weights[at]);
+            if weight > 0.0 {
+                given.indices.push(index);
+                given.labels.push(label);
+                given.weights.push(weight);
+                given.reasons.push(reason(index));
+            } else {
+                given.rejected.push((index, label));
+            }
         }
-    }
-
-    /// No labels, of these classes.
-    pub fn none_of(classes: &[String]) -> Given {
-        Given { classes: classes.to_vec(), indices: Vec::new(), labels: Vec::new(), rejected: Vec::new() }
+        given
     }
 
     /// The samples that a person has looked at, whatever was said of them.
@@ -115,13 +137,23 @@ impl Given {
         let mut present: Vec<i64> = self.labels.clone();
         present.sort_unstable();
         present.dedup();
-        let place = |label: &i64| present.binary_search(label).ok().map(|at| at as i64);
-        (present.len() > 1).then(|| Given {
-            classes: present.iter().map(|&label| self.classes[label as usize].clone()).collect(),
-            indices: self.indices.clone(),
-            labels: self.labels.iter().filter_map(place).collect(),
-            rejected: Vec::new(),
-        })
+        let names: Vec<String> = present.iter().map(|&label| self.classes[label as usize].clone()).collect();
+        (names.len() > 1).then(|| self.among(&names))
+    }
+
+    /// The labels of these classes, numbered as they are here; what was rejected is left out.
+    #[must_use]
+    pub fn among(&self, classes: &[String]) -> Given {
+        let place = |label: i64| classes.iter().position(|class| *class == self.classes[label as usize]);
+        let kept = (0..self.indices.len()).filter_map(|at| Some((at, place(self.labels[at])?)));
+        let mut given = Given { classes: classes.to_vec(), ..Given::default() };
+        for (at, label) in kept {
+            given.indices.push(self.indices[at]);
+            given.labels.push(label as i64);
+            given.weights.push(self.weights[at]);
+            given.reasons.push(self.reasons[at]);
+        }
+        given
     }
 
     /// The samples' rows, `[M]` Int64.
@@ -135,31 +167,128 @@ impl Given {
     }
 }
 
+/// Labels with what a person corrected in their place, a later file winning over an earlier one; none where there are neither.
+fn corrected(base: Option<LabelFile>, arguments: &Arguments) -> Result<Option<LabelFile>> {
+    let mut labels = base;
+    for path in &arguments.corrected {
+        let file = of_people(&label_table::read(path)?)?;
+        labels = Some(match labels {
+            Some(labels) => labels.corrected_by(&file),
+            None => file,
+        });
+    }
+    Ok(labels)
+}
+
+/// The rows of a file that a person stands for. A machine's, which `selfsup label` writes beside them, are no given labels.
+///
+/// # Errors
+/// When all are a machine's.
+fn of_people(file: &LabelFile) -> Result<LabelFile> {
+    let people = file.only(|row| !row.reason.as_deref().is_some_and(a_machines));
+    let (all, path) = (file.rows().len(), file.path().display());
+    let machines = all - people.rows().len();
+    ensure!(
+        machines < all,
+        "{path}: all {all} labels are a machine's, by their reasons; what a person gave has no reason, or another, as in \
+         \"{}\"",
+        Reason::Given.sentence()
+    );
+    if machines > 0 {
+        eprintln!(
+            "note: {path}: {machines} of {all} labels are a machine's, by their reasons, and count as none"
+        );
+    }
+    Ok(people)
+}
+
+/// Whether a machine gives a label for this reason.
+fn a_machines(reason: &str) -> bool {
+    let mut reasons = (0..).map_while(|code| Reason::from_code(code).ok());
+    reasons.any(|known| known.sentence() == reason && !matches!(known, Reason::Given | Reason::Doubted))
+}
+
 /// The true classes of the data, where it has them and they are to be used.
 pub fn truth(arguments: &Arguments, samples: &Samples) -> Option<Vec<i64>> {
     samples.set.labels().filter(|_| !arguments.own_classes)
 }
 
-/// `count` labels of each class, drawn by a seed.
-fn drawn(samples: &Samples, count: usize, seed: u64) -> Result<LabelFile> {
+/// `count` of the data's own labels of each class, drawn by a seed.
+fn own(samples: &Samples, count: usize, seed: u64) -> Result<LabelFile> {
     let Some(labels) = samples.set.labels() else {
         bail!("--labels-per-class {count}: the data have no labels to draw from; give a file with --labels");
     };
     let classes = samples.set.classes();
-    let mut rows = Vec::new();
-    for (class, name) in classes.iter().enumerate() {
-        let mut of_class: Vec<usize> = (0..labels.len()).filter(|&i| labels[i] == class as i64).collect();
-        of_class.shuffle(&mut Key::new(seed).with(class as u64).rng());
-        ensure!(
-            of_class.len() >= count,
-            "--labels-per-class {count}: at most {}, the samples of the class {name}",
-            of_class.len()
-        );
-        rows.extend(of_class[..count].iter().map(|&index| LabelRow {
+    let asked = format!("--labels-per-class {count}");
+    let drawn = drawn::of_each(&labels, &classes, count, seed, &asked)?;
+    let rows = drawn.into_iter().zip(&classes).flat_map(|(members, name)| {
+        members.into_iter().map(move |index| LabelRow {
             file: samples.set.name(index),
             label: name.clone(),
             ..LabelRow::default()
-        }));
+        })
+    });
+    Ok(LabelFile::new(Path::new("--labels-per-class"), rows.collect())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(rows: &[(&str, Option<f64>, Option<&str>)]) -> LabelFile {
+        let row = |&(file, weight, reason): &(&str, Option<f64>, Option<&str>)| LabelRow {
+            file: file.to_owned(),
+            label: "cat".to_owned(),
+            weight,
+            reason: reason.map(str::to_owned),
+            ..LabelRow::default()
+        };
+        LabelFile::new(Path::new("few.csv"), rows.iter().map(row).collect()).unwrap()
     }
-    Ok(LabelFile::new(Path::new("--labels-per-class"), rows)?)
+
+    #[test]
+    fn what_a_machine_said_is_no_given_label() {
+        let machine = Reason::Confident.sentence();
+        let found = of_people(&file(&[
+            ("1", None, None),
+            ("2", Some(0.9), Some(machine)),
+            ("3", Some(1.0), Some("a person chose it")),
+            ("4", Some(0.0), Some("a person rejected it")),
+            ("5", Some(0.0), Some(Reason::Unsure.sentence())),
+            ("6", None, Some("Anna says so")),
+            ("7", None, Some(TAUGHT)),
+        ]));
+        let names: Vec<String> = found.unwrap().rows().iter().map(|row| row.file.clone()).collect();
+        assert_eq!(names, ["1", "3", "4", "6", "7"]);
+        let error = of_people(&file(&[("1", None, Some(machine))])).unwrap_err().to_string();
+        assert!(error.starts_with("few.csv: all 1 labels are a machine's"), "{error}");
+        assert!(a_machines(Reason::OutOfDistribution.sentence()) && !a_machines(Reason::Doubted.sentence()));
+    }
+
+    #[test]
+    fn weights_are_kept_and_a_weight_of_0_rejects() {
+        let rows = [("2", Some(0.25), None), ("0", None, None), ("1", Some(0.0), None)];
+        let found = file(&rows).find_in(3, |i| i.to_string(), None).unwrap();
+        let given = Given::of(&found, |_| "why");
+        assert_eq!(
+            (given.indices, given.weights, given.rejected),
+            (vec![0, 2], vec![1.0, 0.25], vec![(1, 0)])
+        );
+    }
+
+    #[test]
+    fn classes_are_numbered_as_in_another_list() {
+        let given = Given {
+            classes: ["a", "b", "c"].map(str::to_owned).to_vec(),
+            indices: vec![1, 4, 6],
+            labels: vec![2, 1, 0],
+            weights: vec![1.0, 0.5, 1.0],
+            reasons: vec!["x", "y", "z"],
+            rejected: vec![(2, 0)],
+        };
+        let some = given.among(&["c".to_owned(), "a".to_owned()]);
+        assert_eq!((some.indices, some.labels, some.weights), (vec![1, 6], vec![0, 1], vec![1.0, 1.0]));
+        assert_eq!((some.reasons, some.rejected), (vec!["x", "z"], Vec::new()));
+        assert_eq!(given.of_present_classes().unwrap().labels, given.labels);
+    }
 }

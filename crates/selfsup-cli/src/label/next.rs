@@ -149,7 +149,13 @@ mod tests {
 
     fn given() -> Given {
         let classes = ["cat", "dog"].map(str::to_owned).to_vec();
-        Given { classes, indices: vec![0, 9, 20], labels: vec![0, 1, 0], rejected: vec![(7, 0)] }
+        Given {
+            classes,
+            indices: vec![0, 9, 20],
+            labels: vec![0, 1, 0],
+            rejected: vec![(7, 0)],
+            ..Given::default()
+        }
     }
 
     #[test]

@@ -127,7 +127,7 @@ const SHARES: [f64; 5] = [0.0, 0.25, 0.5, 0.75, 1.0];
 fn mixed(features: Predicted, graph: Predicted, given: &Given) -> Result<Predicted> {
     let (share, held_out, temperatures) = match (&features.held_out, &graph.held_out) {
         (Some(a), Some(b)) => {
-            let temperatures = [HeldOut::of(a, given)?.temperature, HeldOut::of(b, given)?.temperature];
+            let temperatures = [HeldOut::of(a, given)?.temperature(), HeldOut::of(b, given)?.temperature()];
             let mut best: Option<(f64, f64, Tensor)> = None;
             for share in SHARES {
                 let held_out = mean([a, b], temperatures, share)?;
@@ -176,7 +176,7 @@ impl Fitted {
             let (x, labels) = at(&plain, given, places);
             let classes = given.classes.len() as i64;
             Ok(match method {
-                Method::NearestMean => Box::new(NearestMeans::fit(&x, &labels, classes)),
+                Method::NearestMean => Box::new(NearestMeans::fit(&x, &labels, classes)?),
                 _ => Box::new(Linear::fit(&scale, &x, &labels, classes, c)?),
             })
         };
@@ -288,7 +288,7 @@ mod tests {
             classes,
             indices: vec![0, 1, 2, 3, 10, 11, 20, 21],
             labels: vec![0, 1, 0, 1, 0, 1, 1, 1],
-            rejected: Vec::new(),
+            ..Given::default()
         };
         (Tensor::from_slice2(&rows), given)
     }

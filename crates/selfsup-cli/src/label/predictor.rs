@@ -3,8 +3,10 @@
 use super::given::Given;
 use crate::model::ImageModel;
 use anyhow::{Context, Result};
-use selfsup::core::{Device, Features, Kind, Tensor, TensorExt};
+use selfsup::core::{Device, FeatureRows, Features, Kind, PseudoLabeler, Tensor, TensorExt};
 use selfsup::eval::{Logistic, LogisticConfig};
+use selfsup::labels::{FewLabels, NearestMean, NearestMeanConfig};
+use selfsup::numerics::Geometry;
 use std::rc::Rc;
 
 /// Says of features which class they are of: one that is fitted here to few labels, or the head of a run that was fine-tuned.
@@ -103,10 +105,17 @@ const SHARPNESS: f64 = 20.0;
 
 impl NearestMeans {
     /// Takes the means of features of labelled samples, scaled to length 1; every class has a sample.
-    pub fn fit(x: &Tensor, labels: &Tensor, classes: i64) -> Self {
-        let members = labels.one_hot(classes).to_kind(Kind::Float); // [M, C]
-        let counts = members.sum_dim_intlist([0].as_slice(), false, Kind::Float).unsqueeze(1);
-        NearestMeans((members.tr().matmul(&x.l2_normalize()) / counts).l2_normalize())
+    ///
+    /// # Errors
+    /// When the two do not fit.
+    pub fn fit(x: &Tensor, labels: &Tensor, classes: i64) -> Result<Self> {
+        let labels = Vec::<i64>::try_from(labels)?;
+        let rows: Vec<i64> = (0..labels.len() as i64).collect();
+        let config = NearestMeanConfig { geometry: Geometry::Spherical, ..Default::default() };
+        let mut labeler = NearestMean::new(config, FewLabels::new(&rows, &labels, classes)?)?;
+        labeler.label(&FeatureRows::new(x)?)?;
+        let means = labeler.means().context("the means of the classes were not taken")?;
+        Ok(NearestMeans(means.shallow_clone()))
     }
 }
 
@@ -133,7 +142,7 @@ mod tests {
         let labels = Tensor::from_slice(&[1_i64, 1, 0, 0]);
         let scale = Rc::new(Scale::of(&x));
         let linear = Linear::fit(&scale, &x, &labels, 2, 1.0).unwrap();
-        let means = NearestMeans::fit(&x, &labels, 2);
+        let means = NearestMeans::fit(&x, &labels, 2).unwrap();
         let new = Tensor::from_slice2(&[[6.0_f32, 1.0, 1.0], [0.0, 2.0, 1.0]]);
         for predictor in [&linear as &dyn Predictor, &means] {
             let found = predictor.logits(&new).unwrap();

@@ -1,16 +1,19 @@
 //! A run's encoder, and the set that it looks at.
 
+use super::arguments::TAUGHT;
 use crate::evaluate::last_checkpoint;
 use crate::finetune::encoder_of;
 use crate::model::ImageModel;
 use crate::objective::Modality;
 use crate::recipe::{Recipe, ViewKind, Weights};
-use crate::{features, images};
+use crate::{digest, features, images, label_table};
 use anyhow::{Context, Result, ensure};
 use image::RgbImage;
 use selfsup::core::{Device, ImageViews, Kind, Mode, Tensor};
 use selfsup::data::dataset::Subset;
-use selfsup::data::{ImageCollate, ImageSet, Loader};
+use selfsup::data::{ImageCollate, ImageSet, LabelFile, Loader};
+use serde_json::Value;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,6 +23,7 @@ pub struct Samples {
     pub name: String,
     /// The samples.
     pub set: Arc<dyn ImageSet>,
+    run: PathBuf,
     recipe: Recipe,
     weights: PathBuf,
     device: Device,
@@ -41,7 +45,7 @@ impl Samples {
         let channels = recipe.data.channels()?;
         let splits = crate::data::open_images(data)?;
         let set = images::with_channels(splits.train, Some(channels))?;
-        Ok(Samples { name: splits.name, set, recipe, weights, device })
+        Ok(Samples { name: splits.name, set, run: run.to_owned(), recipe, weights, device })
     }
 
     /// The classes that the run tells apart itself, where it was fine-tuned.
@@ -50,6 +54,29 @@ impl Samples {
             Weights::Averaged { classes } => Some(classes),
             Weights::Trained => None,
         }
+    }
+
+    /// The labels that a fine-tuned run has learned from; none where the labelled images are not among these samples, by their
+    /// names and pixels.
+    ///
+    /// # Errors
+    /// When a file of the run is broken, or an image cannot be read.
+    pub fn taught(&self) -> Result<Option<LabelFile>> {
+        let path = self.run.join(TAUGHT);
+        if self.own_classes().is_none() || !path.is_file() {
+            return Ok(None);
+        }
+        let labels = label_table::read(&path)?;
+        let places: HashMap<String, usize> = (0..self.set.len()).map(|i| (self.set.name(i), i)).collect();
+        let at: Option<Vec<usize>> = labels.rows().iter().map(|row| places.get(&row.file).copied()).collect();
+        let Some(at) = at else { return Ok(None) };
+        let state = self.weights.with_file_name("state.json");
+        let text = std::fs::read_to_string(&state).with_context(|| state.display().to_string())?;
+        let state: Value = serde_json::from_str(&text).with_context(|| state.display().to_string())?;
+        let learned = &state["fingerprint"]["samples"]["labelled"];
+        let found = digest::of_images(images::part(&self.set, at)?.as_ref())?;
+        let same = ["names", "pixels"].iter().all(|what| found[what] == learned[what]);
+        Ok(same.then_some(labels))
     }
 
     /// Loads the encoder.

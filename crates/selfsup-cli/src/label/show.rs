@@ -20,12 +20,27 @@ const POINTS: usize = 200;
 /// Accuracies of which the coverage is told.
 const ASKED: [f64; 4] = [0.99, 0.95, 0.9, 0.8];
 
+/// Where labels come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// From labels that were given.
+    Given,
+    /// From the classifier of a fine-tuned run.
+    Run,
+    /// From the features alone.
+    Clusters,
+}
+
 /// All that is known of the labels.
 pub struct Known<'a> {
     /// The labels.
     pub labels: &'a Labels,
-    /// What a person gave; none of clusters.
+    /// What a person gave, or a run has learned from; none of clusters.
     pub given: Option<&'a Given>,
+    /// Where they come from.
+    pub origin: Origin,
+    /// What is to be known of them beside what held-out labels say.
+    pub remarks: Vec<&'static str>,
     /// How right they are; none where the truth is not known.
     pub judged: Option<&'a Judged>,
     /// How many clusters were suggested; none where that was not asked.
@@ -46,7 +61,7 @@ impl Known<'_> {
     /// One sentence that says what came out.
     pub fn outcome(&self) -> String {
         let n = self.labels.labels.len();
-        let Some(given) = self.given else {
+        if self.origin == Origin::Clusters {
             let clusters = self.labels.classes.len();
             let purity = self.judged.map_or_else(String::new, |judged| {
                 format!(
@@ -55,25 +70,27 @@ impl Known<'_> {
                 )
             });
             return format!("{n} samples fall into {clusters} clusters{purity}.");
-        };
+        }
         let judged = self.judged.map_or_else(String::new, |judged| {
             let kept = judged.kept_accuracy.map_or_else(String::new, |accuracy| {
                 format!("; of those that nobody gave {:.1} % are right", 100.0 * accuracy)
             });
             format!("{kept}, and {:.1} % would be if all were kept", 100.0 * judged.accuracy)
         });
-        format!(
-            "From {} labels that were given, {} of {n} samples have a label that counts{judged}.",
-            given.indices.len(),
-            self.counting()
-        )
+        let given = self.given.map_or(0, |given| given.indices.len());
+        let from = match (self.origin, given) {
+            (Origin::Run, 0) => "By the run's own classifier".to_owned(),
+            (Origin::Run, _) => format!("By the run's own classifier, beside {given} labels that were given"),
+            _ => format!("From {given} labels that were given"),
+        };
+        format!("{from}, {} of {n} samples have a label that counts{judged}.", self.counting())
     }
 
     /// What is to be known before anything is believed.
     pub fn remarks(&self) -> Vec<String> {
         let held_out = self.labels.held_out.as_ref();
-        let remark = held_out.and_then(HeldOut::remark).map(|remark| format!("Note: {remark}."));
-        remark.into_iter().collect()
+        let of_held_out = held_out.and_then(HeldOut::remark);
+        of_held_out.iter().chain(&self.remarks).map(|remark| format!("Note: {remark}.")).collect()
     }
 
     fn facts(&self, data: &str) -> Vec<(String, String)> {
@@ -88,7 +105,7 @@ impl Known<'_> {
                 100.0 * calibration.accuracy
             );
             facts.push(("Held out", said));
-            facts.push(("Temperature", format!("{:.3}", held_out.temperature)));
+            facts.push(("Temperature", format!("{:.3}", held_out.temperature())));
         }
         if let Some(judged) = self.judged {
             facts.push(("Judged by", format!("{} true labels that were not given", judged.samples)));
@@ -195,7 +212,7 @@ impl Known<'_> {
             labels.by_reason().into_iter().map(|(reason, count)| json!({"reason": reason, "count": count}));
         let held_out = labels.held_out.as_ref().map(|held_out| {
             // JSON has no infinity: none stands for scores that say nothing.
-            let temperature = Some(held_out.temperature).filter(|temperature| temperature.is_finite());
+            let temperature = Some(held_out.temperature()).filter(|temperature| temperature.is_finite());
             json!({"temperature": temperature, "calibration": held_out.calibration})
         });
         let judged = self.judged.map(|judged| {

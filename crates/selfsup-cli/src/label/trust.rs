@@ -8,10 +8,10 @@ use super::folds::folds;
 use super::given::Given;
 use super::predict::Predicted;
 use anyhow::Result;
-use selfsup::core::{Error, FeatureRows, Key, Kind, Logits, PseudoLabeler, Reason, Tensor};
+use selfsup::core::{FeatureRows, Key, Kind, Logits, PseudoLabeler, Reason, Tensor};
 use selfsup::labels::{
-    Calibration, CalibrationConfig, Detector, Familiarity, LabelledProbabilities, NearestLabelled,
-    TemperatureScaling, Threshold, ThresholdConfig, calibration,
+    BestTemperature, Calibration, CalibrationConfig, Detector, Familiarity, LabelledProbabilities,
+    NearestLabelled, Threshold, ThresholdConfig, calibration,
 };
 
 /// What a person said of a label that is wrong and has no other.
@@ -24,9 +24,9 @@ pub struct Labels {
     pub classes: Vec<String>,
     /// The class of each sample.
     pub labels: Vec<i64>,
-    /// How probable it is; none of clusters, and of labels that a person rejected.
+    /// How probable it is; none of clusters, and of labels that a person rejected or gave a weight below 1.
     pub probability: Vec<Option<f64>>,
-    /// How far it counts, 0 to 1; 0 rejects it.
+    /// How far it counts, 0 to 1, a given one as its file says; 0 rejects it.
     pub weights: Vec<f64>,
     /// Why.
     pub reasons: Vec<&'static str>,
@@ -45,6 +45,23 @@ impl Labels {
             1.0 + self.weights[sample]
         } else {
             self.probability[sample].unwrap_or(0.0)
+        }
+    }
+
+    /// Puts what a person said into the place of what a machine did. The classes are the same.
+    pub fn put(&mut self, given: &Given) {
+        for (at, &index) in given.indices.iter().enumerate() {
+            self.labels[index] = given.labels[at];
+            // Who gives a label less weight is not sure of it, but does not say how probable it is.
+            self.probability[index] = (given.weights[at] >= 1.0).then_some(1.0);
+            self.weights[index] = given.weights[at];
+            self.reasons[index] = given.reasons[at];
+        }
+        for &(index, label) in &given.rejected {
+            self.labels[index] = label;
+            self.probability[index] = None;
+            self.weights[index] = 0.0;
+            self.reasons[index] = REJECTED;
         }
     }
 
@@ -89,8 +106,8 @@ impl Labels {
 /// What the given labels say of predictions by models that had not seen them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HeldOut {
-    /// What scores are divided by: 1 where every label was predicted, infinite where none was better than by chance.
-    pub temperature: f64,
+    /// What temperature they find best.
+    pub best: BestTemperature,
     /// How true the probabilities are.
     pub calibration: Calibration,
 }
@@ -103,33 +120,39 @@ impl HeldOut {
     pub fn of(logits: &Tensor, given: &Given) -> Result<HeldOut> {
         let labels = given.label_tensor();
         let logits = Logits::new(logits)?;
-        let temperature = temperature(&logits, &labels)?;
-        let scores = LabelledProbabilities::new(&labels, logits.softmax(temperature)?)?;
-        Ok(HeldOut { temperature, calibration: calibration(&scores, &CalibrationConfig::default())? })
+        let best = BestTemperature::find(&logits, &labels)?;
+        let scores = LabelledProbabilities::new(&labels, logits.softmax(divisor(&best))?)?;
+        Ok(HeldOut { best, calibration: calibration(&scores, &CalibrationConfig::default())? })
+    }
+
+    /// What scores are divided by.
+    pub fn temperature(&self) -> f64 {
+        divisor(&self.best)
     }
 
     /// What is remarkable about the temperature, for a person.
     pub fn remark(&self) -> Option<&'static str> {
-        if self.temperature.is_infinite() {
-            Some("held-out labels are predicted no better than by chance: no label can be trusted")
-        } else if self.calibration.accuracy == 1.0 {
-            Some("every held-out label was predicted: probabilities are not calibrated")
-        } else {
-            None
+        match self.best {
+            BestTemperature::Chance => {
+                Some("held-out labels are predicted no better than by chance: no label can be trusted")
+            }
+            BestTemperature::Separable if self.calibration.accuracy == 1.0 => {
+                Some("every held-out label was predicted: probabilities are not calibrated")
+            }
+            BestTemperature::Separable => Some(
+                "every held-out label was predicted, or is as probable as another class: probabilities are not calibrated",
+            ),
+            BestTemperature::Fitted(_) => None,
         }
     }
 }
 
-fn temperature(logits: &Logits, labels: &Tensor) -> Result<f64> {
-    let right = logits.tensor().argmax(1, false).eq_tensor(labels);
-    if bool::try_from(right.all())? {
-        return Ok(1.0);
-    }
-    match TemperatureScaling::fit(logits, labels) {
-        Ok(scaling) => Ok(scaling.temperature),
-        // Scores that say nothing about the labels.
-        Err(Error::Config { .. }) => Ok(f64::INFINITY),
-        Err(error) => Err(error.into()),
+/// What scores are divided by: as they are, where the best would be 0.
+fn divisor(best: &BestTemperature) -> f64 {
+    match best {
+        BestTemperature::Fitted(scaling) => scaling.temperature,
+        BestTemperature::Separable => 1.0,
+        BestTemperature::Chance => f64::INFINITY,
     }
 }
 
@@ -140,7 +163,7 @@ fn temperature(logits: &Logits, labels: &Tensor) -> Result<f64> {
 pub fn scaled_loss(logits: &Tensor, given: &Given) -> Result<f64> {
     let labels = given.label_tensor();
     let logits = Logits::new(logits)?;
-    let p = logits.softmax(temperature(&logits, &labels)?)?;
+    let p = logits.softmax(divisor(&BestTemperature::find(&logits, &labels)?))?;
     let own = p.tensor().gather(1, &labels.unsqueeze(1), false).to_kind(Kind::Double);
     Ok(f64::try_from(-own.clamp_min(1e-12).log().mean(Kind::Double))?)
 }
@@ -169,7 +192,7 @@ const AGREEMENT: f64 = 0.5;
 pub fn label(predicted: &Predicted, x: &Tensor, given: &Given, rule: Rule) -> Result<Labels> {
     let held_out = predicted.held_out.as_ref().map(|logits| HeldOut::of(logits, given)).transpose()?;
     let logits = Logits::new(&predicted.logits)?;
-    let p = logits.softmax(held_out.as_ref().map_or(1.0, |held_out| held_out.temperature))?;
+    let p = logits.softmax(held_out.as_ref().map_or(1.0, HeldOut::temperature))?;
     let mut found = Threshold::new(ThresholdConfig { tau: rule.min_probability })?.label(&p)?;
     let (confidence, _) = p.tensor().max_dim(1, false);
     found.weights *= &confidence;
@@ -201,19 +224,13 @@ pub fn label(predicted: &Predicted, x: &Tensor, given: &Given, rule: Rule) -> Re
         how: predicted.how.clone(),
         held_out,
     };
-    for (&index, &label) in given.indices.iter().zip(&given.labels) {
-        labels.labels[index] = label;
-        labels.probability[index] = Some(1.0);
-        labels.weights[index] = 1.0;
-        labels.reasons[index] = Reason::Given.sentence();
-    }
-    for &(index, label) in &given.rejected {
-        labels.labels[index] = label;
-        labels.probability[index] = None;
-        labels.weights[index] = 0.0;
-        labels.reasons[index] = REJECTED;
-    }
+    labels.put(given);
     Ok(labels)
+}
+
+/// Whether the rule can reject samples that are unlike the given ones: there are some to hold out of every class.
+pub fn tells_unlike(given: &Given, rule: Rule) -> bool {
+    rule.reject_unlike && !folds(&given.labels, given.classes.len(), Key::new(rule.seed)).is_empty()
 }
 
 /// What tells samples that are like labelled ones, its threshold set by labels that are held out; none where there are none.
@@ -233,11 +250,21 @@ fn familiar(x: &Tensor, given: &Given, seed: u64) -> Result<Option<Detector<Near
     if scores.is_empty() {
         return Ok(None);
     }
-    scores.sort_by(|a, b| b.total_cmp(a));
-    let passing = ((FAMILIAR * scores.len() as f64).ceil() as usize).clamp(1, scores.len());
+    let threshold = Detector::fit(Scored, &Tensor::from_slice(&scores), FAMILIAR)?.threshold;
     let all: Vec<usize> = (0..given.indices.len()).collect();
     let familiarity = NearestLabelled::new(&rows(&all)?, 1)?;
-    Ok(Some(Detector { familiarity, threshold: scores[passing - 1] }))
+    Ok(Some(Detector { familiarity, threshold }))
+}
+
+/// Scores that were taken before: each fold's by what was fitted to the others.
+struct Scored;
+
+impl Familiarity for Scored {
+    type Input = Tensor;
+
+    fn score(&self, scores: &Tensor) -> selfsup::core::Result<Tensor> {
+        Ok(scores.shallow_clone())
+    }
 }
 
 #[cfg(test)]
@@ -246,7 +273,14 @@ mod tests {
 
     fn given() -> Given {
         let classes = ["a", "b"].map(str::to_owned).to_vec();
-        Given { classes, indices: vec![0, 1, 4, 5], labels: vec![0, 0, 1, 1], rejected: vec![(3, 1)] }
+        Given {
+            classes,
+            indices: vec![0, 1, 4, 5],
+            labels: vec![0, 0, 1, 1],
+            weights: vec![1.0; 4],
+            reasons: vec![Reason::Given.sentence(); 4],
+            rejected: vec![(3, 1)],
+        }
     }
 
     /// Eight samples on a line: four beside the labelled ones, one far away.
@@ -296,7 +330,7 @@ mod tests {
         let labels = label(&predicted(HELD_OUT), &features(), &given(), rule(0.6)).unwrap();
         // Of one logit of difference three in four are right: 1 / (1 + exp(-1 / T)) = 3/4 at T = 1 / ln 3.
         let held_out = labels.held_out.as_ref().unwrap();
-        assert!((held_out.temperature - 1.0 / 3.0_f64.ln()).abs() < 1e-6, "{held_out:?}");
+        assert!((held_out.temperature() - 1.0 / 3.0_f64.ln()).abs() < 1e-6, "{held_out:?}");
         assert!((held_out.calibration.accuracy - 0.75).abs() < 1e-12 && held_out.calibration.ece < 1e-6);
         assert!((labels.probability[2].unwrap() - 0.75).abs() < 1e-6);
         assert!((labels.weights[2] - 0.75).abs() < 1e-6);
@@ -310,6 +344,14 @@ mod tests {
         assert_eq!((labels.labels[3], labels.weights[3], labels.reasons[3]), (1, 0.0, REJECTED));
         assert_eq!(labels.probability[3], None);
         assert_eq!(labels.by_reason()[0], (Reason::Given.sentence(), 4));
+    }
+
+    #[test]
+    fn a_given_label_counts_as_far_as_its_file_says() {
+        let given = Given { weights: vec![1.0, 0.25, 1.0, 2.0], ..given() };
+        let labels = label(&predicted(HELD_OUT), &features(), &given, rule(0.6)).unwrap();
+        assert_eq!([0, 1, 5].map(|i| labels.weights[i]), [1.0, 0.25, 2.0]);
+        assert_eq!([0, 1, 5].map(|i| labels.probability[i]), [Some(1.0), None, Some(1.0)]);
     }
 
     #[test]
@@ -327,13 +369,26 @@ mod tests {
         let all = [[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]];
         let labels = label(&predicted(all), &features(), &given(), rule(0.6)).unwrap();
         let held_out = labels.held_out.unwrap();
-        assert_eq!(held_out.temperature, 1.0);
+        assert_eq!(held_out.temperature(), 1.0);
         assert!(held_out.remark().unwrap().contains("not calibrated"));
         let none = [[0.0, 1.0], [0.0, 1.0], [1.0, 0.0], [1.0, 0.0]];
         let labels = label(&predicted(none), &features(), &given(), rule(0.6)).unwrap();
         assert_eq!(labels.probability[2], Some(0.5));
         assert_eq!(labels.weights.iter().filter(|w| **w > 0.0).count(), 4, "only what was given counts");
         assert!(labels.held_out.unwrap().remark().unwrap().contains("no better than by chance"));
+    }
+
+    #[test]
+    fn a_held_out_label_that_nothing_is_told_of_does_not_make_all_the_others_chance() {
+        // The last one has an even row, as a sample that no label reaches.
+        let tied = [[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 0.0]];
+        let labels = label(&predicted(tied), &features(), &given(), rule(0.6)).unwrap();
+        let sure = 1.0 / (1.0 + (-1.0_f64).exp());
+        assert!((labels.probability[2].unwrap() - sure).abs() < 1e-6);
+        assert_eq!(labels.reasons[2], Reason::Confident.sentence());
+        let held_out = labels.held_out.unwrap();
+        assert_eq!((held_out.temperature(), held_out.calibration.accuracy), (1.0, 0.75));
+        assert!(held_out.remark().unwrap().contains("as probable as another class"));
     }
 
     #[test]

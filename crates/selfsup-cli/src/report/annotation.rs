@@ -1,7 +1,7 @@
 //! The page of a ladder of labels: accuracy against labels, and how many each way of using them needs.
 
 use super::plot::{self, Chart, ChartPlot};
-use super::{chart, page};
+use super::{chart, outcome, page};
 use anyhow::{Context, Result};
 use maud::{Markup, html};
 use selfsup::core::state::write_whole;
@@ -75,18 +75,21 @@ fn annotation_page(data: &AnnotationData) -> Result<String> {
     let head = page::header(
         "What labels are worth",
         &data.title,
-        Some(&data.outcome),
+        Some(&outcome::capital(&data.outcome)),
         None,
         &data.facts,
         &data.command,
     );
-    let reading = "The mean over the draws with its standard deviation. Labels run by factors: from one line of the grid to twice \
-                   as many labels is as far everywhere.";
+    let dashed = data.chart.reference.as_ref().map(|(name, _)| format!(" The dashed line: {name}."));
+    let reading = format!(
+        "The mean over the draws with its standard deviation. Twice as many labels are as far apart everywhere.{}",
+        dashed.unwrap_or_default()
+    );
     let body = html! {
         (head)
         section {
             h2 { "Accuracy against labels" }
-            (chart::chart(&data.chart, &description(data), reading)?)
+            (chart::chart(&data.chart, &description(data), &reading)?)
         }
         (table(data))
     };
@@ -99,20 +102,23 @@ fn table(data: &AnnotationData) -> Markup {
         let given = if more > 0.05 { format!("{:.1} labels, ", cell.given) } else { String::new() };
         format!("{given}{:.1} s", cell.seconds)
     };
+    let aimed = data.chart.reference.is_some();
     html! {
         section {
             h2 { "In numbers" }
+            // Not a caption: that would be as wide as the table, which may run off a phone.
+            p.note {
+                "Test accuracy in per cent by the number of labels, ± the standard deviation over draws, and how long a draw took"
+                @if aimed { "; on the right the labels that the accuracy of the dashed line takes" }
+                "."
+            }
             div.scroll {
                 table {
-                    caption {
-                        "Test accuracy in per cent by the number of labels, ± the standard deviation over draws, and how long a draw \
-                         took; on the right the labels that the accuracy of the dashed line takes."
-                    }
                     thead {
                         tr {
                             th scope="col" { "Labels" }
                             @for count in &data.counts { th scope="col" { (count) } }
-                            th scope="col" { "needed" }
+                            @if aimed { th scope="col" { "needed" } }
                         }
                     }
                     tbody {
@@ -125,7 +131,7 @@ fn table(data: &AnnotationData) -> Markup {
                                         None => td { "–" },
                                     }
                                 }
-                                td { strong { (row.needs) } }
+                                @if aimed { td { strong { (row.needs) } } }
                             }
                         }
                     }
@@ -165,7 +171,7 @@ mod tests {
                     Line { name: "supervised".into(), points: vec![point(40.0, 60.0), point(1000.0, 80.0)] },
                     Line { name: "SSL".into(), points: vec![point(43.0, 70.0)] },
                 ],
-                reference: Some(("all".into(), 80.0)),
+                reference: Some(("supervised, all 1000".into(), 80.0)),
             },
             counts: vec![40, 1000],
             rows: vec![
@@ -175,12 +181,28 @@ mod tests {
         };
         let folder = tempfile::tempdir().unwrap();
         let page = fs::read_to_string(write(&data, folder.path()).unwrap()).unwrap();
-        for part in
-            ["310 labels do what 1000 did.", "60.0 ± 1.0", "43.3 labels, 61.0 s", "–", "So it is.", "<svg"]
-        {
+        for part in [
+            "310 labels do what 1000 did.",
+            "The dashed line: supervised, all 1000.",
+            "60.0 ± 1.0",
+            "43.3 labels, 61.0 s",
+            "–",
+            "So it is.",
+            "<svg",
+        ] {
             assert!(page.contains(part), "the page lacks {part}");
         }
-        assert!(!page.contains("src=\"http") && !page.contains("40.0 labels"));
+        assert!(
+            !page.contains("src=\"http") && !page.contains("40.0 labels") && page.contains("dashed line")
+        );
+        let aimless =
+            AnnotationData { chart: Chart { reference: None, ..data.chart.clone() }, ..data.clone() };
+        let without = annotation_page(&aimless).unwrap();
+        assert!(
+            !without.contains("dashed line")
+                && !without.contains("needed")
+                && !without.contains("310</strong>")
+        );
         let svg = fs::read_to_string(folder.path().join("plots/annotation.svg")).unwrap();
         assert!(svg.starts_with("<svg xmlns=\"http://www.w3.org/2000/svg\"") && svg.contains("SSL"));
         assert!(folder.path().join("plots/annotation.png").is_file());

@@ -73,6 +73,10 @@ pub struct ClassDoubts {
     pub estimated: Option<f64>,
 }
 
+/// All that [`write`] may write into a folder.
+pub const FILES: [&str; 4] =
+    ["audit.html", "plots/given-and-confident.png", "plots/doubted.png", "plots/calibration.png"];
+
 /// Writes `audit.html` and `plots/` into a folder that exists; returns the page's path.
 ///
 /// # Errors

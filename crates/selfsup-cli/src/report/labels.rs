@@ -87,6 +87,16 @@ impl Trusted {
     }
 }
 
+/// All that [`write`] may write into a folder; no report has every one of them.
+pub const FILES: [&str; 6] = [
+    "report.html",
+    "plots/coverage.png",
+    "plots/calibration.png",
+    "plots/calibration-2.png",
+    "plots/least.png",
+    "plots/most.png",
+];
+
 /// The pixels of the longer side of a picture, at most.
 const SIDE: u32 = 96;
 

@@ -37,8 +37,8 @@ mod sheet;
 mod suite;
 mod tsne;
 
-pub use labels::write as write_labels;
 pub use labels::{Adequacy, LabelReport, Tally, Trusted};
+pub use labels::{FILES as LABEL_FILES, write as write_labels};
 pub use plot::{Along, Chart, Line, Point};
 pub use robustness::RobustnessShown;
 pub use tsne::{EPOCHS, tsne};

@@ -63,6 +63,31 @@ fn wrong_labels_stand_first_and_nothing_is_overwritten() {
     place.program(&audit).arg("--overwrite").assert().success();
     assert_eq!(fs::read_to_string(place.path("run/audit/audit.csv")).unwrap(), table, "the same once more");
 
+    // A plot alone is not overwritten either.
+    fs::create_dir_all(place.path("other/plots")).unwrap();
+    fs::write(place.path("other/plots/doubted.png"), "mine").unwrap();
+    let refusal = place.refusal(&[&audit[..], &["--out", "other"]].concat());
+    assert!(refusal.contains("other/plots/doubted.png: is there already"), "{refusal}");
+    assert_eq!(files(&place.path("other")), ["plots"]);
+    assert_eq!(fs::read_to_string(place.path("other/plots/doubted.png")).unwrap(), "mine");
+
+    // A class of the data that the file does not name is left out.
+    for class in ["ring", "stripes", "zebra"] {
+        fs::create_dir_all(place.path("three").join(class)).unwrap();
+        for i in 0..30 {
+            let file = place.path("three").join(class).join(format!("{i:02}.png"));
+            super::picture(class, i).save(file).unwrap();
+        }
+    }
+    let rows: String =
+        (0..20).map(|i| format!("ring/{i:02}.png,ring\nstripes/{i:02}.png,stripes\n")).collect();
+    fs::write(place.path("two.csv"), format!("file,label\n{rows}")).unwrap();
+    let two = ["audit", "run", "--data", "three", "--labels", "two.csv", "--out", "two"];
+    let said = place.program(&two).assert().success().get_output().stderr.clone();
+    let said = String::from_utf8(said).unwrap();
+    assert!(said.contains("note: two.csv: no label of the class zebra; it is left out"), "{said}");
+    assert_eq!(fs::read_to_string(place.path("two/audit.csv")).unwrap().lines().count(), 41);
+
     // The same encoder tells how well it would find labels that are wrong by intent.
     let planted =
         ["audit", "run", "--data", "images", "--plant", "0.1", "--seed", "3", "--out", "planted", "--json"];
@@ -90,9 +115,16 @@ fn wrong_labels_stand_first_and_nothing_is_overwritten() {
     holds(with("file,label\nring/03.png,ring\nring/03.png,stripes\n"), "ring/03.png");
     holds(
         with("file,label\nring/03.png,ring\nring/04.png,ring\nstripes/01.png,stripes\n"),
-        "the class stripes has a single label",
+        "bad.csv: the class stripes has a single label",
     );
-    holds(with("file,label,weight\nring/03.png,ring,0\nstripes/04.png,stripes,0\n"), "weight");
+    holds(
+        with("file,label,weight\nring/03.png,ring,0\nstripes/04.png,stripes,0\n"),
+        "bad.csv: weight: all 2 are 0, so that no label counts",
+    );
+    holds(
+        with("file,label\nring/03.png,ring\nring/04.png,ring\n"),
+        "bad.csv: the labels name ring only: at least 2 classes",
+    );
     holds(refused(&["--plant", "1.5"]), "--plant 1.5: share = 1.5");
     holds(refused(&["--part", "test"]), "--part test: images has no test part");
     holds(refused(&["--folds", "1"]), "--folds 1: at least 2");

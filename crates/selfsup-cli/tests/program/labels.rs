@@ -128,6 +128,9 @@ fn label_files_that_cannot_be_are_refused_and_nothing_is_overwritten() {
     ] {
         assert_eq!(place.refused_labels(text, &[]), message);
     }
+    let machine = "file,label,weight,reason\nring/00.png,ring,0.9,the model is sure enough\n";
+    let message = place.refused_labels(machine, &[]);
+    assert!(message.starts_with("few.csv: all 1 labels are a machine's, by their reasons"), "{message}");
     let one = table(&["ring/00.png,thing", "ring/01.png,thing"]);
     assert_eq!(
         place.refused_labels(&one, &["--own-classes"]),
@@ -195,12 +198,19 @@ fn arguments_that_cannot_work_are_refused_before_anything_is_written() {
         assert!(!place.path(name).exists(), "{name} was written");
     }
     fs::create_dir(place.path("pages")).unwrap();
-    for (file, argument) in [("pages/review.html", "--review"), ("pages/report.json", "--report")] {
+    fs::create_dir(place.path("pages/plots")).unwrap();
+    for (file, argument) in [
+        ("pages/review.html", "--review"),
+        ("pages/report.json", "--report"),
+        ("pages/plots/coverage.png", "--report"),
+        ("pages/plots/most.png", "--report"),
+    ] {
         fs::write(place.path(file), "mine").unwrap();
         let message = with_few(&["--out", "x.csv", argument, "pages"]);
         assert_eq!(message, format!("{file} is there already; name another, or add --overwrite"));
         assert_eq!(fs::read_to_string(place.path(file)).unwrap(), "mine");
         assert!(!place.path("x.csv").exists());
+        fs::remove_file(place.path(file)).unwrap();
     }
 }
 
@@ -287,18 +297,157 @@ fn few_labels_become_many_and_a_person_corrects_them() {
         left.len() == 160 - 15 && left.iter().all(|(file, _)| shown[..3].iter().all(|seen| seen.0 != *file))
     );
 
-    // The same labels from Parquet, which a later run takes up; without the correction its rejected labels are none.
+    // What a person said is taken up from such a file, also from Parquet; what a machine said is no given label.
     place.labelled(&all(&["--corrected", "corrected.csv", "--out", "b.parquet"])).success();
-    place
+    let output = place
         .labelled(&["--labels", "b.parquet", "--out", "c.csv", "--method", "nearest-mean", "--views", "0"])
         .success();
+    let said = String::from_utf8_lossy(&output.get_output().stderr).into_owned();
+    assert!(said.contains("note: b.parquet: 145 of 160 labels are a machine's"), "{said}");
     let from_parquet = place.rows("c.csv");
-    for (file, row) in &again {
-        assert_eq!(from_parquet[file].3 == "a person gave this label", row.2 > 0.0, "{file}");
+    let people = |rows: &BTreeMap<String, Row>| -> BTreeMap<String, Row> {
+        rows.clone().into_iter().filter(|(_, row)| row.3.starts_with("a person")).collect()
+    };
+    assert_eq!((people(&again).len(), people(&from_parquet)), (15, people(&again)));
+
+    // A second page leaves out what was seen. Its file alone would lose the first; both together, or the second on top of
+    // what came of the first, say the same, and the later one wins.
+    let (second, undone) = (&left[0], &shown[2]);
+    let twice = format!(
+        "file,label,weight,reason\n{},{},1,a person accepted it\n{},{},1,a person chose it\n",
+        second.0,
+        label(second),
+        undone.0,
+        other(&label(undone))
+    );
+    fs::write(place.path("corrected-2.csv"), twice).unwrap();
+    place
+        .labelled(&all(&["--corrected", "corrected.csv", "--corrected", "corrected-2.csv", "--out", "e.csv"]))
+        .success();
+    let both = place.rows("e.csv");
+    assert_eq!(people(&both).len(), 16);
+    for (file, row) in people(&again) {
+        assert!(file == undone.0 || both[&file] == row, "{file}");
     }
+    assert_eq!((both[&undone.0].0.clone(), both[&undone.0].2), (other(&label(undone)).to_owned(), 1.0));
+    place
+        .labelled(&[
+            "--labels",
+            "b.csv",
+            "--corrected",
+            "corrected-2.csv",
+            "--views",
+            "2",
+            "--out",
+            "f.csv",
+            "--review",
+            "f",
+        ])
+        .success();
+    assert_eq!(fs::read(place.path("e.csv")).unwrap(), fs::read(place.path("f.csv")).unwrap());
+    assert!(place.review("f/review.html").iter().all(|(file, _)| !people(&both).contains_key(file)));
     // The same command gives the same file.
     place.labelled(&all(&["--out", "d.csv"])).success();
     assert_eq!(fs::read(place.path("a.csv")).unwrap(), fs::read(place.path("d.csv")).unwrap());
+}
+
+#[test]
+fn a_given_label_keeps_its_weight() {
+    let place = Place::with_run();
+    let rows = GOOD.map(|row| format!("{row},1"));
+    let text = format!("file,label,weight\n{}\nring/02.png,ring,0.25\n", rows.join("\n"));
+    fs::write(place.path("few.csv"), text).unwrap();
+    place.labelled(&["--labels", "few.csv", "--out", "labels.csv"]).success();
+    let rows = place.rows("labels.csv");
+    let gave = "a person gave this label".to_owned();
+    assert_eq!(rows["ring/02.png"], ("ring".to_owned(), None, 0.25, gave.clone()));
+    assert_eq!(rows["ring/01.png"], ("ring".to_owned(), Some(1.0), 1.0, gave));
+}
+
+/// Rings 0 to 5 and stripes 0 to 5, which a run is fine-tuned on.
+fn six_of_each() -> String {
+    let rows: Vec<String> = ["ring", "stripes"]
+        .iter()
+        .flat_map(|class| (0..6).map(move |i| format!("{class}/{i:02}.png,{class}")))
+        .collect();
+    table(&rows.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+#[test]
+fn a_fine_tuned_run_says_what_it_has_learned_from_and_what_it_cannot_tell() {
+    let place = Place::with_run();
+    fs::write(place.path("six.csv"), six_of_each()).unwrap();
+    let settings = ["train.epochs=6", "train.batch_size=64", "labels.batch_size=8", "data.held_out=0.1"];
+    let mut tune =
+        vec!["finetune", "--method", "supervised", "--from", "run", "--labels", "six.csv", "--unlabelled"];
+    tune.extend(["images", "--run", "tuned", "--threads", "1"]);
+    tune.extend(settings.iter().flat_map(|setting| ["--set", setting]));
+    place.program(&tune).assert().success();
+    let tuned = |more: &[&str]| {
+        place.program(&[&["label", "tuned", "--data", "images"], more].concat()).assert().success()
+    };
+    let said = tuned(&["--out", "a.csv", "--report", "a", "--review", "a", "--review-samples", "20"]);
+    let said = String::from_utf8_lossy(&said.get_output().stderr).into_owned();
+    assert!(said.contains("By the run's own classifier, beside 12 labels that were given, "), "{said}");
+    assert!(said.contains("are not calibrated"), "{said}");
+    assert!(!said.contains("fall into"), "{said}");
+    let rows = place.rows("a.csv");
+    let taught = "the run was trained with this label";
+    let learned: Vec<_> = rows.iter().filter(|(_, row)| row.3 == taught).collect();
+    assert_eq!(learned.len(), 12);
+    assert!(learned.iter().all(|(file, row)| file.starts_with(&row.0) && row.2 == 1.0));
+    // What it has learned from does not judge it, and what is unlike that is rejected.
+    let report = place.json("a/report.json");
+    assert_eq!((&report["given"], &report["judged"]["samples"]), (&12.into(), &148.into()));
+    assert!(!said.contains("no sample is rejected as unlike"), "{said}");
+    let page = fs::read_to_string(place.path("a/report.html")).unwrap();
+    for part in ["the classifier of the run", "are not calibrated", "Class by class", "own classifier"] {
+        assert!(page.contains(part), "the page lacks {part}");
+    }
+    assert!(!page.contains("clusters"));
+
+    // The page offers the classes that there are, and what it gives back is laid over what the run says.
+    let page = fs::read_to_string(place.path("a/review.html")).unwrap();
+    assert!(!page.contains("placeholder=\"another class\""), "a class that the data have not could be named");
+    let shown = place.review("a/review.html");
+    assert!(shown.len() == 20 && shown.iter().all(|(file, _)| rows[file].3 != taught));
+    let (file, label) = (&shown[0].0, shown[0].1.clone().unwrap());
+    let other = if label == "ring" { "stripes" } else { "ring" };
+    let text = format!(
+        "file,label,weight,reason\n{file},{other},1,a person chose it\nring/00.png,ring,0,a person rejected it\n"
+    );
+    fs::write(place.path("corrected.csv"), text).unwrap();
+    tuned(&["--corrected", "corrected.csv", "--out", "b.csv", "--review", "b"]);
+    let again = place.rows("b.csv");
+    let gave = "a person gave this label".to_owned();
+    assert_eq!(again[file], (other.to_owned(), Some(1.0), 1.0, gave));
+    assert_eq!(again["ring/00.png"], ("ring".to_owned(), None, 0.0, "a person rejected it".to_owned()));
+    for (name, row) in &again {
+        let same = (&row.0, row.1) == (&rows[name].0, rows[name].1);
+        assert!(same || name == file || name == "ring/00.png", "{name}: the run still labels");
+    }
+    assert!(place.review("b/review.html").iter().all(|(seen, _)| seen != file && seen != "ring/00.png"));
+    // Nor is a sample proposed that the run has learned from.
+    tuned(&["--next", "148", "--out", "next.csv"]);
+    let next = fs::read_to_string(place.path("next.csv")).unwrap();
+    assert!(next.lines().count() == 149 && !next.contains("ring/03.png"));
+    let refused =
+        place.refusal(&["label", "tuned", "--data", "images", "--out", "tuned/labels.csv", "--overwrite"]);
+    assert!(refused.contains("tuned/labels.csv: is read and would be written over"), "{refused}");
+
+    // Other images of the same names are not those that it has learned from.
+    for class in ["ring", "stripes"] {
+        fs::create_dir_all(place.path("others").join(class)).unwrap();
+        for i in 0..12 {
+            let file = place.path("others").join(class).join(format!("{i:02}.png"));
+            super::picture(class, i + 30).save(file).unwrap();
+        }
+    }
+    let output = place.program(&["label", "tuned", "--data", "others", "--out", "o.csv"]).assert().success();
+    let said = String::from_utf8_lossy(&output.get_output().stderr).into_owned();
+    assert!(said.contains("By the run's own classifier, "), "{said}");
+    assert!(said.contains("no sample is rejected as unlike"), "{said}");
+    assert!(place.rows("o.csv").values().all(|row| row.3 != taught));
 }
 
 #[test]
@@ -320,7 +469,7 @@ fn labels_go_along_the_graph_and_clusters_need_none() {
         report["judged"]["accuracy"].as_f64().unwrap() >= 0.5 && report["clusters"]["suggested"].is_u64()
     );
     let page = fs::read_to_string(place.path("pages/review.html")).unwrap();
-    assert!(page.contains("another class"), "a person can name the cluster");
+    assert!(page.contains("placeholder=\"another class\""), "a person can name the cluster");
     for method in ["sinkhorn", "agglomerative"] {
         let out = format!("{method}.csv");
         place.labelled(&["--clusters", "4", "--method", method, "--out", &out]).success();

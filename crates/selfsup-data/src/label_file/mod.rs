@@ -93,7 +93,8 @@ impl LabelFile {
         let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(bytes);
         let bad = |line: u64, problem: String| Error::data(path, format!("line {line}: {problem}"));
         let header = reader.headers().map_err(|e| bad(1, not_text(&e)))?.clone();
-        let columns = Columns::of(&header).map_err(|problem| Error::data(path, problem))?;
+        let names: Vec<&str> = header.iter().collect();
+        let columns = Columns::of(&names).map_err(|problem| Error::data(path, problem))?;
         let (mut rows, mut lines) = (Vec::new(), Vec::new());
         for record in reader.records() {
             let record =
@@ -171,6 +172,22 @@ impl LabelFile {
         write_whole(path, &bytes)
     }
 
+    /// The rows for which `keep` holds, with the lines on which they stand; there may be none.
+    #[must_use]
+    pub fn only(&self, keep: impl Fn(&LabelRow) -> bool) -> LabelFile {
+        let kept = self.rows.iter().zip(&self.places).filter(|(row, _)| keep(row));
+        let (rows, places) = kept.map(|(row, place)| (row.clone(), place.clone())).unzip();
+        LabelFile { path: self.path.clone(), rows, places }
+    }
+
+    /// Refuses a table whose columns are not those of labels, as [`read`](LabelFile::read) does with a header.
+    ///
+    /// # Errors
+    /// [`Error::Data`] with the column that is missing, unknown or there twice.
+    pub fn check_columns(path: &Path, names: &[&str]) -> Result<()> {
+        Columns::of(names).map(drop).map_err(|problem| Error::data(path, problem))
+    }
+
     /// These labels with those of `other` in their place where both have one of a sample, and the rest of `other` after
     /// them: what a person corrected wins over what was there.
     #[must_use]
@@ -191,12 +208,15 @@ impl LabelFile {
 struct Columns([Option<usize>; 5]);
 
 impl Columns {
-    fn of(header: &csv::StringRecord) -> Result<Columns, String> {
+    fn of(header: &[&str]) -> Result<Columns, String> {
         let mut at = [None; 5];
-        if let Some(only) = header.get(0).filter(|only| header.len() == 1 && only.contains([';', '\t'])) {
+        if let [only] = header
+            && only.contains([';', '\t'])
+        {
             return Err(format!("columns {only:?}: not separated by commas"));
         }
-        for (position, name) in header.iter().map(str::trim).enumerate() {
+        let found: Vec<&str> = header.iter().map(|name| name.trim()).collect();
+        for (position, &name) in found.iter().enumerate() {
             if name == RANK {
                 continue;
             }
@@ -208,7 +228,6 @@ impl Columns {
                 return Err(format!("column {name}: it is there twice"));
             }
         }
-        let found: Vec<&str> = header.iter().map(str::trim).collect();
         match at.iter().take(2).position(Option::is_none) {
             Some(missing) if found.is_empty() => {
                 Err(format!("the file is empty: a header with {} and label is missing", COLUMNS[missing]))
@@ -395,6 +414,25 @@ mod tests {
         let row = LabelRow { file: "a".into(), label: "b".into(), ..LabelRow::default() };
         LabelFile::new(&path, vec![row]).unwrap().write(&path, ExistingFile::Replace).unwrap();
         assert_eq!(std::fs::read_to_string(path).unwrap(), "file,label\na,b\n");
+    }
+
+    #[test]
+    fn rows_that_are_picked_out_keep_their_lines() {
+        let all = read("file,label,reason\ncat/1.png,cat,x\ncat/9.png,cat,\n").unwrap();
+        let some = all.only(|row| row.reason.is_none());
+        assert_eq!(some.rows().len(), 1);
+        let error = problem(some.find_in(NAMES.len(), |i| NAMES[i].to_owned(), None));
+        assert!(error.starts_with("line 3: file = cat/9.png"), "{error}");
+        assert!(all.only(|_| false).rows().is_empty());
+    }
+
+    #[test]
+    fn columns_of_another_table_are_refused_as_those_of_a_header() {
+        let check = |names: &[&str]| LabelFile::check_columns(Path::new("few.csv"), names);
+        check(&["label", "rank", "file"]).unwrap();
+        let message = problem(check(&["file", "label", "wieght"]));
+        assert!(message.starts_with("column \"wieght\": unknown; did you mean weight?"), "{message}");
+        assert_eq!(problem(check(&["file"])), "column label: missing; there are file");
     }
 
     #[test]

@@ -22,6 +22,17 @@ pub struct TemperatureScaling {
     pub nll_after: f64,
 }
 
+/// What temperature is best for some samples.
+#[derive(Clone, Debug, PartialEq)]
+pub enum BestTemperature {
+    /// This one.
+    Fitted(TemperatureScaling),
+    /// 0: no class has a higher logit than the label's, so that the surer the better. How sure to be, the samples do not say.
+    Separable,
+    /// Infinite: the logits say no more about the labels than chance.
+    Chance,
+}
+
 /// Newton steps; the bracket halves at least, so that 64 bits are used up by then.
 const STEPS: usize = 200;
 
@@ -32,9 +43,41 @@ impl TemperatureScaling {
     /// `logits` `[N, C]`, `labels` `[N]` Int64.
     ///
     /// # Errors
-    /// When the two do not fit, there are no samples, or no temperature is best: every sample is predicted right (0 would
-    /// be), or the logits say no more about the labels than chance (infinity would be).
+    /// When the two do not fit, there are no samples, or no temperature is best: no class has a higher logit than the label's
+    /// (0 would be), or the logits say no more about the labels than chance (infinity would be).
     pub fn fit(logits: &Logits, labels: &Tensor) -> Result<TemperatureScaling> {
+        match BestTemperature::find(logits, labels)? {
+            BestTemperature::Fitted(scaling) => Ok(scaling),
+            BestTemperature::Separable => {
+                let expected = "a held-out sample that is predicted wrongly: the best temperature would be 0";
+                Err(Error::config("labels", "all predicted", expected))
+            }
+            BestTemperature::Chance => {
+                let expected =
+                    "above the mean logit of their samples: the best temperature would be infinite";
+                Err(Error::config("logits of the labels", "no better than chance", expected))
+            }
+        }
+    }
+
+    /// Calibrated probabilities of other samples, `[N, C]`.
+    ///
+    /// # Errors
+    /// When the temperature, read from elsewhere, is not above 0.
+    pub fn apply(&self, logits: &Logits) -> Result<Probabilities> {
+        logits.softmax(self.temperature)
+    }
+}
+
+impl BestTemperature {
+    /// Finds what temperature is best for held-out samples, to convergence.
+    ///
+    /// # Shapes
+    /// `logits` `[N, C]`, `labels` `[N]` Int64.
+    ///
+    /// # Errors
+    /// When the two do not fit, or there are no samples.
+    pub fn find(logits: &Logits, labels: &Tensor) -> Result<BestTemperature> {
         let [n, classes] = check_shape("logits", logits.tensor(), [-1, -1])?;
         class_indices("labels", labels, n, classes)?;
         at_least_one("logits", n)?;
@@ -44,13 +87,11 @@ impl TemperatureScaling {
         let at = |b: f64| Point::at(&z, &own, b);
 
         if own.min().scalar()? >= 0.0 {
-            let expected = "a held-out sample that is predicted wrongly: the best temperature would be 0";
-            return Err(Error::config("labels", "all predicted", expected));
+            return Ok(BestTemperature::Separable);
         }
         let (mut low, mut high) = (0.0, 1.0);
         if at(low)?.slope >= 0.0 {
-            let expected = "above the mean logit of their samples: the best temperature would be infinite";
-            return Err(Error::config("logits of the labels", "no better than chance", expected));
+            return Ok(BestTemperature::Chance);
         }
         while at(high)?.slope < 0.0 {
             (low, high) = (high, 2.0 * high);
@@ -70,15 +111,8 @@ impl TemperatureScaling {
                 break;
             }
         }
-        Ok(TemperatureScaling { temperature: 1.0 / b, nll_before: at(1.0)?.value, nll_after: at(b)?.value })
-    }
-
-    /// Calibrated probabilities of other samples, `[N, C]`.
-    ///
-    /// # Errors
-    /// When the temperature, read from elsewhere, is not above 0.
-    pub fn apply(&self, logits: &Logits) -> Result<Probabilities> {
-        logits.softmax(self.temperature)
+        let (nll_before, nll_after) = (at(1.0)?.value, at(b)?.value);
+        Ok(BestTemperature::Fitted(TemperatureScaling { temperature: 1.0 / b, nll_before, nll_after }))
     }
 }
 
@@ -167,6 +201,22 @@ mod tests {
         assert!((found.temperature - 2.0 / 3_f64.ln()).abs() < 1e-12);
         let p = found.apply(&logits).unwrap();
         assert!((p.tensor().double_value(&[0, 0]) - 0.75).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_label_that_ties_with_another_class_is_no_error_of_the_logits() {
+        let find = |rows: &[[f32; 2]], labels: &[i64]| {
+            BestTemperature::find(
+                &Logits::new(&Tensor::from_slice2(rows)).unwrap(),
+                &Tensor::from_slice(labels),
+            )
+        };
+        // The last sample is told nothing of, and the sharper the others, the better.
+        let tied = [[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 0.0]];
+        assert_eq!(find(&tied, &[0, 0, 1, 1]).unwrap(), BestTemperature::Separable);
+        assert_eq!(find(&tied, &[1, 1, 0, 1]).unwrap(), BestTemperature::Chance);
+        assert!(matches!(find(&tied, &[0, 1, 1, 1]).unwrap(), BestTemperature::Fitted(_)));
+        assert!(find(&tied, &[0, 0, 1]).is_err());
     }
 
     #[test]

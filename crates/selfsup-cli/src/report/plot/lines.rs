@@ -112,7 +112,8 @@ impl ChartPlot<'_> {
         let mut ticks: Vec<(i32, String)> = Vec::new();
         for value in measured {
             if ticks.last().is_none_or(|(last, _)| x(value) - last >= TICK) {
-                ticks.push((x(value), value.to_string()));
+                // A mean over draws is no whole number.
+                ticks.push((x(value), ((value * 10.0).round() / 10.0).to_string()));
             }
         }
         ticks
@@ -258,6 +259,15 @@ mod tests {
             (words, ticks[1].0 - ticks[0].0, ticks[2].0 - ticks[1].0),
             (vec!["10", "100", "1000"], 100, 100)
         );
+    }
+
+    #[test]
+    fn a_mean_is_shown_with_a_decimal() {
+        let mut chart = ladder();
+        chart.lines[0].points = [35.0 / 3.0, 1000.0].map(|x| point(x, 0.5)).into();
+        chart.lines.truncate(1);
+        let ticks = ChartPlot(&chart).ticks(|x| (x.log10() * 100.0).round() as i32);
+        assert_eq!(ticks.iter().map(|(_, word)| word.as_str()).collect::<Vec<_>>(), ["11.7", "1000"]);
     }
 
     #[test]
