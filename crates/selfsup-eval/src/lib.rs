@@ -98,6 +98,7 @@ mod sought;
 mod spectrum;
 mod split;
 mod standardise;
+mod strengths;
 mod suite;
 
 pub use attribution::attention_rollout::AttentionRollout;

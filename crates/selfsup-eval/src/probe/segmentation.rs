@@ -15,7 +15,8 @@ use crate::interval::{LEVEL, percentiles};
 use crate::logistic::{Link, Problem};
 use crate::measurement::Origin;
 use crate::standardise::Standardiser;
-use crate::{Confusion, LinearProbeConfig, Logistic, LogisticConfig, Mean, Measurement, Segmentation};
+use crate::strengths::least_loss;
+use crate::{Confusion, LinearProbeConfig, Logistic, Mean, Measurement, Segmentation};
 use rand::RngExt;
 use rand::seq::SliceRandom;
 use selfsup_core::{Device, Error, Key, Kind, Result, Tensor, check_kind, check_shape};
@@ -240,23 +241,14 @@ impl SegmentationProbe {
         let standardiser = Standardiser::of(&rest.x);
         let problem = rest.problem(&standardiser)?;
         let (held_x, held_y) = (standardiser.apply(&held.0), held.1.index_select(1, &rest.classes));
-        let coarse = LogisticConfig { tolerance: 10.0 * linear.logistic.tolerance, ..linear.logistic };
         let mut path = Vec::new();
-        let mut best: Option<(f64, f64, Logistic)> = None;
-        let mut solution = None;
-        for &c in &linear.strengths {
-            let solved = problem.solve(c, solution.as_ref(), &coarse)?;
-            let fitted = problem.to_classifier(&solved);
+        let mut judge = |c: f64, fitted: &Logistic| {
             let log_p = fitted.logits(&held_x)?.to_kind(Kind::Double).log_softmax(1, None);
             let loss = f64::try_from(-(log_p * &held_y).sum(None))? / held_x.size()[0].max(1) as f64;
             path.push((c, loss));
-            match &best {
-                Some((least, ..)) if loss >= *least => break,
-                _ => best = Some((loss, c, fitted)),
-            }
-            solution = Some(solved);
-        }
-        let (_, c, best) = best.ok_or_else(|| Error::config("strengths", "[]", "at least one"))?;
+            Ok(loss)
+        };
+        let (c, best) = least_loss(&problem, &linear.strengths, &linear.logistic, &mut judge)?;
         Ok((path, c, best))
     }
 
