@@ -34,7 +34,7 @@
 //! | where in an image does the answer come from? | [`integrated_gradients()`], [`grad_cam()`], [`occlusion()`], [`AttentionRollout`] |
 //! | which patches are alike? | [`patch_colours()`] |
 //! | does a map show what was learned? | [`sanity_check()`] |
-//! | which columns of a table count? | [`permutation_importance()`], [`column_parts()`] |
+//! | which columns of a table count? | [`permutation_importance()`], [`column_attributions()`] |
 //!
 //! A score means little alone. Run the same suite on the raw input and on the same encoder untrained, and compare.
 //!
@@ -102,10 +102,10 @@ mod strengths;
 mod suite;
 
 pub use attribution::attention_rollout::AttentionRollout;
-pub use attribution::columns::{PermutationConfig, column_parts, permutation_importance};
-pub use attribution::grad_cam::{Sign, enlarged, grad_cam};
+pub use attribution::columns::{PermutationConfig, column_attributions, permutation_importance};
+pub use attribution::grad_cam::{Sign, grad_cam, interpolate};
 pub use attribution::integrated_gradients::{
-    IntegratedGradients, IntegratedGradientsConfig, Quadrature, integrated_gradients, over_channels,
+    IntegratedGradients, IntegratedGradientsConfig, Quadrature, integrated_gradients, sum_channels,
 };
 pub use attribution::occlusion::{OcclusionConfig, occlusion};
 pub use attribution::patch_colours::{PatchColours, patch_colours};

@@ -80,7 +80,7 @@ pub fn permutation_importance(
 ///
 /// # Errors
 /// As [`integrated_gradients`].
-pub fn column_parts(
+pub fn column_attributions(
     function: &ScoreFunction,
     x: &Tensor,
     baseline: &Tensor,
@@ -88,7 +88,7 @@ pub fn column_parts(
 ) -> Result<Tensor> {
     let [_, d] = check_shape("x", x, [-1, -1])?;
     check_shape("baseline", baseline, [d])?;
-    Ok(integrated_gradients(function, x, baseline, config)?.parts.abs().mean_dim(0, false, None))
+    Ok(integrated_gradients(function, x, baseline, config)?.attributions.abs().mean_dim(0, false, None))
 }
 
 #[cfg(test)]
@@ -136,7 +136,8 @@ mod tests {
     fn a_linear_score_has_its_weights_times_the_distances_from_the_baseline() {
         let (x, baseline) = (wave(&[20, 3], 0.37), wave(&[3], 0.9));
         let found =
-            column_parts(&|x| Ok(predict(x)), &x, &baseline, &IntegratedGradientsConfig::default()).unwrap();
+            column_attributions(&|x| Ok(predict(x)), &x, &baseline, &IntegratedGradientsConfig::default())
+                .unwrap();
         let distances = (&x - &baseline).abs().mean_dim(0, false, None);
         let expected = distances * Tensor::from_slice(&[2.0_f32, 0.0, 1.0]);
         assert_elements(&found, &Vec::<f64>::try_from(expected.to_kind(Kind::Double)).unwrap(), 1e-5);
@@ -154,7 +155,8 @@ mod tests {
         let error = permutation_importance(&measure(&x), &(&x / 0.0), &config).unwrap_err().to_string();
         assert!(error.starts_with("x is not finite"), "{error}");
         let steps = IntegratedGradientsConfig::default();
-        let error = column_parts(&|x| Ok(predict(x)), &x, &wave(&[2], 0.1), &steps).unwrap_err().to_string();
+        let error =
+            column_attributions(&|x| Ok(predict(x)), &x, &wave(&[2], 0.1), &steps).unwrap_err().to_string();
         assert_eq!(error, "baseline: expected [3], found [2]");
     }
 }
