@@ -14,6 +14,7 @@
 //! | do clusters agree with classes? | [`cluster_agreement()`]: accuracy, NMI, AMI, ARI, V-measure |
 //! | all of these at once | [`Suite`] |
 //! | and all that follows | [`full_suite()`] |
+//! | and without labels | [`label_free()`] |
 //! | have the features collapsed? | [`feature_health`]: no labels, cheap enough for every line of a log |
 //! | do samples differ more than their views? | [`lidar()`] |
 //! | how does the variance fall, layer by layer? | [`layer_spectra()`], [`alpha_req()`] |
@@ -82,6 +83,7 @@ mod health;
 mod insight;
 mod interval;
 mod knn;
+mod label_free;
 mod lbfgs;
 mod lidar;
 mod linear_classifier;
@@ -133,6 +135,7 @@ pub use health::{FeatureHealth, Verdict, alignment, feature_health, rank_me, uni
 pub use insight::{Neighbourhood, map_2d, nearest_neighbours};
 pub use interval::{Interval, IntervalMethod, LEVEL, Mean};
 pub use knn::{Knn, KnnConfig};
+pub use label_free::{ClusterSilhouette, LabelFree, LabelFreeConfig, label_free};
 pub use lidar::{LIDAR_DELTA, lidar};
 pub use linear_classifier::LinearClassifier;
 pub use linear_probe::{LinearOutcome, LinearProbe, LinearProbeConfig, PathPoint};
