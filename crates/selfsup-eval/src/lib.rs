@@ -126,7 +126,7 @@ pub use compare::seeds::{Pairing, SeedTest, compare_seeds};
 pub use confusion::Confusion;
 pub use cross_probe::{CrossPrediction, CrossProbe, CrossProbeConfig};
 pub use dense::boxes::Rectangle;
-pub use dense::detection::{Detection, FoundBox, ImageBoxes, TrueBox, detection};
+pub use dense::detection::{BoxKind, Detection, FoundBox, ImageBoxes, TrueBox, detection};
 pub use dense::nms::nms;
 pub use dense::segmentation::Segmentation;
 pub use few_label::{FewLabelClassifier, FewLabelConfig, FewLabelProbe};

@@ -6,7 +6,7 @@ use super::{Arguments, pictures};
 use crate::report::{View, ViewRow};
 use anyhow::Result;
 use selfsup::data::annotated::{VocImages, VocSplits};
-use selfsup::eval::{BoxedMaps, DetectionProbe, DetectionProbeConfig, FoundBox, Rectangle, TrueBox};
+use selfsup::eval::{BoxKind, BoxedMaps, DetectionProbe, DetectionProbeConfig, FoundBox, Rectangle, TrueBox};
 use selfsup::train::loggers::Progress;
 use serde_json::json;
 use std::path::Path;
@@ -37,7 +37,8 @@ pub fn judge(
             let [x0, y0, x1, y1] = b.edges;
             // All classes were found in the list when the folder was opened.
             let class = splits.classes.iter().position(|name| *name == b.class).unwrap_or_default();
-            TrueBox { rectangle: Rectangle { x0, y0, x1, y1 }, class, crowd: b.difficult }
+            let kind = if b.difficult { BoxKind::Ignored } else { BoxKind::Counted };
+            TrueBox { rectangle: Rectangle { x0, y0, x1, y1 }, class, kind }
         };
         part.boxes(index).iter().map(of).collect()
     };
