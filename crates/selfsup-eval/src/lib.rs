@@ -142,7 +142,9 @@ pub use linear_probe::{LinearOutcome, LinearProbe, LinearProbeConfig, PathPoint}
 pub use logistic::{Logistic, LogisticConfig};
 pub use measurement::Measurement;
 pub use novel_classes::{NovelClasses, NovelClassesConfig, novel_classes};
-pub use outliers::{OutlierConfig, OutlierDetection, Outliers, outlier_detection, outliers};
+pub use outliers::{
+    OutlierConfig, OutlierDetection, Outliers, Sources, outlier_detection, outliers, outliers_by_source,
+};
 pub use probe::attentive::{AttentiveConfig, AttentiveOutcome, AttentiveProbe, LabelledTokens};
 pub use probe::detection::{
     BoxedMaps, DetectionLevel, DetectionOutcome, DetectionProbe, DetectionProbeConfig,
