@@ -121,6 +121,27 @@ mod tests {
         assert_eq!(found[1].value, 0.0, "the middle column is not looked at");
     }
 
+    // x = np.sin(np.arange(24) ** 1.5 * 0.37).astype(np.float32).reshape(8, 3); y = f(x)
+    // f = lambda x: 2 * x[:, 0] - x[:, 2] + x[:, 0] * x[:, 1]; an estimator whose predict is f
+    // permutation_importance(it, x, y, scoring="neg_mean_squared_error", n_repeats=40000, random_state=0).importances_mean
+    #[test]
+    fn agrees_with_scikit_learn_on_average_over_many_shuffles() {
+        let x = wave(&[8, 3], 0.37);
+        let f = |x: &Tensor| predict(x) + x.select(1, 0) * x.select(1, 1);
+        let truth = f(&x);
+        let measure = |x: &Tensor| (-(f(x) - &truth).square().mean(Kind::Double)).scalar();
+        let config = PermutationConfig { repeats: 8000, seed: 0 };
+        let found = permutation_importance(&measure, &x, &config).unwrap();
+        for (found, expected) in found.iter().zip(SKLEARN) {
+            // Four standard errors of theirs and of ours.
+            assert!((found.value / expected - 1.0).abs() < 0.03, "{found:?}, expected {expected}");
+            let interval = found.interval.unwrap();
+            assert!(interval.low < expected * 1.01 && expected * 0.99 < interval.high, "{found:?}");
+        }
+    }
+
+    const SKLEARN: [f64; 3] = [2.80529772, 0.28454922, 0.66773251];
+
     #[test]
     fn shuffles_are_a_function_of_the_seed() {
         let x = wave(&[50, 3], 0.37);
