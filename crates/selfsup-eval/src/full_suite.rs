@@ -260,7 +260,7 @@ mod tests {
         let rare = Features::new(formula(2000, 2) + labels.one_hot(2) * 4.0, labels, 2).unwrap();
         let novel_classes = NovelClassesConfig { max_test: 100, ..Default::default() };
         let retrieval = RetrievalConfig { max_queries: Some(50), ..config().retrieval };
-        let few = FullSuiteConfig { novel_classes, retrieval, ..config() };
+        let few = FullSuiteConfig { retrieval, novel_classes, ..config() };
         let found = full_suite(&rare, &rare, None, &[], &few, &mut |_| ()).unwrap();
         assert_eq!(found.novel_classes.unwrap().found.len(), 2);
         // One test sample a class, so that none has another; and one class only, so that none can be left out.

@@ -133,7 +133,7 @@ impl NovelClasses {
             ("fpr95", "share of SOUGHT that passes where 95 % of the known do", |d| d.fpr95.value),
         ];
         let mut all = Vec::new();
-        let ways: [(&str, &[(i64, Outliers)], &str, &str); 2] = [
+        let ways = [
             ("novel", &self.found, "the class left out", "left out in turn"),
             (
                 "one_class",
