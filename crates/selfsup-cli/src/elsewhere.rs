@@ -1,7 +1,7 @@
 //! `selfsup eval --features`: features from elsewhere, judged as those of a run are.
 //!
 //! A folder holds `train.npy` and `test.npy`, `[N, D]` floats, with `train_labels.npy` and `test_labels.npy`, `[N]` whole
-//! numbers; or one `features.safetensors` with four tensors of these names.
+//! numbers; or one `features.safetensors` with four tensors of these names. Without labels, only what needs none is asked.
 
 use crate::definitions;
 use crate::evaluate::TRAINED;
@@ -30,10 +30,13 @@ const PARTS: [[&str; 2]; 2] = [["train", "train_labels"], ["test", "test_labels"
 pub fn run(folder: &Path, set: &[Assignment], suite: SuiteChoice, print_json: bool) -> Result<()> {
     let config = settings(set)?;
     let given = Given::read(folder)?;
+    if given.labels.is_none() {
+        eprintln!("{}: there are no labels: only what needs none is asked", folder.display());
+    }
     let started = Instant::now();
     let mut bars = Bars::new("features");
     let seen = Seen { train: given.train, test: given.test, views: None, layers: Vec::new() };
-    let mut verdict = judge(&seen, Some(&given.labels), &config, suite, &mut |stage| bars.show(stage))?;
+    let mut verdict = judge(&seen, given.labels.as_ref(), &config, suite, &mut |stage| bars.show(stage))?;
     let full: Vec<_> = verdict.full.take().map(|groups| (TRAINED.to_owned(), groups)).into_iter().collect();
     let [n, d] = selfsup::core::check_shape("features", &seen.train, [-1, -1])?;
     let name = std::path::absolute(folder)?;
@@ -44,10 +47,11 @@ pub fn run(folder: &Path, set: &[Assignment], suite: SuiteChoice, print_json: bo
         "health": by_name(json!(verdict.health)),
         "linear_probe": by_name(json!(verdict.linear)),
         "data": {
-            "name": name, "train": n, "test": seen.test.size()[0], "classes": given.labels.classes, "dim": d,
+            "name": name, "train": n, "test": seen.test.size()[0],
+            "classes": given.labels.as_ref().map_or(&[][..], |labels| &labels.classes), "dim": d,
             "split": "as the files have it",
         },
-        "definitions": definitions::of_probes(&config, Some(&given.labels)),
+        "definitions": definitions::of_probes(&config, given.labels.as_ref()),
         "seconds": started.elapsed().as_secs_f64(),
     });
     if !full.is_empty() {
@@ -107,7 +111,8 @@ fn page(folder: &Path, name: &str, report: &Value) -> Result<()> {
         title: name.to_owned(),
         facts,
         command: format!("selfsup eval --suite full --features {}", folder.display()),
-        scores: Some(Scores { columns, rows: vec![Row { name: "features".to_owned(), cells }] }),
+        scores: (!columns.is_empty())
+            .then(|| Scores { columns, rows: vec![Row { name: "features".to_owned(), cells }] }),
         suite_title: full::TITLE,
         suite: full::sections(&found, &["features"]),
         confusion: confusion.map(|c| Confusion {
@@ -148,7 +153,8 @@ struct Given {
     train: Tensor,
     /// `[M, D]` Float.
     test: Tensor,
-    labels: Labels,
+    /// None where the files hold none.
+    labels: Option<Labels>,
 }
 
 impl Given {
@@ -157,24 +163,42 @@ impl Given {
         let one = folder.join(ONE_FILE);
         let npy = |name: &str| folder.join(format!("{name}.npy"));
         if !one.is_file() {
-            return Self::new(|name| read_npy(&npy(name)), |name| npy(name).display().to_string());
+            let take = |name: &str| {
+                let path = npy(name);
+                path.is_file().then(|| read_npy(&path)).transpose()
+            };
+            let missing = |name: &str| {
+                format!(
+                    "{} is missing: a folder of features holds train.npy and test.npy, with train_labels.npy and test_labels.npy \
+                     where there are labels, or {ONE_FILE} with these",
+                    npy(name).display()
+                )
+            };
+            return Self::new(take, |name| npy(name).display().to_string(), missing);
         }
         if let Some(other) = PARTS.iter().flatten().map(|name| npy(name)).find(|path| path.is_file()) {
             bail!("{}: there is {ONE_FILE} beside it; leave the one that is meant", other.display());
         }
         let tensors = state::read(&one)?;
-        let take = |name: &str| {
-            let names = || tensors.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-            let found = tensors.get(name).map(Tensor::shallow_clone);
-            found.with_context(|| format!("{}: {name} is missing; there are {}", one.display(), names()))
+        let missing = |name: &str| {
+            let names = tensors.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+            format!("{}: {name} is missing; there are {names}", one.display())
         };
-        Self::new(take, |name| format!("{}: {name}", one.display()))
+        let take = |name: &str| Ok(tensors.get(name).map(Tensor::shallow_clone));
+        Self::new(take, |name| format!("{}: {name}", one.display()), missing)
     }
 
-    /// `take` gives an array by its name, `called` says where it is from.
-    fn new(take: impl Fn(&str) -> Result<Tensor>, called: impl Fn(&str) -> String) -> Result<Self> {
+    /// `take` gives an array by its name where there is one, `called` says where it is from, and `missing` that it is not there.
+    fn new(
+        take: impl Fn(&str) -> Result<Option<Tensor>>,
+        called: impl Fn(&str) -> String,
+        missing: impl Fn(&str) -> String,
+    ) -> Result<Self> {
         let [[train, train_labels], [test, test_labels]] = PARTS;
-        let features = |name: &str| checked_features(&take(name)?, &called(name));
+        let features = |name: &str| {
+            let x = take(name)?.with_context(|| missing(name))?;
+            checked_features(&x, &called(name))
+        };
         let (x, y) = (features(train)?, features(test)?);
         let dims = [&x, &y].map(|x| x.size()[1]);
         ensure!(
@@ -185,8 +209,16 @@ impl Given {
             called(train),
             dims[0]
         );
-        let labels = |name: &str, of: &str, x: &Tensor| -> Result<Vec<i64>> {
-            let labels = checked_labels(&take(name)?, &called(name))?;
+        let (of_train, of_test) = match (take(train_labels)?, take(test_labels)?) {
+            (Some(of_train), Some(of_test)) => (of_train, of_test),
+            (None, None) => return Ok(Given { train: x, test: y, labels: None }),
+            (found, _) => {
+                let name = if found.is_some() { test_labels } else { train_labels };
+                bail!("{}; labels are there for one part alone: for both, or for none", missing(name))
+            }
+        };
+        let labels = |given: &Tensor, name: &str, of: &str, x: &Tensor| -> Result<Vec<i64>> {
+            let labels = checked_labels(given, &called(name))?;
             let rows = x.size()[0];
             ensure!(
                 labels.len() as i64 == rows,
@@ -197,7 +229,8 @@ impl Given {
             );
             Ok(labels)
         };
-        let (of_train, of_test) = (labels(train_labels, train, &x)?, labels(test_labels, test, &y)?);
+        let of_train = labels(&of_train, train_labels, train, &x)?;
+        let of_test = labels(&of_test, test_labels, test, &y)?;
         let classes = classes(&of_train, &called(train_labels))?;
         if let Some(row) = of_test.iter().position(|&label| label >= classes) {
             bail!(
@@ -211,17 +244,11 @@ impl Given {
         let labels = Labels::new(names, Some(of_train), Some(of_test));
         let labels =
             labels.with_context(|| format!("{}: all samples are of one class", called(train_labels)))?;
-        Ok(Given { train: x, test: y, labels })
+        Ok(Given { train: x, test: y, labels: Some(labels) })
     }
 }
 
 fn read_npy(path: &Path) -> Result<Tensor> {
-    ensure!(
-        path.is_file(),
-        "{} is missing: a folder of features holds train.npy, test.npy, train_labels.npy and test_labels.npy, or \
-         {ONE_FILE} with these four",
-        path.display()
-    );
     let NpyArray { shape, values } = NpyArray::read(path)?;
     let shape: Vec<i64> = shape.iter().map(|&side| side as i64).collect();
     let flat = match &values {
@@ -282,15 +309,39 @@ mod tests {
     fn given(others: &[(&str, Tensor)]) -> Result<Given> {
         let take = |name: &str| {
             let other = others.iter().find(|(other, _)| *other == name);
-            Ok(match (other, name) {
+            Ok(Some(match (other, name) {
                 (Some((_, tensor)), _) => tensor.shallow_clone(),
                 (None, "train") => Tensor::arange(12, (Kind::Float, Device::Cpu)).reshape([6, 2]),
                 (None, "test") => Tensor::arange(6, (Kind::Float, Device::Cpu)).reshape([3, 2]),
                 (None, "train_labels") => Tensor::from_slice(&[0_i64, 1, 2, 0, 1, 2]),
                 (None, _) => Tensor::from_slice(&[2_i64, 0, 0]),
-            })
+            }))
         };
-        Given::new(take, |name| format!("{name}.npy"))
+        Given::new(take, |name| format!("{name}.npy"), |name| format!("{name}.npy is missing"))
+    }
+
+    #[test]
+    fn labels_are_there_for_both_parts_or_for_none() {
+        let x = Tensor::arange(12, (Kind::Float, Device::Cpu)).reshape([6, 2]);
+        let with = |names: &[&str]| {
+            let take = |name: &str| {
+                let labels = || Tensor::from_slice(&[0_i64, 1, 0, 1, 0, 1]);
+                let tensor = || if name.ends_with("labels") { labels() } else { x.shallow_clone() };
+                Ok(names.contains(&name).then(tensor))
+            };
+            Given::new(take, |name| format!("{name}.npy"), |name| format!("{name}.npy is missing"))
+        };
+        assert!(with(&["train", "test"]).unwrap().labels.is_none());
+        let all = with(&["train", "test", "train_labels", "test_labels"]).unwrap();
+        assert_eq!(all.labels.map(|labels| labels.smallest), Some(3));
+        let refusal = |names: &[&str]| with(names).unwrap_err().to_string();
+        let expected =
+            "test_labels.npy is missing; labels are there for one part alone: for both, or for none";
+        assert_eq!(refusal(&["train", "test", "train_labels"]), expected);
+        assert!(
+            refusal(&["train", "test", "test_labels"]).starts_with("train_labels.npy is missing; labels")
+        );
+        assert_eq!(refusal(&["train", "train_labels"]), "test.npy is missing");
     }
 
     fn refused(name: &str, tensor: Tensor) -> String {
@@ -300,30 +351,37 @@ mod tests {
     #[test]
     fn takes_floats_and_whole_numbers_of_any_size() {
         let plain = given(&[]).unwrap();
-        assert_eq!((plain.labels.classes.len(), plain.labels.smallest), (3, 2));
+        let of = |given: &Given| {
+            given.labels.as_ref().map(|l| [&l.train, &l.test].map(Tensor::shallow_clone)).unwrap()
+        };
+        let labels = plain.labels.as_ref().unwrap();
+        assert_eq!((labels.classes.len(), labels.smallest), (3, 2));
         let double = Tensor::arange(12, (Kind::Double, Device::Cpu)).reshape([2, 6]).tr();
         let half = Tensor::arange(6, (Kind::Half, Device::Cpu)).reshape([3, 2]);
         let bytes = Tensor::from_slice(&[0_u8, 1, 2, 0, 1, 2]);
         let other = given(&[("train", double), ("test", half), ("train_labels", bytes)]).unwrap();
         assert_eq!((other.train.kind(), other.train.double_value(&[1, 1])), (Kind::Float, 7.0));
-        assert_eq!((&other.test, &other.labels.train), (&plain.test, &plain.labels.train));
+        assert_eq!((&other.test, of(&other)), (&plain.test, of(&plain)));
     }
 
     #[test]
     fn reads_all_four_from_one_file() {
         let folder = tempfile::tempdir().unwrap();
         let plain = given(&[]).unwrap();
+        let of = |given: &Given| {
+            given.labels.as_ref().map(|l| [&l.train, &l.test].map(Tensor::shallow_clone)).unwrap()
+        };
         let tensors = [
             ("train", plain.train.to_kind(Kind::Half)),
             ("test", plain.test.shallow_clone()),
-            ("train_labels", plain.labels.train.to_kind(Kind::Int)),
-            ("test_labels", plain.labels.test.shallow_clone()),
+            ("train_labels", of(&plain)[0].to_kind(Kind::Int)),
+            ("test_labels", of(&plain)[1].shallow_clone()),
         ];
         let tensors = tensors.into_iter().map(|(name, x)| (name.to_owned(), x)).collect();
         state::save(&folder.path().join(ONE_FILE), &tensors).unwrap();
         let read = Given::read(folder.path()).unwrap();
         assert_eq!((&read.train, &read.test), (&plain.train, &plain.test));
-        assert_eq!((&read.labels.train, &read.labels.test), (&plain.labels.train, &plain.labels.test));
+        assert_eq!(of(&read), of(&plain));
     }
 
     #[test]

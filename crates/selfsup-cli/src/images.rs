@@ -3,7 +3,7 @@
 use crate::recipe::{DataConfig, Recipe, ViewKind, inside};
 use anyhow::{Result, bail};
 use rand::seq::SliceRandom;
-use selfsup::core::{Batches, Dataset, Error, Key, Result as CoreResult};
+use selfsup::core::{Batches, Dataset, Error, Key, Result as CoreResult, Tensor};
 use selfsup::data::augment::{AugmentedView, PlainView, View};
 use selfsup::data::dataset::{DecodedImages, Subset};
 use selfsup::data::sampler::{Sequential, Shuffled, ShuffledShards};
@@ -112,7 +112,7 @@ pub fn limited(set: Arc<dyn ImageSet>, field: &str, limit: Option<usize>) -> Res
         bail!("data.{field} = 0: at least 1 sample");
     }
     let sorted = set.labels().is_some_and(|labels| labels.is_sorted());
-    let indices = (0..limit).map(|i| if sorted { i * n / limit } else { i }).collect();
+    let indices = if sorted { evenly(n, limit) } else { (0..limit).collect() };
     Ok(Arc::new(Subset::new(set, indices)?))
 }
 
@@ -252,9 +252,18 @@ pub fn all_views(
 /// # Errors
 /// None: the positions are those of the set.
 pub fn some(set: &Arc<dyn ImageSet>, count: usize) -> Result<Arc<dyn ImageSet>> {
-    let count = set.len().min(count);
-    let positions = (0..count).map(|i| i * set.len() / count).collect();
-    Ok(Arc::new(Subset::new(Arc::clone(set), positions)?))
+    Ok(Arc::new(Subset::new(Arc::clone(set), evenly(set.len(), count))?))
+}
+
+/// At most `count` positions of `len`, evenly taken, ascending.
+pub fn evenly(len: usize, count: usize) -> Vec<usize> {
+    let count = len.min(count);
+    (0..count).map(|i| i * len / count).collect()
+}
+
+/// As [`evenly`], to index with: `[count]` Int64.
+pub fn evenly_indices(len: usize, count: usize) -> Tensor {
+    Tensor::from_slice(&evenly(len, count).into_iter().map(|i| i as i64).collect::<Vec<_>>())
 }
 
 /// The view in which a recipe's images are judged.

@@ -8,7 +8,8 @@ use anyhow::{Result, ensure};
 use selfsup::core::Score;
 use selfsup::core::{Error, Features, Kind, Tensor};
 use selfsup::eval::{
-    FeatureHealth, FewLabelConfig, LinearOutcome, Stage, Suite, SuiteConfig, alignment, feature_health,
+    FeatureHealth, FewLabelConfig, LabelFreeConfig, LinearOutcome, Stage, Suite, SuiteConfig, alignment,
+    feature_health, label_free, pair_of_views,
 };
 use selfsup::train::loggers::Progress;
 use serde::Serialize;
@@ -68,7 +69,7 @@ pub struct Verdict {
     pub linear: Option<LinearOutcome>,
     /// How the test features spread, and how near those of two views of a sample are.
     pub health: Health,
-    /// The measures of the full suite; none where it was not asked for, or without labels.
+    /// The measures of the full suite, without labels those that need none; none where it was not asked for.
     pub full: Option<Groups>,
     /// What the probes took the test samples for; none without labels.
     pub answers: Option<Answers>,
@@ -126,7 +127,11 @@ pub fn judge(
     let alignment = seen.views.as_ref().map(|[x0, x1]| alignment(x0, x1)).transpose()?;
     let health = Health { spread: feature_health(&spread(&seen.test))?, alignment };
     let Some(labels) = labels else {
-        return Ok(Verdict { scores: Vec::new(), linear: None, health, full: None, answers: None });
+        let full = match suite_choice {
+            SuiteChoice::Probes => None,
+            SuiteChoice::Full => Some(without_labels(seen, progress)?),
+        };
+        return Ok(Verdict { scores: Vec::new(), linear: None, health, full, answers: None });
     };
     let classes = labels.classes.len() as i64;
     let features = |x: &Tensor, y: &Tensor| -> Result<Features, Error> {
@@ -144,6 +149,14 @@ pub fn judge(
     ]);
     let answers = Some(Answers { labels: Vec::try_from(&labels.test)?, predictions });
     Ok(Verdict { scores: found.report.scores, linear: Some(found.linear), health, full, answers })
+}
+
+/// What the full suite asks of features without labels.
+fn without_labels(seen: &Seen, progress: &mut dyn FnMut(Stage)) -> Result<Groups> {
+    let views = seen.views.as_ref().map(|[x0, x1]| pair_of_views(x0, x1)).transpose()?;
+    let config = LabelFreeConfig::default();
+    let found = label_free(&seen.test, views.as_ref(), &seen.layers, &config, progress)?;
+    Ok(vec![("health".to_owned(), found.measurements("test"))])
 }
 
 /// The few-label probe with no more labels a class than the smallest has.
@@ -244,6 +257,29 @@ mod tests {
         assert_eq!(refused("eval.size=0"), "eval.size = 0: at least 1 pixel");
         assert!(refused("eval.resize=1").starts_with("eval.resize = 1: at least size = "));
         assert!(refused("views.kinds=[{ std = [1.0, 2.0] }]").starts_with("views.kinds.0.std = "));
+    }
+
+    #[test]
+    fn the_full_suite_asks_what_needs_no_labels_without_them() {
+        let x = Tensor::arange(400, (Kind::Float, selfsup::core::Device::Cpu)).sin().reshape([50, 8]);
+        let seen = Seen {
+            train: x.shallow_clone(),
+            test: x.shallow_clone(),
+            views: Some([x.shallow_clone(), &x + 0.1]),
+            layers: vec![("conv1".to_owned(), x.narrow(1, 0, 4))],
+        };
+        let config = EvalConfig::default();
+        let ask = |choice| judge(&seen, None, &config, choice, &mut |_| ()).unwrap();
+        assert!(ask(SuiteChoice::Probes).full.is_none());
+        let verdict = ask(SuiteChoice::Full);
+        let groups = verdict.full.unwrap();
+        assert_eq!(groups.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(), ["health"]);
+        let value = |name: &str| groups[0].1.iter().find(|m| m.name == name).map(|m| m.value);
+        assert_eq!(value("rank_me"), Some(verdict.health.spread.rank_me));
+        assert_eq!(value("alignment"), verdict.health.alignment);
+        for name in ["std", "uniformity", "lidar", "effective_rank conv1", "silhouette@2"] {
+            assert!(value(name).is_some_and(f64::is_finite), "{name}: {groups:?}");
+        }
     }
 
     #[test]

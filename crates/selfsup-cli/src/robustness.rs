@@ -5,12 +5,12 @@
 
 use crate::full::{Groups, SuiteChoice};
 use crate::images::{self, Images};
+use crate::insight::picture;
 use crate::judge::{Labels, Seen};
 use crate::network::ImageNetwork;
 use crate::recipe::Recipe;
 use crate::report::{View, ViewRow};
-use anyhow::{Context, Result, ensure};
-use image::RgbImage;
+use anyhow::{Result, ensure};
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use selfsup::core::{Batches, Dataset, Device, Features, Kind, Mode, Tensor, tch};
 use selfsup::data::augment::{PlainConfig, PlainView};
@@ -18,8 +18,9 @@ use selfsup::data::corrupt::{Corruption, Disturbance, DisturbedImages, Family, S
 use selfsup::data::dataset::ArrayImages;
 use selfsup::data::{Image, ImageCollate, ImageSet, Loader};
 use selfsup::eval::{
-    AttackConfig, LabelNoiseConfig, LinearClassifier, LinearOutcome, Measurement, OutlierConfig,
-    RightAnswers, Stage, accuracy_kept, attacked_accuracy, label_noise, outliers, resampled_robustness,
+    AttackConfig, LabelNoiseConfig, LinearClassifier, LinearOutcome, Mean, Measurement, OutlierConfig,
+    RightAnswers, Sources, Stage, accuracy_kept, attacked_accuracy, label_noise, outliers_by_source,
+    resampled_robustness,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -32,9 +33,9 @@ pub const EACH: &str = "corruptions";
 /// Who is right or wrong.
 const BY: &str = "the linear probe fitted on clean training features";
 /// Training samples that the outlier detectors look at.
-const FAMILIAR: i64 = 10_000;
-/// Images that an attack moves at a time.
-const ATTACKED_TOGETHER: i64 = 250;
+const FAMILIAR: usize = 10_000;
+/// Numbers of images that an attack moves at a time: 256 images of 32 x 32 pixels in colour, and five of 224 x 224.
+const ATTACKED_TOGETHER: usize = 256 * 3 * 32 * 32;
 
 /// `[eval.robustness]`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -131,9 +132,8 @@ impl<'a> Robustness<'a> {
         if n == 0 {
             return Ok(None);
         }
-        let positions: Vec<i64> = (0..n).map(|i| (i * images.test.len() / n) as i64).collect();
         let shown: Arc<dyn ImageSet> = Arc::new(shown(recipe, &images.test, n)?);
-        let truth = labels.test.index_select(0, &Tensor::from_slice(&positions));
+        let truth = labels.test.index_select(0, &images::evenly_indices(images.test.len(), n));
         let view = PlainConfig { resize: None, ..recipe.plain_view() };
         Ok(Some(Robustness { recipe, labels, shown, truth, view, device, reference: None }))
     }
@@ -151,7 +151,8 @@ impl<'a> Robustness<'a> {
     ) -> Result<Groups> {
         let config = &self.recipe.eval.robustness;
         let (seed, resamples) = (config.seed, config.resamples);
-        let Answered { answers, clean, hardest } = self.answers(encoder, &linear.classifier, progress)?;
+        let Answered { answers, clean, hardest, of_hardest } =
+            self.answers(encoder, &linear.classifier, progress)?;
         if !answers.clean.contains(&true) {
             eprintln!(
                 "robustness is left out: the linear probe is right about none of the {} images",
@@ -169,7 +170,7 @@ impl<'a> Robustness<'a> {
             .filter(|r| r.corrupted.iter().all(|(_, rows)| rows.iter().flatten().any(|right| !right)));
         let found = resampled_robustness(&common, reference, resamples, seed)?;
         let mut all = found.measurements("test", BY, "the untrained encoder");
-        let plain = |name: String, mean: selfsup::eval::Mean, definition: String| Measurement {
+        let plain = |name: String, mean: Mean, definition: String| Measurement {
             name,
             value: mean.value,
             interval: mean.interval,
@@ -195,7 +196,7 @@ impl<'a> Robustness<'a> {
         }
         all.extend(self.label_noise(seen, linear, progress)?);
         all.extend(self.attacks(encoder, &linear.classifier, progress)?);
-        all.extend(self.familiarity(seen, &clean, &hardest)?);
+        all.extend(self.familiarity(seen, &clean, &hardest, of_hardest)?);
         let mut each = found.each("test", BY);
         let others = RightAnswers { clean: answers.clean.clone(), corrupted: others };
         each.extend(resampled_robustness(&others, None, 1, seed)?.each("test", BY));
@@ -243,7 +244,7 @@ impl<'a> Robustness<'a> {
             Ok((x, Vec::<bool>::try_from(right)?))
         };
         let (clean_x, clean) = encode(Disturbance::None)?;
-        let (mut corrupted, mut hardest) = (Vec::new(), Vec::new());
+        let (mut corrupted, mut hardest, mut of_hardest) = (Vec::new(), Vec::new(), Vec::new());
         for (number, (name, severities)) in all.into_iter().enumerate() {
             let mut rows = Vec::new();
             for disturbance in severities {
@@ -254,6 +255,7 @@ impl<'a> Robustness<'a> {
                     let first = (number % 5) as i64;
                     if first < x.size()[0] {
                         hardest.push(x.slice(0, first, None, 5));
+                        of_hardest.extend((first as usize..x.size()[0] as usize).step_by(5));
                     }
                 }
             }
@@ -263,6 +265,7 @@ impl<'a> Robustness<'a> {
             answers: RightAnswers { clean, corrupted },
             clean: clean_x,
             hardest: Tensor::cat(&hardest, 0),
+            of_hardest,
         })
     }
 
@@ -300,23 +303,27 @@ impl<'a> Robustness<'a> {
         }
         let raw = PlainConfig { mean: vec![0.0], std: vec![1.0], ..self.view.clone() };
         let batches = self.batches(Disturbance::None, raw)?;
-        let pixels =
-            batches.epoch(0, 0)?.map(|batch| Ok::<_, anyhow::Error>(batch?.views[0].shallow_clone()));
-        let x = Tensor::cat(&pixels.collect::<Result<Vec<_>>>()?, 0); // [N, C, H, W]
         // Evenly taken of the evenly taken.
-        let chosen: Vec<i64> = (0..n).map(|i| (i * self.shown.len() / n) as i64).collect();
-        let chosen = Tensor::from_slice(&chosen);
-        let (x, y) = (
-            x.index_select(0, &chosen).clamp(0.0, 1.0).to_device(self.device),
-            self.truth.index_select(0, &chosen),
-        );
+        let chosen = images::evenly(self.shown.len(), n);
+        let (mut pixels, mut before) = (Vec::new(), 0);
+        for batch in batches.epoch(0, 0)? {
+            let x = batch?.views[0].shallow_clone();
+            let all = before..before + x.size()[0] as usize;
+            let of_batch: Vec<i64> =
+                chosen.iter().filter(|i| all.contains(i)).map(|i| (i - all.start) as i64).collect();
+            pixels.push(x.index_select(0, &Tensor::from_slice(&of_batch)));
+            before = all.end;
+        }
+        let x = Tensor::cat(&pixels, 0).clamp(0.0, 1.0).to_device(self.device); // [n, C, H, W]
+        let y = self.truth.index_select(0, &images::evenly_indices(self.shown.len(), n));
         let channels = |values: &[f32]| Tensor::from_slice(values).view([1, -1, 1, 1]).to_device(self.device);
         let (mean, std) = (channels(&self.view.mean), channels(&self.view.std));
         let scores = |x: &Tensor| classifier.logits(&encoder.encode(&((x - &mean) / &std), Mode::Eval)?);
         let y = y.to_device(self.device);
         let mut stage = Stage { name: "attacks", done: 0, total: 2 * config.epsilons.len(), samples: n };
         progress(stage);
-        let (mut fast, mut strong) = (Vec::new(), Vec::new());
+        let together = attacked_together(x.numel() / n, self.recipe.eval.batch_size);
+        let (mut all, mut strong) = (Vec::new(), Vec::new());
         for &epsilon in &config.epsilons {
             let size = epsilon / 255.0;
             let fgsm = AttackConfig::fgsm(size, [0.0, 1.0]);
@@ -327,47 +334,81 @@ impl<'a> Robustness<'a> {
                 seed: config.seed,
                 ..AttackConfig::default()
             };
-            for (attack, into, name) in [(fgsm, &mut fast, "fgsm"), (pgd, &mut strong, "pgd")] {
-                let outcome = attacked_accuracy(&scores, &x, &y, &attack, ATTACKED_TOGETHER)?;
-                into.extend(outcome.measurements("test", BY).into_iter().map(|m| Measurement {
-                    name: format!("{name}@{epsilon}"),
-                    definition: format!("{} (epsilon = {epsilon}/255 of white)", m.definition),
-                    ..m
-                }));
+            for (attack, name) in [(fgsm, "fgsm"), (pgd, "pgd")] {
+                let outcome = attacked_accuracy(&scores, &x, &y, &attack, together)?;
+                let measured = |name: String, mean: Mean, definition: String| Measurement {
+                    name,
+                    value: mean.value,
+                    interval: mean.interval,
+                    n: mean.n,
+                    split: "test".to_owned(),
+                    seed: Some(config.seed),
+                    definition,
+                };
+                if all.is_empty() {
+                    let text = format!("accuracy of {BY} on the images that are attacked, as they are");
+                    let clean = measured("attacked_clean".to_owned(), outcome.clean, text);
+                    all.push(Measurement { seed: None, ..clean });
+                }
+                let into = if name == "fgsm" { &mut all } else { &mut strong };
+                for m in outcome.measurements("test", BY) {
+                    let text = format!("{} (epsilon = {epsilon}/255 of white)", m.definition);
+                    let relative = format!("{text}, over their accuracy as they are");
+                    into.push(Measurement { name: format!("{name}@{epsilon}"), definition: text, ..m });
+                    let kept = accuracy_kept(
+                        &outcome.right,
+                        std::slice::from_ref(&outcome.still_right),
+                        config.resamples,
+                        config.seed,
+                    )?;
+                    into.extend(kept.map(|mean| measured(format!("{name}_kept@{epsilon}"), mean, relative)));
+                }
                 stage.done += 1;
                 progress(stage);
             }
         }
-        fast.extend(strong);
-        Ok(fast)
+        all.extend(strong);
+        Ok(all)
     }
 
     /// How surely the most corrupted images are less familiar than clean ones.
-    fn familiarity(&self, seen: &Seen, clean: &Tensor, hardest: &Tensor) -> Result<Vec<Measurement>> {
-        let rows = seen.train.size()[0];
-        let n = rows.min(FAMILIAR);
-        let chosen: Vec<i64> = (0..n).map(|i| i * rows / n).collect();
-        let chosen = Tensor::from_slice(&chosen);
+    fn familiarity(
+        &self,
+        seen: &Seen,
+        clean: &Tensor,
+        hardest: &Tensor,
+        of_hardest: Vec<usize>,
+    ) -> Result<Vec<Measurement>> {
+        let chosen = images::evenly_indices(seen.train.size()[0] as usize, FAMILIAR);
+        let n = chosen.size()[0];
         let train = Features::new(
             seen.train.index_select(0, &chosen),
             self.labels.train.index_select(0, &chosen),
             self.labels.classes.len() as i64,
         )?;
         let config = OutlierConfig { seed: self.recipe.eval.robustness.seed, ..OutlierConfig::default() };
-        let found = outliers(&train, clean, hardest, &config)?.measurements("test");
-        let auroc = found.into_iter().filter_map(|m| {
-            let detector = m.name.strip_prefix("ood_auroc_")?;
+        // An image and what corruptions made of it are drawn together.
+        let sources = Sources { known: (0..clean.size()[0] as usize).collect(), unknown: of_hardest };
+        let found = outliers_by_source(&train, clean, hardest, &sources, &config)?.measurements("test");
+        let renamed = found.into_iter().filter_map(|m| {
+            let measure = m.name.strip_prefix("ood_")?;
             Some(Measurement {
-                name: format!("corrupted_auroc_{detector}"),
+                name: format!("corrupted_{measure}"),
                 definition: format!(
-                    "{}; known are clean test images, unknown a fifth of those under each corruption of severity 5, the training part {n} samples",
+                    "{}; known are clean test images, unknown a fifth of those under each corruption of severity 5, the training part {n} \
+                     samples; the interval is over images",
                     m.definition
                 ),
                 ..m
             })
         });
-        Ok(auroc.collect())
+        Ok(renamed.collect())
     }
+}
+
+/// Images of so many numbers that an attack moves at a time: no more than are encoded at a time.
+fn attacked_together(numbers: usize, batch_size: usize) -> i64 {
+    (ATTACKED_TOGETHER / numbers.max(1)).clamp(1, batch_size.max(1)) as i64
 }
 
 /// What one encoder made of all images.
@@ -377,14 +418,16 @@ struct Answered {
     clean: Tensor,
     /// Features of a fifth of the images under each corruption of severity 5.
     hardest: Tensor,
+    /// The images that these are of.
+    of_hardest: Vec<usize>,
 }
 
 /// `n` images, evenly taken, as the encoder sees them.
 fn shown(recipe: &Recipe, set: &Arc<dyn ImageSet>, n: usize) -> Result<ArrayImages> {
     let view = images::plain_view(recipe, set.channels())?;
     let size = recipe.plain_view().size;
-    let one = |i: usize| -> Result<Image> { Ok(view.show(&set.get(i * set.len() / n)?)?.to_image()?) };
-    let all = (0..n).into_par_iter().map(one).collect::<Result<Vec<_>>>()?;
+    let one = |i: usize| -> Result<Image> { Ok(view.show(&set.get(i)?)?.to_image()?) };
+    let all = images::evenly(set.len(), n).into_par_iter().map(one).collect::<Result<Vec<_>>>()?;
     let pixels = all.iter().flat_map(Image::pixels).copied().collect();
     Ok(ArrayImages::new(pixels, [size, size, set.channels()])?)
 }
@@ -415,12 +458,6 @@ pub fn examples(recipe: &Recipe) -> Result<Vec<ViewRow>> {
     Ok(rows)
 }
 
-fn picture(image: &Image) -> Result<RgbImage> {
-    let colour = image.to_colour();
-    RgbImage::from_raw(colour.width() as u32, colour.height() as u32, colour.pixels().to_vec())
-        .context("an image's pixels do not fill it")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -434,6 +471,15 @@ mod tests {
             all.iter().flat_map(|(_, all)| all).map(|disturbance| format!("{disturbance:?}")).collect();
         assert_eq!((names.len(), different.len()), (17, 85));
         assert!(all.iter().all(|(name, all)| all.iter().all(|disturbance| disturbance.name() == *name)));
+    }
+
+    #[test]
+    fn fewer_of_the_larger_images_are_attacked_at_a_time() {
+        assert_eq!(attacked_together(28 * 28, 512), 512);
+        assert_eq!(attacked_together(3 * 32 * 32, 512), 256);
+        assert_eq!(attacked_together(3 * 224 * 224, 512), 5);
+        assert_eq!(attacked_together(3 * 1024 * 1024, 512), 1);
+        assert_eq!(attacked_together(3 * 32 * 32, 64), 64);
     }
 
     #[test]

@@ -5,10 +5,11 @@
 //! cross-entropy of the first fold, and serves all. So a label that is wrong does not speak for itself: this is what
 //! confident learning judges labels by (Northcutt, Jiang and Chuang 2021, section 2).
 
-use crate::linear_probe::{Path, check_strengths, walk};
+use crate::linear_probe::{Path, walk};
 use crate::logistic::Problem;
 use crate::split::folds;
 use crate::standardise::Standardiser;
+use crate::strengths::check_strengths;
 use crate::{LinearProbeConfig, LogisticConfig, PathPoint, Stage};
 use selfsup_core::{Error, Features, Key, Kind, Result, Tensor};
 use serde::{Deserialize, Serialize};

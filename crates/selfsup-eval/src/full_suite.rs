@@ -1,17 +1,18 @@
 //! All that labelled features can be asked, for a report: retrieval, clusters, few labels, health, unknown classes.
 //!
-//! Costs are bounded: queries, samples of the silhouette and of the detectors are drawn where there are more. Everything is
-//! a function of the features and one seed.
+//! Costs are bounded: queries, samples of the silhouette, of the spectra and of the detectors are drawn where there are more.
+//! Everything is a function of the features and one seed. A part that the samples do not allow is left out, and the others stand.
 
+use crate::label_free::mean_silhouette;
 use crate::measurement::Origin;
 use crate::{
-    ClusterAgreement, LIDAR_DELTA, LabelCurve, LabelCurveConfig, LayerSpectrum, Measurement, NovelClasses,
-    NovelClassesConfig, PowerLawConfig, Retrieval, RetrievalConfig, Stage, check_pair, cluster_agreement,
-    label_curve, layer_spectra, lidar, novel_classes, retrieval,
+    ClusterAgreement, LabelCurve, LabelCurveConfig, LabelFree, LabelFreeConfig, Measurement, NovelClasses,
+    NovelClassesConfig, Retrieval, RetrievalConfig, Stage, check_pair, cluster_agreement, label_curve,
+    label_free, novel_classes, retrieval,
 };
 use rand::seq::SliceRandom;
 use selfsup_core::{Error, Features, Key, Result, Tensor, TensorExt, check_shape};
-use selfsup_numerics::{KMeans, KMeansConfig, Metric, SelfMatches, silhouette};
+use selfsup_numerics::{KMeans, KMeansConfig, SelfMatches};
 use serde::{Deserialize, Serialize};
 
 /// How each question is asked.
@@ -28,6 +29,8 @@ pub struct FullSuiteConfig {
     pub max_silhouettes: usize,
     /// Classes left out.
     pub novel_classes: NovelClassesConfig,
+    /// What needs no labels.
+    pub label_free: LabelFreeConfig,
     /// Decides the starts of k-means and the samples of the silhouette.
     pub seed: u64,
 }
@@ -44,6 +47,7 @@ impl Default for FullSuiteConfig {
             starts: 3,
             max_silhouettes: 5000,
             novel_classes: NovelClassesConfig::default(),
+            label_free: LabelFreeConfig::default(),
             seed: 0,
         }
     }
@@ -65,16 +69,14 @@ pub struct Clustering {
 /// All answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FullOutcome {
-    /// Of test samples among the others.
-    pub retrieval: Retrieval,
+    /// Of test samples among the others; none where no sample that is asked for has another of its class.
+    pub retrieval: Option<Retrieval>,
     /// Of the test samples.
     pub clustering: Clustering,
     /// From few labels to many.
     pub label_curve: LabelCurve,
-    /// Of the test features, or of every layer that was given.
-    pub spectra: Vec<LayerSpectrum>,
-    /// LiDAR and the samples it is over; none without views.
-    pub lidar: Option<(f64, usize)>,
+    /// Of the test features, without their labels.
+    pub label_free: LabelFree,
     /// Classes left out in turn; none where fewer than two occur in both parts.
     pub novel_classes: Option<NovelClasses>,
 }
@@ -83,7 +85,7 @@ pub struct FullOutcome {
 /// of test samples by layer, of which the features alone are looked at when there are none. `progress` hears how far each stage is.
 ///
 /// # Errors
-/// When the sets do not fit each other, no class has two test samples, and those of the parts.
+/// When the sets do not fit each other, and those of the parts.
 pub fn full_suite(
     train: &Features,
     test: &Features,
@@ -97,28 +99,20 @@ pub fn full_suite(
         progress(Stage { done, ..Stage::new(name, 1, test.len()) });
     };
     once("retrieval", progress, 0);
-    let retrieval = retrieval(test, test, &config.retrieval)?;
+    let retrieval = match retrieval(test, test, &config.retrieval) {
+        Ok(found) => Some(found),
+        // Every query is alone in its class.
+        Err(Error::Config { field, .. }) if field == "queries" => None,
+        Err(error) => return Err(error),
+    };
     once("retrieval", progress, 1);
     once("clusters", progress, 0);
     let clustering = clustering(test, config)?;
     once("clusters", progress, 1);
-    once("spectra", progress, 0);
-    let of_features = [("features".to_owned(), test.x.shallow_clone())];
-    let layers = if layers.is_empty() { &of_features } else { layers };
-    let spectra = layer_spectra(layers, &PowerLawConfig::default())?;
-    let lidar = views.map(|views| Ok::<_, Error>((lidar(views, LIDAR_DELTA)?, views.size()[0] as usize)));
-    let lidar = lidar.transpose()?;
-    once("spectra", progress, 1);
+    let label_free = label_free(&test.x, views, layers, &config.label_free, progress)?;
     let label_curve = label_curve(train, test, &config.label_curve, progress)?;
-    let several = |set: &Features| -> Result<bool> {
-        Ok(i64::try_from(set.labels.max())? > i64::try_from(set.labels.min())?)
-    };
-    let novel_classes = if several(train)? && several(test)? {
-        Some(novel_classes(train, test, &config.novel_classes, progress)?)
-    } else {
-        None
-    };
-    Ok(FullOutcome { retrieval, clustering, label_curve, spectra, lidar, novel_classes })
+    let novel_classes = novel_classes(train, test, &config.novel_classes, progress)?;
+    Ok(FullOutcome { retrieval, clustering, label_curve, label_free, novel_classes })
 }
 
 fn clustering(test: &Features, config: &FullSuiteConfig) -> Result<Clustering> {
@@ -149,20 +143,14 @@ fn clustering(test: &Features, config: &FullSuiteConfig) -> Result<Clustering> {
     let silhouettes = chosen.len();
     let chosen = Tensor::from_slice(&chosen);
     let clusters = best.labels.index_select(0, &chosen);
-    let found = clusters.unique_dim(0, true, false, false).0.size()[0];
-    let silhouette = if (2..silhouettes as i64).contains(&found) {
-        let each = silhouette(&x.index_select(0, &chosen), &clusters, Metric::Cosine)?;
-        Some(each.mean(None).scalar()?)
-    } else {
-        None
-    };
+    let silhouette = mean_silhouette(&x.index_select(0, &chosen), &clusters)?;
     let agreement = cluster_agreement(&test.labels, &best.labels)?;
     Ok(Clustering { agreement, silhouette, silhouettes, seed: config.seed })
 }
 
 impl FullOutcome {
     /// The measures for a report by group, in order; `split` says what the test samples are. Their keys are `retrieval`,
-    /// `clustering`, `few_labels`, `health` and `novel_classes`.
+    /// `clustering`, `few_labels`, `health` and `novel_classes`; those that were left out are missing.
     ///
     /// # Errors
     /// None but those of empty groups, which do not occur.
@@ -177,18 +165,15 @@ impl FullOutcome {
             );
             clusters.push(origin.plain("silhouette", silhouette, clustering.silhouettes, text));
         }
-        let mut health: Vec<Measurement> = self.spectra.iter().flat_map(|s| s.measurements(split)).collect();
-        if let Some((lidar, n)) = self.lidar {
-            let text = "effective number of directions in which samples differ more than views of one (Thilak et al. 2023); two views \
-                        a sample, where the paper has fifty";
-            health.push(Origin { split, seed: None }.plain("lidar", lidar, n, text));
+        let mut groups = Vec::new();
+        if let Some(retrieval) = &self.retrieval {
+            groups.push(("retrieval".to_owned(), retrieval.measurements(split)));
         }
-        let mut groups = vec![
-            ("retrieval".to_owned(), self.retrieval.measurements(split)),
+        groups.extend([
             ("clustering".to_owned(), clusters),
             ("few_labels".to_owned(), self.label_curve.measurements(split)),
-            ("health".to_owned(), health),
-        ];
+            ("health".to_owned(), self.label_free.measurements(split)),
+        ]);
         if let Some(novel) = &self.novel_classes {
             groups.push(("novel_classes".to_owned(), novel.measurements(split)?));
         }
@@ -229,7 +214,7 @@ mod tests {
         let views = pair_of_views(&test.x, &(&test.x + formula(80, 4) * 0.1)).unwrap();
         let mut stages = Vec::new();
         let found = full_suite(&train, &test, Some(&views), &[], &config(), &mut |s| stages.push(s)).unwrap();
-        for name in ["retrieval", "clusters", "spectra", "label curve", "novel classes"] {
+        for name in ["retrieval", "clusters", "health", "label curve", "novel classes"] {
             let of_it: Vec<_> = stages.iter().filter(|s| s.name == name).collect();
             assert!(of_it[0].done == 0 && of_it[of_it.len() - 1].done == of_it[0].total, "{name}: {of_it:?}");
         }
@@ -251,6 +236,7 @@ mod tests {
         let (train, test) = (clouds(60, 3, 2.0), clouds(40, 3, 2.0));
         let layers = [("conv1".to_owned(), formula(40, 8)), ("features".to_owned(), test.x.shallow_clone())];
         let found = full_suite(&train, &test, None, &layers, &config(), &mut |_| ()).unwrap();
+        let found = found.label_free;
         let names: Vec<&str> = found.spectra.iter().map(|s| s.layer.as_str()).collect();
         assert_eq!((names, found.lidar), (vec!["conv1", "features"], None));
     }
@@ -264,6 +250,30 @@ mod tests {
         let found = full_suite(&flat(60), &flat(30), None, &[], &config(), &mut |_| ()).unwrap();
         assert_eq!((found.clustering.agreement.clusters, found.clustering.silhouette), (1, None));
         assert!(found.novel_classes.unwrap().found.iter().all(|(_, o)| o.mahalanobis.is_none()));
+    }
+
+    #[test]
+    fn a_part_that_the_samples_do_not_allow_is_left_out_and_the_others_stand() {
+        // Three of 2,000 are of class 1: a draw of 100 that ignores classes has none of them, most often.
+        let labels: Vec<i64> = (0..2000).map(|i| i64::from([200, 800, 1800].contains(&i))).collect();
+        let labels = Tensor::from_slice(&labels);
+        let rare = Features::new(formula(2000, 2) + labels.one_hot(2) * 4.0, labels, 2).unwrap();
+        let novel_classes = NovelClassesConfig { max_test: 100, ..Default::default() };
+        let retrieval = RetrievalConfig { max_queries: Some(50), ..config().retrieval };
+        let few = FullSuiteConfig { retrieval, novel_classes, ..config() };
+        let found = full_suite(&rare, &rare, None, &[], &few, &mut |_| ()).unwrap();
+        assert_eq!(found.novel_classes.unwrap().found.len(), 2);
+        // One test sample a class, so that none has another; and one class only, so that none can be left out.
+        let train = clouds(60, 3, 2.0);
+        let alone = train.select(&Tensor::from_slice(&[0_i64, 1, 2]));
+        let found = full_suite(&train, &alone, None, &[], &config(), &mut |_| ()).unwrap();
+        assert_eq!(found.retrieval, None);
+        let keys: Vec<String> = found.groups("test").unwrap().into_iter().map(|(key, _)| key).collect();
+        assert_eq!(keys, ["clustering", "few_labels", "health", "novel_classes"]);
+        let one_class = train.select(&Tensor::from_slice(&[0_i64, 3, 6]));
+        let found = full_suite(&train, &one_class, None, &[], &config(), &mut |_| ()).unwrap();
+        assert_eq!(found.novel_classes, None);
+        assert!(found.retrieval.is_some());
     }
 
     #[test]

@@ -14,6 +14,7 @@
 //! | do clusters agree with classes? | [`cluster_agreement()`]: accuracy, NMI, AMI, ARI, V-measure |
 //! | all of these at once | [`Suite`] |
 //! | and all that follows | [`full_suite()`] |
+//! | and without labels | [`label_free()`] |
 //! | have the features collapsed? | [`feature_health`]: no labels, cheap enough for every line of a log |
 //! | do samples differ more than their views? | [`lidar()`] |
 //! | how does the variance fall, layer by layer? | [`layer_spectra()`], [`alpha_req()`] |
@@ -34,7 +35,7 @@
 //! | where in an image does the answer come from? | [`integrated_gradients()`], [`grad_cam()`], [`occlusion()`], [`AttentionRollout`] |
 //! | which patches are alike? | [`patch_colours()`] |
 //! | does a map show what was learned? | [`sanity_check()`] |
-//! | which columns of a table count? | [`permutation_importance()`], [`column_parts()`] |
+//! | which columns of a table count? | [`permutation_importance()`], [`column_attributions()`] |
 //!
 //! A score means little alone. Run the same suite on the raw input and on the same encoder untrained, and compare.
 //!
@@ -82,6 +83,7 @@ mod health;
 mod insight;
 mod interval;
 mod knn;
+mod label_free;
 mod lbfgs;
 mod lidar;
 mod linear_classifier;
@@ -98,13 +100,14 @@ mod sought;
 mod spectrum;
 mod split;
 mod standardise;
+mod strengths;
 mod suite;
 
 pub use attribution::attention_rollout::AttentionRollout;
-pub use attribution::columns::{PermutationConfig, column_parts, permutation_importance};
-pub use attribution::grad_cam::{Sign, enlarged, grad_cam};
+pub use attribution::columns::{PermutationConfig, column_attributions, permutation_importance};
+pub use attribution::grad_cam::{Sign, grad_cam, interpolate};
 pub use attribution::integrated_gradients::{
-    IntegratedGradients, IntegratedGradientsConfig, Quadrature, integrated_gradients, over_channels,
+    IntegratedGradients, IntegratedGradientsConfig, Quadrature, integrated_gradients, sum_channels,
 };
 pub use attribution::occlusion::{OcclusionConfig, occlusion};
 pub use attribution::patch_colours::{PatchColours, patch_colours};
@@ -123,7 +126,7 @@ pub use compare::seeds::{Pairing, SeedTest, compare_seeds};
 pub use confusion::Confusion;
 pub use cross_probe::{CrossPrediction, CrossProbe, CrossProbeConfig};
 pub use dense::boxes::Rectangle;
-pub use dense::detection::{Detection, FoundBox, ImageBoxes, TrueBox, detection};
+pub use dense::detection::{BoxKind, Detection, FoundBox, ImageBoxes, TrueBox, detection};
 pub use dense::nms::nms;
 pub use dense::segmentation::Segmentation;
 pub use few_label::{FewLabelClassifier, FewLabelConfig, FewLabelProbe};
@@ -132,13 +135,16 @@ pub use health::{FeatureHealth, Verdict, alignment, feature_health, rank_me, uni
 pub use insight::{Neighbourhood, map_2d, nearest_neighbours};
 pub use interval::{Interval, IntervalMethod, LEVEL, Mean};
 pub use knn::{Knn, KnnConfig};
+pub use label_free::{ClusterSilhouette, LabelFree, LabelFreeConfig, label_free};
 pub use lidar::{LIDAR_DELTA, lidar};
 pub use linear_classifier::LinearClassifier;
 pub use linear_probe::{LinearOutcome, LinearProbe, LinearProbeConfig, PathPoint};
 pub use logistic::{Logistic, LogisticConfig};
 pub use measurement::Measurement;
 pub use novel_classes::{NovelClasses, NovelClassesConfig, novel_classes};
-pub use outliers::{OutlierConfig, OutlierDetection, Outliers, outlier_detection, outliers};
+pub use outliers::{
+    OutlierConfig, OutlierDetection, Outliers, Sources, outlier_detection, outliers, outliers_by_source,
+};
 pub use probe::attentive::{AttentiveConfig, AttentiveOutcome, AttentiveProbe, LabelledTokens};
 pub use probe::detection::{
     BoxedMaps, DetectionLevel, DetectionOutcome, DetectionProbe, DetectionProbeConfig,

@@ -3,9 +3,10 @@
 
 use crate::Logistic;
 use crate::standardise::Standardiser;
-use selfsup_core::{Kind, Result, Tensor, check_shape};
+use selfsup_core::{Error, Kind, Result, Tensor, check_shape};
 
-/// A linear classifier of features as they come, the training part's standardisation within its weights.
+/// A linear classifier of features as they come, the training part's standardisation within its weights. The default has learned
+/// nothing, and refuses to answer: so does that of an outcome which was read back from a file.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LinearClassifier {
     /// `[K, D]`, row by row: a row for each class that the training part held.
@@ -38,9 +39,12 @@ impl LinearClassifier {
     /// `x` `[N, D]` Float to `[N, C]`.
     ///
     /// # Errors
-    /// [`Error::Shape`](selfsup_core::Error::Shape) when `x` has another number of features.
+    /// [`Error::Shape`] when `x` has another number of features, [`Error::Config`] when nothing was learned.
     pub fn logits(&self, x: &Tensor) -> Result<Tensor> {
         let k = self.classes.len() as i64;
+        if k == 0 {
+            return Err(Error::config("classifier", "nothing learned", "one of a probe that was run here"));
+        }
         let weight = Tensor::from_slice(&self.weight).reshape([k, -1]).to_device(x.device());
         let [n, _] = check_shape("x", x, [-1, weight.size()[1]])?;
         let bias = Tensor::from_slice(&self.bias).to_device(x.device());
@@ -85,5 +89,16 @@ mod tests {
         assert!(f64::try_from(x.grad().abs().min()).unwrap() > 0.0);
         let error = found.classifier.logits(&test.x.narrow(1, 0, 2)).unwrap_err().to_string();
         assert_eq!(error, "x: expected [_, 3], found [90, 2]");
+    }
+
+    #[test]
+    fn an_outcome_from_a_file_says_that_its_classifier_was_not_kept() {
+        let (train, test) = (clouds(60, 3, 0.8), clouds(30, 3, 0.8));
+        let found = LinearProbe::new(LinearProbeConfig::default()).unwrap().run(&train, &test).unwrap();
+        let text = serde_json::to_string(&found).unwrap();
+        let back: crate::LinearOutcome = serde_json::from_str(&text).unwrap();
+        assert_eq!(back.accuracy, found.accuracy);
+        let error = back.classifier.predict(&test.x).unwrap_err().to_string();
+        assert_eq!(error, "classifier = nothing learned: one of a probe that was run here");
     }
 }

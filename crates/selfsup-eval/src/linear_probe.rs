@@ -9,6 +9,7 @@
 use crate::logistic::Problem;
 use crate::split::hold_out;
 use crate::standardise::Standardiser;
+use crate::strengths::{check_strengths, least_loss};
 use crate::{Confusion, LinearClassifier, Logistic, LogisticConfig, Stage, check_pair};
 use selfsup_core::{Error, Evaluator, Features, Key, Kind, Report, Result, Score, Tensor};
 use serde::{Deserialize, Serialize};
@@ -168,15 +169,6 @@ impl Evaluator for LinearProbe {
     }
 }
 
-/// Refuses strengths that make no path.
-pub(crate) fn check_strengths(strengths: &[f64]) -> Result<()> {
-    let ascending = strengths.windows(2).all(|w| w[0] < w[1]);
-    if strengths.is_empty() || !ascending || !strengths.iter().all(|c| *c > 0.0 && c.is_finite()) {
-        return Err(Error::config("strengths", format!("{strengths:?}"), "ascending numbers above 0"));
-    }
-    Ok(())
-}
-
 /// A path of strengths and where it led.
 pub(crate) struct Path {
     /// The strengths that were tried.
@@ -198,27 +190,14 @@ pub(crate) fn walk(
     let standardiser = Standardiser::of(&fit.x);
     let problem = Problem::new(&standardiser.apply(&fit.x), &fit.labels)?;
     let held_x = standardiser.apply(&held.x);
-    // To rank strengths a tenth of the accuracy is enough.
-    let coarse = LogisticConfig { tolerance: 10.0 * logistic.tolerance, ..*logistic };
     let mut points = Vec::new();
-    let mut best: Option<(f64, f64, Logistic)> = None; // (loss, c, classifier)
-    let mut solution = None;
-    for &c in strengths {
-        let solved = problem.solve(c, solution.as_ref(), &coarse)?;
-        let classifier = problem.to_classifier(&solved);
-        let (accuracy, loss) = held_out_scores(&classifier, &held_x, &held.labels)?;
+    let (c, best) = least_loss(&problem, strengths, logistic, &mut |c, classifier| {
+        let (accuracy, loss) = held_out_scores(classifier, &held_x, &held.labels)?;
         points.push(PathPoint { c, accuracy, loss, iterations: classifier.iterations });
         tried(points.len());
-        match &best {
-            Some((least, ..)) if loss >= *least => break,
-            _ => best = Some((loss, c, classifier)),
-        }
-        solution = Some(solved);
-    }
-    match best {
-        Some((_, c, best)) => Ok(Path { points, c, best }),
-        None => Err(Error::config("strengths", "[]", "at least one")),
-    }
+        Ok(loss)
+    })?;
+    Ok(Path { points, c, best })
 }
 
 /// Accuracy and mean cross-entropy of standardised held-out samples.

@@ -61,6 +61,32 @@ pub struct OutlierDetection {
     pub unknown: usize,
 }
 
+/// What each sample was made of, by number: the bootstrap draws these, so that samples that are made of one thing, as the
+/// corruptions of one image are, come and go together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sources {
+    /// Of the known samples.
+    pub known: Vec<usize>,
+    /// Of the unknown ones.
+    pub unknown: Vec<usize>,
+}
+
+impl Sources {
+    /// How many there are when numbers count from 0.
+    ///
+    /// # Errors
+    /// Unless there is one for each sample.
+    fn count(&self, known: i64, unknown: i64) -> Result<usize> {
+        for (name, sources, n) in [("known", &self.known, known), ("unknown", &self.unknown, unknown)] {
+            if sources.len() as i64 != n {
+                let expected = format!("{n}, one for each sample");
+                return Err(Error::config(format!("sources of the {name}"), sources.len(), expected));
+            }
+        }
+        Ok(self.known.iter().chain(&self.unknown).max().map_or(0, |most| most + 1))
+    }
+}
+
 /// Compares the familiarity of known samples with that of unknown ones.
 ///
 /// # Shapes
@@ -71,6 +97,16 @@ pub struct OutlierDetection {
 pub fn outlier_detection(
     known: &Tensor,
     unknown: &Tensor,
+    resamples: usize,
+    seed: u64,
+) -> Result<OutlierDetection> {
+    detection_of(known, unknown, None, resamples, seed)
+}
+
+fn detection_of(
+    known: &Tensor,
+    unknown: &Tensor,
+    sources: Option<&Sources>,
     resamples: usize,
     seed: u64,
 ) -> Result<OutlierDetection> {
@@ -88,9 +124,21 @@ pub fn outlier_detection(
     let known_first = Ranked::new(&familiar, &is_known)?;
     let unknown_first = Ranked::new(&strange, &is_unknown)?;
     let of = |measure: &dyn Fn(Option<&[f64]>) -> Option<f64>| {
+        let samples = (n + m) as usize;
+        let found = match sources {
+            None => resampled(samples, resamples, Key::new(seed), measure)?,
+            Some(sources) => {
+                let of_samples = |weights: Option<&[f64]>| {
+                    let all = sources.known.iter().chain(&sources.unknown);
+                    let weights: Option<Vec<f64>> = weights.map(|w| all.map(|&source| w[source]).collect());
+                    measure(weights.as_deref())
+                };
+                let found = resampled(sources.count(n, m)?, resamples, Key::new(seed), of_samples)?;
+                found.map(|mean| Mean { n: samples, ..mean })
+            }
+        };
         // Both kinds occur: every measure is defined.
-        resampled((n + m) as usize, resamples, Key::new(seed), measure)?
-            .ok_or_else(|| Error::config("known and unknown", "one kind", "samples of both"))
+        found.ok_or_else(|| Error::config("known and unknown", "one kind", "samples of both"))
     };
     Ok(OutlierDetection {
         auroc: of(&|w| known_first.auroc(w))?,
@@ -127,10 +175,34 @@ pub fn outliers(
     unknown: &Tensor,
     config: &OutlierConfig,
 ) -> Result<Outliers> {
+    detectors(train, known, unknown, None, config)
+}
+
+/// As [`outliers`], of samples that are not all independent: intervals are of a bootstrap over what they were made of.
+///
+/// # Errors
+/// As [`outliers`], and when there is not a source for each sample.
+pub fn outliers_by_source(
+    train: &Features,
+    known: &Tensor,
+    unknown: &Tensor,
+    sources: &Sources,
+    config: &OutlierConfig,
+) -> Result<Outliers> {
+    detectors(train, known, unknown, Some(sources), config)
+}
+
+fn detectors(
+    train: &Features,
+    known: &Tensor,
+    unknown: &Tensor,
+    sources: Option<&Sources>,
+    config: &OutlierConfig,
+) -> Result<Outliers> {
     check_shape("known features", known, [-1, train.dim()])?;
     check_shape("unknown features", unknown, [-1, train.dim()])?;
     let detect = |score: &dyn Fn(&Tensor) -> Result<Tensor>| {
-        outlier_detection(&score(known)?, &score(unknown)?, config.resamples, config.seed)
+        detection_of(&score(known)?, &score(unknown)?, sources, config.resamples, config.seed)
     };
     if config.k < 1 {
         return Err(Error::config("k", config.k, "at least 1"));
@@ -237,6 +309,41 @@ mod tests {
         assert!(found.energy.unwrap().auroc.value > 0.6, "{found:?}");
         let numbers = found.measurements("test, class 9");
         assert_eq!((numbers.len(), numbers[4].name.as_str()), (9, "ood_ap_mahalanobis"));
+    }
+
+    #[test]
+    fn samples_of_one_source_come_and_go_together() {
+        let wave = |n: i64, shift: f64| {
+            let i = Tensor::arange(n, (Kind::Double, selfsup_core::Device::Cpu));
+            (i.pow_tensor_scalar(1.5) * 0.37).sin() + shift
+        };
+        let (known, unknown) = (wave(60, 0.8), wave(60, 0.0));
+        let width = |found: &OutlierDetection| {
+            let interval = found.auroc.interval.unwrap();
+            interval.high - interval.low
+        };
+        let found = |known: &Tensor, unknown: &Tensor, sources: Option<&Sources>| {
+            detection_of(known, unknown, sources, 2000, 0).unwrap()
+        };
+        let single = found(
+            &known,
+            &unknown,
+            Some(&Sources { known: (0..60).collect(), unknown: (60..120).collect() }),
+        );
+        assert_eq!(single, outlier_detection(&known, &unknown, 2000, 0).unwrap());
+        // Each nine times over, which tells nothing new.
+        let nine = |x: &Tensor| x.repeat([9]);
+        let by: Vec<usize> = (0..540).map(|i| i % 60).collect();
+        let together = Sources { known: by.clone(), unknown: by.iter().map(|i| i + 60).collect() };
+        let together = found(&nine(&known), &nine(&unknown), Some(&together));
+        assert_eq!((together.auroc.value, together.auroc.n), (single.auroc.value, 1080));
+        assert!((width(&together) / width(&single) - 1.0).abs() < 1e-9, "{together:?} {single:?}");
+        let apart = found(&nine(&known), &nine(&unknown), None);
+        assert!(width(&apart) < 0.5 * width(&single), "{apart:?} {single:?}");
+        let short = Sources { known: vec![0], unknown: by };
+        let error =
+            detection_of(&nine(&known), &nine(&unknown), Some(&short), 10, 0).unwrap_err().to_string();
+        assert_eq!(error, "sources of the known = 1: 540, one for each sample");
     }
 
     #[test]

@@ -16,6 +16,39 @@ pub(crate) fn shuffled_by_class(features: &Features, key: Key) -> Result<Vec<Vec
     Ok(by_class)
 }
 
+/// At most `most` samples, ascending: of every class its share, but [`LEAST`] where it has so many and `most` allows it. Only when
+/// there are more classes than `most` are there more samples: one of each.
+pub(crate) fn drawn_by_class(features: &Features, most: usize, key: Key) -> Result<Tensor> {
+    /// Samples that a class keeps.
+    const LEAST: usize = 20;
+    let by_class = shuffled_by_class(features, key)?;
+    let all: usize = by_class.iter().map(Vec::len).sum();
+    let present = by_class.iter().filter(|samples| !samples.is_empty()).count();
+    let least = LEAST.min(most / present.max(1)).max(1);
+    let share = (most as f64 / all.max(1) as f64).min(1.0);
+    let wanted = |samples: &Vec<i64>| samples.len() as f64 * share;
+    let mut counts: Vec<usize> =
+        by_class.iter().map(|samples| (wanted(samples) as usize).max(least).min(samples.len())).collect();
+    // What rounding and the smallest classes took is made up for where most, or least, is had beyond the share.
+    let excess = |counts: &[usize], class: usize| counts[class] as f64 - wanted(&by_class[class]);
+    while counts.iter().sum::<usize>() < most.min(all) {
+        let open = (0..counts.len()).filter(|&class| counts[class] < by_class[class].len());
+        let Some(class) = open.min_by(|&a, &b| excess(&counts, a).total_cmp(&excess(&counts, b))) else {
+            break;
+        };
+        counts[class] += 1;
+    }
+    while counts.iter().sum::<usize>() > most {
+        let open = (0..counts.len()).filter(|&class| counts[class] > least);
+        let Some(class) = open.max_by_key(|&class| counts[class]) else { break };
+        counts[class] -= 1;
+    }
+    let mut drawn: Vec<i64> =
+        by_class.iter().zip(&counts).flat_map(|(samples, &count)| &samples[..count]).copied().collect();
+    drawn.sort_unstable();
+    Ok(Tensor::from_slice(&drawn))
+}
+
 /// Splits off `share` of every class, rounded, but leaves at least one sample of each: (rest, split off). Both are in
 /// ascending order, so that they are read from memory as they lie.
 pub(crate) fn hold_out(features: &Features, share: f64, key: Key) -> Result<(Tensor, Tensor)> {
@@ -74,6 +107,26 @@ mod tests {
         let again = hold_out(&features, 0.2, Key::new(1)).unwrap().1;
         assert_eq!(again, hold_out(&features, 0.2, Key::new(1)).unwrap().1);
         assert_ne!(again, hold_out(&features, 0.2, Key::new(2)).unwrap().1);
+    }
+
+    #[test]
+    fn a_draw_has_the_share_of_every_class_and_leaves_none_out() {
+        let labels: Vec<i64> = (0..1000).map(|i| if i < 3 { 2 } else { i64::from(i < 53) }).collect();
+        let x = Tensor::zeros([1000, 2], (Kind::Float, Device::Cpu));
+        let features = Features::new(x, Tensor::from_slice(&labels), 4).unwrap();
+        let counts = |most: usize| {
+            let drawn = drawn_by_class(&features, most, Key::new(1)).unwrap();
+            assert!(Vec::<i64>::try_from(&drawn).unwrap().is_sorted());
+            Vec::<i64>::try_from(features.select(&drawn).labels.bincount(None::<Tensor>, 4)).unwrap()
+        };
+        assert_eq!(counts(5000), [947, 50, 3, 0]);
+        assert_eq!(counts(500), [472, 25, 3, 0]);
+        assert_eq!(counts(100), [77, 20, 3, 0]);
+        assert_eq!(counts(9), [3, 3, 3, 0]);
+        assert_eq!(counts(2), [1, 1, 1, 0]);
+        let draw = |seed| drawn_by_class(&features, 100, Key::new(seed)).unwrap();
+        assert_eq!(draw(1), draw(1));
+        assert_ne!(draw(1), draw(2));
     }
 
     #[test]

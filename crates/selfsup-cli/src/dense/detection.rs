@@ -3,10 +3,12 @@
 use super::maps::{Eye, Seer};
 use super::page::{Found, JudgedEncoder, OfClass};
 use super::{Arguments, pictures};
+use crate::images;
+use crate::recipe::Recipe;
 use crate::report::{View, ViewRow};
 use anyhow::Result;
 use selfsup::data::annotated::{VocImages, VocSplits};
-use selfsup::eval::{BoxedMaps, DetectionProbe, DetectionProbeConfig, FoundBox, Rectangle, TrueBox};
+use selfsup::eval::{BoxKind, BoxedMaps, DetectionProbe, DetectionProbeConfig, FoundBox, Rectangle, TrueBox};
 use selfsup::train::loggers::Progress;
 use serde_json::json;
 use std::path::Path;
@@ -21,28 +23,34 @@ const SHOWN: usize = 6;
 pub fn judge(
     folder: &Path,
     arguments: &Arguments,
+    recipe: &Recipe,
     eye: &Eye,
     seers: &[Seer],
     load: &dyn Fn(&Seer) -> Result<()>,
 ) -> Result<Found> {
     let mut splits = VocSplits::open(folder)?;
     if let Some(limit) = arguments.limit {
-        splits.train.truncate(limit);
+        splits.train.take_evenly(limit);
     }
     let size = eye.size(arguments.size, splits.train.shape(0))?;
     let parts = [Some(&splits.train), splits.validation.as_ref(), Some(&splits.test)];
+    let total = parts.iter().flatten().map(|part| part.len()).sum();
     let names = ["training", "validation", "test"];
     let truth = |part: &VocImages, index: usize| -> Vec<TrueBox> {
         let of = |b: &selfsup::data::annotated::VocBox| {
             let [x0, y0, x1, y1] = b.edges;
             // All classes were found in the list when the folder was opened.
             let class = splits.classes.iter().position(|name| *name == b.class).unwrap_or_default();
-            TrueBox { rectangle: Rectangle { x0, y0, x1, y1 }, class, crowd: b.difficult }
+            TrueBox {
+                rectangle: Rectangle { x0, y0, x1, y1 },
+                class,
+                kind: if b.difficult { BoxKind::Ignored } else { BoxKind::Counted },
+            }
         };
         part.boxes(index).iter().map(of).collect()
     };
     let n = splits.test.len();
-    let shown: Vec<usize> = (0..SHOWN.min(n)).map(|i| i * n / SHOWN.min(n)).collect();
+    let shown = images::evenly(n, SHOWN);
     let mut rows = Vec::new();
     for &index in &shown {
         let image = splits.test.image(index)?;
@@ -57,7 +65,7 @@ pub fn judge(
         load(seer)?;
         let maps = |index: usize| -> Result<Option<BoxedMaps>> {
             let Some(part) = parts[index] else { return Ok(None) };
-            let maps = eye.maps(*seer, names[index], part.len(), size, |i| Ok(part.image(i)?))?;
+            let maps = eye.maps(*seer, names[index], part.len(), total, size, |i| Ok(part.image(i)?))?;
             let boxes = (0..part.len()).map(|i| truth(part, i)).collect();
             let sizes = (0..part.len()).map(|i| part.shape(i).map(|side| side as f64)).collect();
             Ok(Some(BoxedMaps::new(&maps, boxes, sizes, splits.classes.len())?))
@@ -66,7 +74,10 @@ pub fn judge(
             anyhow::bail!("{}: no training or test images", folder.display())
         };
         eprintln!("{}: fitting a small head", seer.name());
-        let probe = DetectionProbe::new(DetectionProbeConfig::default())?;
+        let probe = DetectionProbe::new(DetectionProbeConfig {
+            linear: recipe.eval.linear.clone(),
+            ..Default::default()
+        })?;
         // The bar begins when the fit is over.
         let mut bar: Option<Progress> = None;
         let outcome = probe.run(&train, validation.as_ref(), &test, &mut |done| {

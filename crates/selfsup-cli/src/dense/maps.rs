@@ -29,7 +29,7 @@ impl Seer {
     }
 }
 
-/// Bytes that the maps of a part of a set may take.
+/// Bytes that the maps of all parts of a set may take together.
 const BYTES: usize = 8 << 30;
 /// Of a cell so many colours a side are raw input, at most.
 const COLOURS: i64 = 4;
@@ -81,7 +81,7 @@ impl<'a> Eye<'a> {
         Ok(wanted)
     }
 
-    /// The maps of `count` images, which `image` reads, brought to one size.
+    /// The maps of `count` images, which `image` reads, brought to one size; `total` images of all parts have theirs in memory.
     ///
     /// # Shapes
     /// `[N, D, h, w]` Float on the CPU.
@@ -93,6 +93,7 @@ impl<'a> Eye<'a> {
         seer: Seer,
         part: &str,
         count: usize,
+        total: usize,
         size: [usize; 2],
         image: impl Fn(usize) -> Result<Image>,
     ) -> Result<Tensor> {
@@ -103,12 +104,14 @@ impl<'a> Eye<'a> {
             let target = if let Some(all) = &all {
                 all.shallow_clone()
             } else {
-                let bytes = count * map.numel() * size_of::<f32>();
+                let bytes = total.saturating_mul(map.numel() * size_of::<f32>());
                 ensure!(
                     bytes <= BYTES,
-                    "the maps of the {count} {part} images, {:?} each, take {} GiB: fewer with --limit, or smaller ones with --size",
+                    "the maps of all {total} images, {:?} each, take {} GiB, of which there may be {}: fewer training images with --limit, \
+                     or smaller maps with --size",
                     map.size(),
-                    bytes >> 30
+                    bytes >> 30,
+                    BYTES >> 30
                 );
                 let shape = [&[count as i64], map.size().as_slice()].concat();
                 let made = Tensor::f_empty(shape.as_slice(), (Kind::Float, Device::Cpu))?;
@@ -180,8 +183,8 @@ mod tests {
             let eye = Eye::new(network, patches, &recipe, Device::Cpu).unwrap();
             let own = eye.size(None, [24, 36]).unwrap();
             assert_eq!((own, eye.patch), (size, patch), "{encoder}");
-            let found = eye.maps(Seer::Untrained, "test", 2, size, |_| Ok(image(24, 36))).unwrap();
-            let seen = eye.maps(Seer::Colours, "test", 2, size, |_| Ok(image(24, 36))).unwrap();
+            let found = eye.maps(Seer::Untrained, "test", 2, 2, size, |_| Ok(image(24, 36))).unwrap();
+            let seen = eye.maps(Seer::Colours, "test", 2, 2, size, |_| Ok(image(24, 36))).unwrap();
             assert_eq!(found.size()[1], network.map_dim());
             assert_eq!((found.size()[2..].to_vec(), seen.size()[1]), (seen.size()[2..].to_vec(), 48));
             assert_eq!(found.get(0), found.get(1));
@@ -206,7 +209,11 @@ mod tests {
         let eye = Eye::new(network, patches, &recipe, Device::Cpu).unwrap();
         let error = eye.size("20x16".parse().ok(), [16, 16]).unwrap_err().to_string();
         assert_eq!(error, "--size 20x16: multiples of the encoder's patches of 8 pixels");
-        let error = eye.maps(Seer::Trained, "training", 1 << 40, [16, 16], |_| Ok(image(16, 16)));
-        assert!(error.unwrap_err().to_string().contains("fewer with --limit"));
+        let error = eye.maps(Seer::Trained, "training", 2, 1 << 40, [16, 16], |_| Ok(image(16, 16)));
+        let error = error.unwrap_err().to_string();
+        assert!(
+            error.contains("GiB, of which there may be 8: fewer training images with --limit"),
+            "{error}"
+        );
     }
 }

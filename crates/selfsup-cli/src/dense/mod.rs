@@ -45,7 +45,7 @@ pub struct Arguments {
     /// What images are resized to before the encoder sees them; the size of the first one when left out.
     #[arg(long, value_name = "HEIGHTxWIDTH")]
     size: Option<Size>,
-    /// So many training images alone.
+    /// So many training images alone, evenly taken.
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
     /// Judge the trained encoder alone.
@@ -88,8 +88,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         Seer::Untrained | Seer::Colours => Ok(()),
     };
     let (name, mut found) = match (&arguments.segmentation, &arguments.detection) {
-        (Some(folder), _) => ("segmentation", segmentation::judge(folder, arguments, &eye, seers, &load)?),
-        (None, Some(folder)) => ("detection", detection::judge(folder, arguments, &eye, seers, &load)?),
+        (Some(folder), _) => {
+            ("segmentation", segmentation::judge(folder, arguments, &recipe, &eye, seers, &load)?)
+        }
+        (None, Some(folder)) => {
+            ("detection", detection::judge(folder, arguments, &recipe, &eye, seers, &load)?)
+        }
         (None, None) => bail!("name a folder with --segmentation or --detection"),
     };
     found.encoders.sort_by_key(|judged| judged.name != TRAINED);

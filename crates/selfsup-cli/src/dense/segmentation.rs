@@ -3,9 +3,11 @@
 use super::maps::{Eye, Seer};
 use super::page::{Found, JudgedEncoder, OfClass};
 use super::{Arguments, pictures};
+use crate::images;
+use crate::recipe::Recipe;
 use crate::report::{View, ViewRow};
 use anyhow::{Result, ensure};
-use selfsup::core::{Kind, Tensor};
+use selfsup::core::Tensor;
 use selfsup::data::annotated::{Mask, MaskedImages, MaskedSplits};
 use selfsup::eval::{LabelledMaps, SegmentationProbe, SegmentationProbeConfig};
 use serde_json::json;
@@ -23,13 +25,14 @@ const SHOWN: usize = 6;
 pub fn judge(
     folder: &Path,
     arguments: &Arguments,
+    recipe: &Recipe,
     eye: &Eye,
     seers: &[Seer],
     load: &dyn Fn(&Seer) -> Result<()>,
 ) -> Result<Found> {
     let mut splits = MaskedSplits::open(folder, Some(arguments.void))?;
     if let Some(limit) = arguments.limit {
-        splits.train.truncate(limit);
+        splits.train.take_evenly(limit);
     }
     let own = {
         let (image, _) = splits.train.get(0)?;
@@ -37,6 +40,7 @@ pub fn judge(
     };
     let size = eye.size(arguments.size, own)?;
     let parts = [Some(&splits.train), splits.validation.as_ref(), Some(&splits.test)];
+    let total = parts.iter().flatten().map(|part| part.len()).sum();
     let names = ["training", "validation", "test"];
     let labels = parts.map(|part| part.map(|part| Labels::read(part, own, arguments.void)).transpose());
     let [train, validation, test] = labels;
@@ -52,7 +56,7 @@ pub fn judge(
         arguments.void
     );
     let n = splits.test.len();
-    let shown: Vec<usize> = (0..SHOWN.min(n)).map(|i| i * n / SHOWN.min(n)).collect();
+    let shown = images::evenly(n, SHOWN);
     let mut rows = Vec::new();
     for &index in &shown {
         let (image, mask) = splits.test.get(index)?;
@@ -69,7 +73,7 @@ pub fn judge(
         let maps = |index: usize| -> Result<Option<LabelledMaps>> {
             let (Some(part), Some(labels)) = (parts[index], &labels[index]) else { return Ok(None) };
             let image = |i: usize| Ok(part.get(i)?.0);
-            let maps = eye.maps(*seer, names[index], part.len(), size, image)?;
+            let maps = eye.maps(*seer, names[index], part.len(), total, size, image)?;
             Ok(Some(LabelledMaps::new(&maps, &labels.all, classes.len() as i64, Some(IGNORED))?))
         };
         let (Some(train), validation, Some(test)) = (maps(0)?, maps(1)?, maps(2)?) else {
@@ -77,7 +81,10 @@ pub fn judge(
         };
         eprintln!("{}: fitting a linear head", seer.name());
         let positions: Vec<i64> = shown.iter().map(|&i| i as i64).collect();
-        let probe = SegmentationProbe::new(SegmentationProbeConfig::default())?;
+        let probe = SegmentationProbe::new(SegmentationProbeConfig {
+            linear: recipe.eval.linear.clone(),
+            ..Default::default()
+        })?;
         let outcome = probe.run(&train, validation.as_ref(), &test, &positions)?;
         for (row, (_, classes)) in rows.iter_mut().zip(&outcome.shown) {
             let answer: Vec<Option<usize>> = classes.iter().map(|&class| Some(class as usize)).collect();
@@ -121,7 +128,7 @@ pub fn judge(
 
 /// The labels of a part.
 struct Labels {
-    /// `[N, H, W]` Int64.
+    /// `[N, H, W]` Int16.
     all: Tensor,
     highest: i64,
 }
@@ -132,11 +139,11 @@ impl Labels {
         let (mut all, mut highest) = (Vec::new(), 0);
         for index in 0..part.len() {
             let Mask { classes, .. } = part.get(index)?.1.resized(size)?;
-            let of = |value: u8| if value == void { IGNORED } else { i64::from(value) };
-            let labels: Vec<i64> = classes.into_iter().map(of).collect();
+            let of = |value: u8| if value == void { IGNORED as i16 } else { i16::from(value) };
+            let labels: Vec<i16> = classes.into_iter().map(of).collect();
             highest = labels.iter().copied().max().unwrap_or(0).max(highest);
             all.push(Tensor::f_from_slice(&labels)?.f_view([size[0] as i64, size[1] as i64])?);
         }
-        Ok(Labels { all: Tensor::f_stack(&all, 0)?.to_kind(Kind::Int64), highest })
+        Ok(Labels { all: Tensor::f_stack(&all, 0)?, highest: i64::from(highest) })
     }
 }

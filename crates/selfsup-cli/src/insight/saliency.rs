@@ -17,8 +17,8 @@ use selfsup::data::ImageSet;
 use selfsup::encoders::Pooling;
 use selfsup::eval::{
     AttentionRollout, IntegratedGradients, IntegratedGradientsConfig, OcclusionConfig, SanityCheck, Sign,
-    Similarity, enlarged, grad_cam, integrated_gradients, occlusion, over_channels, patch_colours,
-    sanity_check,
+    Similarity, grad_cam, integrated_gradients, interpolate, occlusion, patch_colours, sanity_check,
+    sum_channels,
 };
 use selfsup::train::loggers::Progress;
 use serde::{Deserialize, Serialize};
@@ -269,9 +269,9 @@ impl Explained<'_> {
         let mut found = BatchMaps::default();
         // Pixels that become colours of a palette first have no gradient.
         if encoder.as_pixels().is_none() {
-            let IntegratedGradients { parts, gaps } =
+            let IntegratedGradients { attributions: parts, convergence_delta: gaps } =
                 integrated_gradients(&score, images, &self.baseline, &IntegratedGradientsConfig::default())?;
-            found.maps.push((Method::IntegratedGradients, over_channels(&parts)?.abs()));
+            found.maps.push((Method::IntegratedGradients, sum_channels(&parts)?.abs()));
             let gained = parts.flatten(1, -1).sum_dim_intlist(1, false, None) - &gaps;
             found.gaps = Some(gaps.abs() / gained.abs().clamp_min(1e-12));
         }
@@ -349,7 +349,7 @@ impl Maps {
         let mut columns = Vec::new();
         for (method, maps) in &self.maps {
             let maps = match method {
-                Method::GradCam => enlarged(&shares_of_range(maps), size)?,
+                Method::GradCam => interpolate(&shares_of_range(maps), size)?,
                 Method::AttentionRollout => repeated(&shares_of_brightest(maps), size),
                 Method::IntegratedGradients | Method::Occlusion => shares_of_brightest(maps),
             };

@@ -5,6 +5,7 @@ use image::{GrayImage, Luma, Rgb, RgbImage};
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::fs;
+use std::path::Path;
 
 /// A dark picture of 24 x 32 pixels with a bright square of 8 at a place of its own, and where that is.
 fn scene(i: u32) -> (RgbImage, [u32; 2]) {
@@ -48,6 +49,20 @@ fn scenes(place: &Place) {
         fs::write(voc.join(format!("ImageSets/Main/{part}.txt")), names).unwrap();
     }
     fs::write(place.path("masks/classes.txt"), "ground\nsquare\n").unwrap();
+}
+
+/// The files of a folder, and of the folders in it, into another.
+fn copy(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            fs::create_dir(&to).unwrap();
+            copy(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
 }
 
 #[test]
@@ -105,6 +120,21 @@ fn a_run_is_asked_what_is_where() {
     let found: Value = serde_json::from_slice(&printed.get_output().stdout).unwrap();
     assert_eq!(found["encoders"].as_object().unwrap().keys().collect::<Vec<_>>(), ["trained"]);
     assert_eq!((&found["data"]["train"], &found["data"]["size"]), (&12.into(), &serde_json::json!([32, 32])));
+    // The run's settings of the linear probe are those of the heads.
+    place
+        .pretrain("strict", &["--set", "train.epochs=1", "--set", "eval.linear.strengths=[0.02]"])
+        .assert()
+        .success();
+    let alone = ["dense", "strict", "--detection", "voc", "--alone", "--json"];
+    let printed = place.program(&alone).assert().success();
+    let found: Value = serde_json::from_slice(&printed.get_output().stdout).unwrap();
+    let levels =
+        found["encoders"]["trained"]["fit"]["levels"].as_array().unwrap_or_else(|| panic!("{found}"));
+    assert!(!levels.is_empty() && levels.iter().all(|level| level["c"] == 0.02 && level["centre_c"] == 0.02));
+    let alone = ["dense", "strict", "--segmentation", "masks", "--void", "9", "--alone", "--json"];
+    let printed = place.program(&alone).assert().success();
+    let found: Value = serde_json::from_slice(&printed.get_output().stdout).unwrap();
+    assert_eq!(found["encoders"]["trained"]["fit"]["c"], 0.02);
 }
 
 #[test]
@@ -156,7 +186,11 @@ fn a_vits_patches_are_asked_by_a_query_and_layers_are_compared() {
         let measures = report["suite"][encoder]["attentive"].as_array().unwrap();
         let names: Vec<&str> = measures.iter().map(|m| m["name"].as_str().unwrap()).collect();
         assert_eq!(names, ["attentive", "mean_pooled", "attentive_spread"], "{encoder}");
-        assert!(measures[0]["value"].as_f64().unwrap() >= 0.3 && measures[0]["n"] == 32, "{encoder}");
+        assert_eq!(measures[0]["n"], 32, "{encoder}");
+        // Chance is a half; its 99 % end with 32 images is below 0.72.
+        for measure in &measures[..2] {
+            assert!(measure["value"].as_f64().unwrap() >= 0.72, "{encoder}: {measure}");
+        }
     }
     assert!(report["suite"]["pixels"].get("attentive").is_none());
     let compare = ["compare", "a", "b", "--cka", "--json", "--out", "compared", "--threads", "1"];
@@ -173,6 +207,18 @@ fn a_vits_patches_are_asked_by_a_query_and_layers_are_compared() {
     );
     let values: Vec<Vec<f64>> = serde_json::from_value(layers["values"].clone()).unwrap();
     assert!(values.iter().flatten().all(|v| *v <= 1.0 + 1e-9) && values.len() == 5, "{values:?}");
+    // Seeds differ, a run is like itself: one on the diagonal, and no more than that elsewhere.
+    assert!((0..5).any(|i| values[i][i] < 0.999), "{values:?}");
+    fs::create_dir(place.path("again")).unwrap();
+    copy(&place.path("a"), &place.path("again"));
+    let same = ["compare", "a", "again", "--cka", "--json", "--out", "same", "--threads", "1"];
+    let printed = place.program(&same).assert().success();
+    let itself: Value = serde_json::from_slice(&printed.get_output().stdout).unwrap();
+    let itself: Vec<Vec<f64>> = serde_json::from_value(itself["layers"][0]["values"].clone()).unwrap();
+    for i in 0..5 {
+        assert!((itself[i][i] - 1.0).abs() < 1e-6, "{i}: {itself:?}");
+        assert!((0..5).all(|j| (itself[i][j] - itself[j][i]).abs() < 1e-6), "{i}: {itself:?}");
+    }
     assert!(compared["definitions"]["layers"].is_string());
     let page = fs::read_to_string(place.path("compared/report.html")).unwrap();
     assert!(page.contains("Layers") && page.contains("Linear CKA on 32 test images"));

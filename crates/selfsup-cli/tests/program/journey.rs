@@ -162,9 +162,21 @@ fn features_that_a_run_gave_away_are_judged_as_the_run_is() {
     assert!(own["suite"]["pixels"]["health"].as_array().unwrap().iter().any(|m| m["name"] == "lidar"));
     // Images can be disturbed, features cannot. (These images are too easy for an mCE: the untrained encoder errs nowhere.)
     let robust = own["suite"]["trained"]["robustness"].as_array().unwrap();
-    for name in
-        ["clean_accuracy", "accuracy_kept", "kept_noise", "kept_shift", "label_noise@10", "fgsm@1", "pgd@8"]
-    {
+    for name in [
+        "clean_accuracy",
+        "accuracy_kept",
+        "kept_noise",
+        "kept_shift",
+        "label_noise@10",
+        "attacked_clean",
+        "fgsm@1",
+        "fgsm_kept@1",
+        "pgd@8",
+        "pgd_kept@8",
+        "corrupted_auroc_knn",
+        "corrupted_ap_mahalanobis",
+        "corrupted_fpr95_energy",
+    ] {
         let found = robust.iter().find(|m| m["name"] == name).unwrap_or_else(|| panic!("no {name}"));
         assert!(found["value"].is_f64() && found["interval"]["low"].is_f64(), "{found}");
     }

@@ -9,6 +9,7 @@ mod dense;
 mod finetune;
 mod interruption;
 mod journey;
+mod label_free;
 mod labels;
 mod pictures;
 mod recipes;

@@ -120,9 +120,12 @@ impl MaskedImages {
         self.files.is_empty()
     }
 
-    /// The first `count` images alone.
-    pub fn truncate(&mut self, count: usize) {
-        self.files.truncate(count);
+    /// Leaves `count` images where there are more, evenly taken, so that one drive or class does not stand for all.
+    pub fn take_evenly(&mut self, count: usize) {
+        let n = self.files.len();
+        if count < n {
+            self.files = (0..count).map(|i| self.files[i * n / count].clone()).collect();
+        }
     }
 
     /// An image's name: its file's, without ending.
@@ -257,6 +260,17 @@ mod tests {
         let splits = MaskedSplits::open(folder.path(), Some(11)).unwrap();
         assert_eq!(splits.names, ["sky", "road", "tree"]);
         assert!(splits.train.get(0).is_ok());
+    }
+
+    #[test]
+    fn fewer_images_are_taken_evenly() {
+        let files = (0..10).map(|i| (PathBuf::from(format!("{i}.png")), PathBuf::new())).collect();
+        let mut images = MaskedImages { files, names: vec![], void: None };
+        images.take_evenly(4);
+        let names = |images: &MaskedImages| (0..images.len()).map(|i| images.name(i)).collect::<Vec<_>>();
+        assert_eq!(names(&images), ["0", "2", "5", "7"]);
+        images.take_evenly(9);
+        assert_eq!(images.len(), 4);
     }
 
     #[test]

@@ -136,9 +136,12 @@ impl VocImages {
         self.samples.is_empty()
     }
 
-    /// The first `count` images alone.
-    pub fn truncate(&mut self, count: usize) {
-        self.samples.truncate(count);
+    /// Leaves `count` images where there are more, evenly taken, so that one drive or class does not stand for all.
+    pub fn take_evenly(&mut self, count: usize) {
+        let n = self.samples.len();
+        if count < n {
+            self.samples = (0..count).map(|i| self.samples[i * n / count].clone()).collect();
+        }
     }
 
     /// An image's name: its file's, without ending.
@@ -306,6 +309,21 @@ mod tests {
         let edges: Vec<[f64; 4]> = splits.train.boxes(0).iter().map(|b| b.edges).collect();
         assert_eq!(edges, [[0.0, 1.0, 8.0, 6.0], [2.0, 2.0, 3.0, 3.0]]);
         assert_eq!(splits.train.image(0).unwrap().channels(), 3);
+    }
+
+    #[test]
+    fn fewer_images_are_taken_evenly() {
+        let sample = |i: i32| VocSample {
+            image: PathBuf::from(format!("{i}.png")),
+            annotation: PathBuf::new(),
+            shape: [1, 1],
+            boxes: vec![],
+        };
+        let mut images = VocImages { samples: (0..10).map(sample).collect() };
+        images.take_evenly(4);
+        assert_eq!((0..images.len()).map(|i| images.name(i)).collect::<Vec<_>>(), ["0", "2", "5", "7"]);
+        images.take_evenly(9);
+        assert_eq!(images.len(), 4);
     }
 
     #[test]

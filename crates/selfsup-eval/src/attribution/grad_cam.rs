@@ -3,7 +3,7 @@
 //! ```text
 //! w_c = mean over places of ds / dA_c          M = sum_c w_c A_c,  or its positive part                   (equations 1 and 2)
 //! ```
-//! The map is as coarse as the features'; [`enlarged`] brings it to the size of the image. Values are those of captum's
+//! The map is as coarse as the features'; [`interpolate`] brings it to the size of the image. Values are those of captum's
 //! `LayerGradCam`.
 
 use super::score::{MapFunction, check_finite, check_inputs, gradient};
@@ -50,7 +50,7 @@ pub fn grad_cam(function: &MapFunction, images: &Tensor, sign: Sign) -> Result<T
 ///
 /// # Errors
 /// When they are no maps, or a side is below 1.
-pub fn enlarged(maps: &Tensor, [height, width]: [i64; 2]) -> Result<Tensor> {
+pub fn interpolate(maps: &Tensor, [height, width]: [i64; 2]) -> Result<Tensor> {
     check_shape("maps", maps, [-1, -1, -1])?;
     if height < 1 || width < 1 {
         return Err(Error::config("height and width", format!("{height} and {width}"), "at least 1"));
@@ -114,8 +114,11 @@ mod tests {
     fn a_larger_map_is_interpolated() {
         let map = Tensor::from_slice2(&[[0.0_f32, 1.0]]).unsqueeze(0);
         // torch.nn.functional.interpolate(..., size=(1, 4), mode="bilinear")
-        assert_elements(&enlarged(&map, [1, 4]).unwrap(), &[0.0, 0.25, 0.75, 1.0], 1e-6);
-        assert_eq!(enlarged(&map, [0, 4]).unwrap_err().to_string(), "height and width = 0 and 4: at least 1");
+        assert_elements(&interpolate(&map, [1, 4]).unwrap(), &[0.0, 0.25, 0.75, 1.0], 1e-6);
+        assert_eq!(
+            interpolate(&map, [0, 4]).unwrap_err().to_string(),
+            "height and width = 0 and 4: at least 1"
+        );
     }
 
     #[test]

@@ -4,9 +4,9 @@
 //! ```text
 //! IG_i(x) = (x_i - x'_i) integral_0^1 df(x' + a (x - x')) / dx_i da  ~  (x_i - x'_i) sum_k w_k df(x' + a_k (x - x')) / dx_i
 //! ```
-//! The parts add up to `f(x) - f(x')` but for the error of the sum, which is returned: the gap. Nodes and weights are captum's
+//! The attributions add up to `f(x) - f(x')` but for the error of the sum, which is returned: captum's convergence delta. Nodes and weights are captum's
 //! (Gauss and Legendre's by default). A map depends on the baseline as much as on the network: where an input equals the baseline,
-//! its part is zero whatever the network makes of it.
+//! its attribution is zero whatever the network makes of it.
 
 use super::score::{ScoreFunction, check_inputs, gradient, scores};
 use selfsup_core::{Error, Result, Tensor, check_shape};
@@ -45,13 +45,13 @@ impl Default for IntegratedGradientsConfig {
     }
 }
 
-/// Parts of scores.
+/// What scores are made of.
 #[derive(Debug)]
 pub struct IntegratedGradients {
     /// What each number adds to the score of its input, in the inputs' shape.
-    pub parts: Tensor,
-    /// By how much the parts' sum is more than `f(x) - f(x')`, for each input, `[N]`.
-    pub gaps: Tensor,
+    pub attributions: Tensor,
+    /// By how much their sum is more than `f(x) - f(x')`, for each input, `[N]`.
+    pub convergence_delta: Tensor,
 }
 
 /// Takes the scores of inputs apart.
@@ -76,10 +76,10 @@ pub fn integrated_gradients(
         let at = (&baseline + &way * place).set_requires_grad(true);
         sum += gradient(&function(&at)?, &at, n)? * weight;
     }
-    let parts = sum * way;
+    let attributions = sum * way;
     let gained = scores(function, &x)? - scores(function, &baseline)?;
-    let gaps = parts.reshape([n, -1]).sum_dim_intlist(1, false, None) - gained;
-    Ok(IntegratedGradients { parts, gaps })
+    let convergence_delta = attributions.reshape([n, -1]).sum_dim_intlist(1, false, None) - gained;
+    Ok(IntegratedGradients { attributions, convergence_delta })
 }
 
 /// A baseline in the inputs' shape.
@@ -135,13 +135,13 @@ fn gauss_legendre(n: usize) -> Vec<(f64, f64)> {
     (0..n).map(node).collect()
 }
 
-/// The parts of the places of images: those of the channels added up, `[N, C, H, W]` to `[N, H, W]`.
+/// The attributions of the places of images: those of the channels added up, `[N, C, H, W]` to `[N, H, W]`.
 ///
 /// # Errors
-/// When the parts are not of images.
-pub fn over_channels(parts: &Tensor) -> Result<Tensor> {
-    check_shape("parts", parts, [-1, -1, -1, -1])?;
-    Ok(parts.sum_dim_intlist(1, false, None))
+/// When they are not of images.
+pub fn sum_channels(attributions: &Tensor) -> Result<Tensor> {
+    check_shape("attributions", attributions, [-1, -1, -1, -1])?;
+    Ok(attributions.sum_dim_intlist(1, false, None))
 }
 
 #[cfg(test)]
@@ -162,7 +162,7 @@ mod tests {
     //     captum.attr.IntegratedGradients(f).attribute(wave([2, 5], 0.37), baselines=torch.full((2, 5), 0.25),
     //         n_steps=n, method=m, return_convergence_delta=True)     # captum 0.9.0
     #[test]
-    fn parts_and_gaps_equal_captums() {
+    fn attributions_and_convergence_delta_equal_captums() {
         let baseline = Tensor::full([1, 5], 0.25, (Kind::Float, selfsup_core::Device::Cpu));
         let cases: [(Quadrature, usize, [f64; 10], [f64; 2]); 4] = [
             (
@@ -206,8 +206,8 @@ mod tests {
             let config = IntegratedGradientsConfig { steps, quadrature };
             let found =
                 integrated_gradients(&|x| Ok(function(x)), &wave(&[2, 5], 0.37), &baseline, &config).unwrap();
-            assert_elements(&found.parts, &parts, 1e-6);
-            assert_elements(&found.gaps, &gaps, 1e-6);
+            assert_elements(&found.attributions, &parts, 1e-6);
+            assert_elements(&found.convergence_delta, &gaps, 1e-6);
         }
     }
 
@@ -228,8 +228,8 @@ mod tests {
         let (x, w) = (wave(&[2, 5], 0.37), wave(&[5], 0.5));
         let config = IntegratedGradientsConfig { steps: 1, ..Default::default() };
         let found = integrated_gradients(&|x| Ok(x.mv(&w)), &x, &x.zeros_like(), &config).unwrap();
-        assert!((&found.parts - &x * &w).abs().max().scalar().unwrap() < 1e-6);
-        assert!(found.gaps.abs().max().scalar().unwrap() < 1e-6);
+        assert!((&found.attributions - &x * &w).abs().max().scalar().unwrap() < 1e-6);
+        assert!(found.convergence_delta.abs().max().scalar().unwrap() < 1e-6);
     }
 
     #[test]
@@ -238,19 +238,19 @@ mod tests {
         let config = IntegratedGradientsConfig::default();
         let constant = |x: &Tensor| Ok(x.sum_dim_intlist(1, false, None) * 0.0 + 3.0);
         let found = integrated_gradients(&constant, &x, &x.zeros_like(), &config).unwrap();
-        assert_elements(&found.parts, &[0.0; 10], 1e-12);
-        assert_elements(&found.gaps, &[0.0; 2], 1e-12);
+        assert_elements(&found.attributions, &[0.0; 10], 1e-12);
+        assert_elements(&found.convergence_delta, &[0.0; 2], 1e-12);
         let found = integrated_gradients(&|x| Ok(function(x)), &x, &x, &config).unwrap();
-        assert_elements(&found.parts, &[0.0; 10], 1e-12);
+        assert_elements(&found.attributions, &[0.0; 10], 1e-12);
     }
 
     #[test]
     fn channels_add_up() {
         let parts = wave(&[2, 3, 2, 2], 0.2);
-        let found = over_channels(&parts).unwrap();
+        let found = sum_channels(&parts).unwrap();
         let expected = parts.select(1, 0) + parts.select(1, 1) + parts.select(1, 2);
         assert!((found - expected).abs().max().scalar().unwrap() < 1e-6);
-        assert!(over_channels(&wave(&[2, 3], 0.2)).is_err());
+        assert!(sum_channels(&wave(&[2, 3], 0.2)).is_err());
     }
 
     #[test]

@@ -8,13 +8,28 @@
 //! ```
 //! As there: at most 100 boxes of a class in an image count; a crowd, and a true box outside the range of areas, may be matched
 //! but then is in no count, and neither is an unmatched box outside the range; a class without true boxes is left out. VOC's
-//! mAP@0.5 is AP50, but for VOC's older way of averaging. Values are pycocotools'.
+//! mAP@0.5 is AP50, but for VOC's older way of averaging and for its asking of a box that overlaps two true ones for the nearer
+//! one alone. Values are pycocotools', with difficult boxes chainercv's.
 
 use super::boxes::{Rectangle, ratio};
 use crate::Measurement;
 use crate::measurement::Origin;
 use selfsup_core::{Error, Result};
 use serde::{Deserialize, Serialize};
+
+/// How a true box counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BoxKind {
+    /// It is to be found, once.
+    #[default]
+    Counted,
+    /// One thing that is too hard to ask for, VOC's "difficult": finding it, by its overlap and as often as one likes, is neither
+    /// right nor wrong.
+    Ignored,
+    /// A group that nobody told apart, COCO's "crowd": likewise, but what counts is how much of the found box lies in it.
+    Crowd,
+}
 
 /// A true box.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,8 +38,8 @@ pub struct TrueBox {
     pub rectangle: Rectangle,
     /// Its class.
     pub class: usize,
-    /// Whether it holds a group that nobody told apart: finding it is neither right nor wrong.
-    pub crowd: bool,
+    /// How it counts.
+    pub kind: BoxKind,
 }
 
 /// A box that was found.
@@ -176,7 +191,7 @@ fn judge(image: &ImageBoxes, class: usize, range: [f64; 2]) -> (usize, Vec<(f64,
         .truth
         .iter()
         .filter(|b| b.class == class)
-        .map(|b| (b, b.crowd || outside(&b.rectangle)))
+        .map(|b| (b, b.kind != BoxKind::Counted || outside(&b.rectangle)))
         .collect();
     truth.sort_by_key(|(_, ignored)| *ignored);
     let mut found: Vec<&FoundBox> = image.found.iter().filter(|b| b.class == class).collect();
@@ -186,7 +201,7 @@ fn judge(image: &ImageBoxes, class: usize, range: [f64; 2]) -> (usize, Vec<(f64,
         .iter()
         .map(|b| {
             let of = |truth: &TrueBox| {
-                if truth.crowd {
+                if truth.kind == BoxKind::Crowd {
                     ratio(b.rectangle.intersection(&truth.rectangle), b.rectangle.area())
                 } else {
                     b.rectangle.iou(&truth.rectangle)
@@ -202,7 +217,7 @@ fn judge(image: &ImageBoxes, class: usize, range: [f64; 2]) -> (usize, Vec<(f64,
             let mut best: Option<(usize, bool)> = None;
             let mut most = overlap(t).min(1.0 - 1e-10);
             for (g, (truth, ignored)) in truth.iter().enumerate() {
-                if taken[g] && !truth.crowd {
+                if taken[g] && truth.kind == BoxKind::Counted {
                     continue;
                 }
                 // A match that counts is not given up for one that does not.

@@ -18,7 +18,11 @@ fn images() -> Vec<ImageBoxes> {
     let image = |n: usize| {
         let truth: Vec<TrueBox> = (0..8)
             .map(|k| 8 * n + k)
-            .map(|i| TrueBox { rectangle: rectangle(i), class: i % 3, crowd: i % 11 == 10 })
+            .map(|i| TrueBox {
+                rectangle: rectangle(i),
+                class: i % 3,
+                kind: if i % 11 == 10 { BoxKind::Crowd } else { BoxKind::Counted },
+            })
             .collect();
         let near = truth.iter().enumerate().map(|(k, t)| {
             let i = 8 * n + k;
@@ -79,12 +83,69 @@ const COCO: [f64; 7] = [
 ];
 const AP50: [f64; 3] = [0.7359800686168081, 0.7378698929866364, 0.6591308310893313];
 
+// W and rect as above; box = lambda x, y, w, h: [y, x, y + h - 1, x + w - 1]    # VOC's last pixel belongs to the box
+// p = [[] for _ in range(6)]
+// for n in range(12):
+//     i = range(8 * n, 8 * n + 8); j = range(5 * n, 5 * n + 5)
+//     near = [[r[0] + W(1000 + k) // 90] + r[1:] for k in i for r in [rect(k)]]
+//     found = near + near[2:3] + [rect(500 + k) for k in j]
+//     s = [W(3000 + k) / 1000 + k / 1e6 for k in i]; s += [s[2] / 2] + [W(5000 + k) / 1400 + k / 1e6 for k in j]
+//     rows = ([box(*r) for r in found], [k % 3 for k in i] + [i[2] % 3] + [k % 3 for k in j], s,
+//             [box(*rect(k)) for k in i], [k % 3 for k in i], [k % 11 == 10 or k % 8 == 2 for k in i])
+//     [a.append(np.array(b)) for a, b in zip(p, rows)]
+// for a, r in zip(*chainercv.evaluations.calc_detection_voc_prec_rec(*p, iou_thresh=0.5)):        # chainercv 0.13.1
+//     a = np.maximum.accumulate(np.nan_to_num(a)[::-1])[::-1]; k = np.searchsorted(r, np.linspace(0, 1, 101))
+//     print(np.append(a, 0)[k].mean())
+#[test]
+fn difficult_boxes_are_ignored_as_chainercv_does() {
+    let image = |n: usize| {
+        let kind = |i: usize| if i % 11 == 10 || i % 8 == 2 { BoxKind::Ignored } else { BoxKind::Counted };
+        let truth: Vec<TrueBox> = (8 * n..8 * n + 8)
+            .map(|i| TrueBox { rectangle: rectangle(i), class: i % 3, kind: kind(i) })
+            .collect();
+        let mut found: Vec<FoundBox> = (8 * n..8 * n + 8)
+            .map(|i| {
+                let (r, move_by) = (rectangle(i), (wave(1000 + i) / 90.0).floor());
+                let rectangle = Rectangle { x0: r.x0 + move_by, x1: r.x1 + move_by, ..r };
+                FoundBox { rectangle, class: i % 3, score: wave(3000 + i) / 1000.0 + i as f64 / 1e6 }
+            })
+            .collect();
+        // A second time, a difficult one.
+        found.push(FoundBox { score: found[2].score / 2.0, ..found[2] });
+        found.extend((5 * n..5 * n + 5).map(|i| FoundBox {
+            rectangle: rectangle(500 + i),
+            class: i % 3,
+            score: wave(5000 + i) / 1400.0 + i as f64 / 1e6,
+        }));
+        ImageBoxes { truth, found }
+    };
+    let images: Vec<ImageBoxes> = (0..12).map(image).collect();
+    let found = detection(&images, 3).unwrap();
+    let classes: Vec<f64> = found.ap50_of_classes.iter().flatten().copied().collect();
+    assert!(classes.iter().zip(CHAINERCV).all(|(f, e)| (f - e).abs() < 1e-9), "{classes:?}");
+}
+
+const CHAINERCV: [f64; 3] = [0.7687018701870185, 0.7319057899704778, 0.6095570834182771];
+
+#[test]
+fn a_part_of_a_difficult_box_is_wrong_and_a_part_of_a_crowd_is_not() {
+    // The found box lies in the other and is a fifth of it.
+    let big = Rectangle { x0: 100.0, y0: 0.0, x1: 110.0, y1: 50.0 };
+    let ap = |kind| {
+        let truth = vec![there(0.0), TrueBox { rectangle: big, class: 0, kind }];
+        let found = vec![at(100.0, 0.9), at(0.0, 0.5)];
+        detection(&[ImageBoxes { truth, found }], 1).unwrap().ap50.unwrap()
+    };
+    assert!((ap(BoxKind::Crowd) - 1.0).abs() < 1e-9);
+    assert!((ap(BoxKind::Ignored) - 0.5).abs() < 1e-9);
+}
+
 fn at(x0: f64, score: f64) -> FoundBox {
     FoundBox { rectangle: Rectangle { x0, y0: 0.0, x1: x0 + 10.0, y1: 10.0 }, class: 0, score }
 }
 
 fn there(x0: f64) -> TrueBox {
-    TrueBox { rectangle: at(x0, 0.0).rectangle, class: 0, crowd: false }
+    TrueBox { rectangle: at(x0, 0.0).rectangle, class: 0, kind: BoxKind::Counted }
 }
 
 #[test]

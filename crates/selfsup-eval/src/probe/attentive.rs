@@ -164,11 +164,10 @@ impl AttentiveProbe {
         if !(config.held_out > 0.0 && config.held_out < 1.0) {
             return Err(Error::config("held_out", config.held_out, "between 0 and 1"));
         }
-        for (field, value) in [
-            ("heads", config.heads.max(0) as usize),
-            ("batch_size", config.batch_size),
-            ("epochs", config.epochs),
-        ] {
+        if config.heads < 1 {
+            return Err(Error::config("heads", config.heads, "at least 1"));
+        }
+        for (field, value) in [("batch_size", config.batch_size), ("epochs", config.epochs)] {
             if value == 0 {
                 return Err(Error::config(field, 0, "at least 1"));
             }
@@ -601,6 +600,7 @@ mod tests {
         let base = AttentiveConfig::default;
         assert_eq!(refused(base()), "heads = 4: a divisor of the 6 features of a token");
         assert_eq!(refused(AttentiveConfig { epochs: 0, ..base() }), "epochs = 0: at least 1");
+        assert_eq!(refused(AttentiveConfig { heads: -3, ..base() }), "heads = -3: at least 1");
         assert_eq!(
             refused(AttentiveConfig { weight_decays: vec![-1.0], ..base() }),
             "weight_decays = [-1.0]: numbers from 0 up"

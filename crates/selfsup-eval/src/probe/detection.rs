@@ -11,24 +11,27 @@
 //! score        sqrt(probability * centre-ness), then non-maximum suppression by class
 //! ```
 //! All three are convex and fitted to convergence for each level, their strengths chosen on validation images (or held-out
-//! training images), so that nothing but the features decides. Departures from FCOS: no pyramid or tower is learned; a box has one
-//! level, by its longer side, as in FPN (Lin et al. 2017). Of background, which fills most of an image, a part is drawn, and the
-//! logarithm of that share corrects its score (King and Zeng 2001). Maps are standardised by channel and, where they are wide,
-//! projected on their first principal components. A small linear head cannot do what a detector does: it is a probe.
+//! training images; of the nearest level where these have no box of a level), so that nothing but the features decides. Departures
+//! from FCOS: no pyramid or tower is learned; a box has one level, by its longer side, as in FPN (Lin et al. 2017). Of background,
+//! which fills most of an image, a part is drawn, and the logarithm of that share corrects its score (King and Zeng 2001). Maps are
+//! standardised by channel and, where they are wide, projected on their first principal components. A small linear head cannot do
+//! what a detector does: it is a probe.
 
+use super::maps::checked_maps;
 use super::multi_label::hold_out_any;
 use super::regression::{RegressionSet, Ridge};
 use crate::dense::nms::nms;
 use crate::interval::{LEVEL, percentiles};
 use crate::logistic::{Link, Problem};
 use crate::measurement::Origin;
+use crate::strengths::least_loss;
 use crate::{
-    Detection, FoundBox, ImageBoxes, LinearProbeConfig, Logistic, LogisticConfig, Mean, Measurement,
-    Rectangle, TrueBox, detection,
+    BoxKind, Detection, FoundBox, ImageBoxes, LinearProbeConfig, Logistic, Mean, Measurement, Rectangle,
+    TrueBox, detection,
 };
 use rand::RngExt;
 use rand::seq::SliceRandom;
-use selfsup_core::{Device, Error, Key, Kind, Result, Tensor, check_shape};
+use selfsup_core::{Error, Key, Kind, Result, Tensor, check_shape};
 use selfsup_numerics::Pca;
 use serde::{Deserialize, Serialize};
 
@@ -51,24 +54,29 @@ impl BoxedMaps {
     /// `maps` `[N, D, h, w]`; a list of boxes and a size for each.
     ///
     /// # Errors
-    /// When the shapes do not fit or are empty, a feature is not finite, a box has no area or leaves its image, or a class is not
-    /// in `0..classes`.
+    /// When the shapes do not fit or are empty, a feature is not finite, an image has no size, a box no area or not inside its
+    /// image, or a class is not in `0..classes`.
     pub fn new(
         maps: &Tensor,
         boxes: Vec<Vec<TrueBox>>,
         sizes: Vec<[f64; 2]>,
         classes: usize,
     ) -> Result<BoxedMaps> {
-        let shape = check_shape("maps", maps, [-1, -1, -1, -1])?;
-        if shape.contains(&0) {
-            return Err(Error::config("maps", format!("{shape:?}"), "at least one image, feature and place"));
-        }
+        let [n, ..] = check_shape("maps", maps, [-1, -1, -1, -1])?;
         for (name, found) in [("boxes", boxes.len()), ("sizes", sizes.len())] {
-            if found as i64 != shape[0] {
-                return Err(Error::config(name, found, format!("{}, one for each map", shape[0])));
+            if found as i64 != n {
+                return Err(Error::config(name, found, format!("{n}, one for each map")));
             }
         }
         for (i, (of_image, [height, width])) in boxes.iter().zip(&sizes).enumerate() {
+            if ![height, width].iter().all(|side| **side > 0.0 && side.is_finite()) {
+                let found = format!("{height} x {width}");
+                return Err(Error::config(
+                    format!("size of image {i}"),
+                    found,
+                    "a height and a width above 0",
+                ));
+            }
             for TrueBox { rectangle, class, .. } in of_image {
                 rectangle.check(&format!("a box of image {i}"))?;
                 let Rectangle { x0, y0, x1, y1 } = rectangle;
@@ -87,12 +95,7 @@ impl BoxedMaps {
                 }
             }
         }
-        let maps = maps.detach().to_device(Device::Cpu).to_kind(Kind::Float);
-        if !bool::try_from(maps.isfinite().all())? {
-            let bad = maps.isfinite().flatten(1, 3).all_dim(1, false).to_kind(Kind::Int64).argmin(0, false);
-            let detail = format!("the first bad image is {}", i64::try_from(bad)?);
-            return Err(Error::NonFinite { what: "maps".to_owned(), detail });
-        }
+        let maps = checked_maps(maps)?;
         Ok(BoxedMaps { maps, boxes, sizes, classes })
     }
 
@@ -159,8 +162,14 @@ pub struct DetectionLevel {
     pub places: usize,
     /// The chosen inverse strength of the classes' regression.
     pub c: f64,
+    /// The chosen inverse strength of the centre-ness' regression.
+    pub centre_c: f64,
     /// The chosen penalty of the edges' regression.
     pub alpha: f64,
+    /// The `cells` of the level whose held-out boxes chose these three: this one, or the nearest with held-out boxes.
+    pub chosen_on: i64,
+    /// Whether both logistic regressions' gradients are within the tolerance.
+    pub converged: bool,
 }
 
 /// What the probe found on the test images.
@@ -227,8 +236,8 @@ impl DetectionProbe {
     /// does. `progress` hears how many images of the test set are done.
     ///
     /// # Errors
-    /// When the sets do not fit each other, no training or no test image has a box, or there are fewer than two training images
-    /// without a validation set.
+    /// When the sets do not fit each other, no training, no test or no held-out image has a box, or there are fewer than two
+    /// training images without a validation set.
     pub fn run(
         &self,
         train: &BoxedMaps,
@@ -246,7 +255,7 @@ impl DetectionProbe {
             }
         }
         for (name, set) in [("train", train), ("test", test)] {
-            if set.boxes.iter().flatten().all(|b| b.crowd) {
+            if set.boxes.iter().flatten().all(|b| b.kind != BoxKind::Counted) {
                 return Err(Error::config(format!("{name} boxes"), "none that counts", "at least one"));
             }
         }
@@ -260,18 +269,28 @@ impl DetectionProbe {
         };
         let projection = Projection::of(&train.maps, self.config.components, key.with(1))?;
         let pyramid = Pyramid { projection, levels: levels(h, w, self.config.levels) };
+        let mut chosen = Vec::new();
+        for level in 0..pyramid.levels {
+            let key = key.with(2).with(level as u64);
+            let held = self.places(chooser, &choosing, &pyramid, level, key.with(1))?;
+            let rest = self.places(train, &rest, &pyramid, level, key.with(0))?;
+            if let (Some(rest), Some(held)) = (rest, held) {
+                chosen.push(self.choose(level, &rest, &held)?);
+            }
+        }
+        if chosen.is_empty() {
+            let expected =
+                "at least one at a level of a training box, in validation images or a larger held-out share";
+            return Err(Error::config("held-out boxes", "none", expected));
+        }
         let mut fitted = Vec::new();
         for level in 0..pyramid.levels {
             let key = key.with(2).with(level as u64);
-            let rest = self.places(train, &rest, &pyramid, level, key.with(0))?;
-            let Some(rest) = rest else { continue };
-            let held = self.places(chooser, &choosing, &pyramid, level, key.with(1))?;
-            let all = if validation.is_some() {
-                None
-            } else {
-                self.places(train, &all, &pyramid, level, key.with(2))?
-            };
-            fitted.push(self.fit(level, &rest, held.as_ref(), all.as_ref().unwrap_or(&rest))?);
+            let Some(all) = self.places(train, &all, &pyramid, level, key.with(2))? else { continue };
+            // Of two that are as near, the finer one.
+            if let Some(chosen) = chosen.iter().min_by_key(|chosen| chosen.level.abs_diff(level)) {
+                fitted.push(self.fit(level, &all, chosen)?);
+            }
         }
         if fitted.is_empty() {
             return Err(Error::config("train boxes", "none at a fitted place", "at least one"));
@@ -364,60 +383,52 @@ impl DetectionProbe {
         }))
     }
 
-    /// Fits a level: strengths by `rest` and `held`, then all of `all`.
-    fn fit(&self, level: usize, rest: &Places, held: Option<&Places>, all: &Places) -> Result<Level> {
+    /// The strengths of a level, by places that were held out.
+    fn choose(&self, level: usize, rest: &Places, held: &Places) -> Result<Chosen> {
         let linear = &self.config.linear;
-        let path = |problem: &Problem, loss: &dyn Fn(&Logistic) -> Result<f64>| -> Result<(f64, Logistic)> {
-            let coarse = LogisticConfig { tolerance: 10.0 * linear.logistic.tolerance, ..linear.logistic };
-            let mut best: Option<(f64, f64, Logistic)> = None;
-            let mut solution = None;
-            for &c in &linear.strengths {
-                let solved = problem.solve(c, solution.as_ref(), &coarse)?;
-                let fitted = problem.to_classifier(&solved);
-                let found = loss(&fitted)?;
-                match &best {
-                    Some((least, ..)) if found >= *least => break,
-                    _ => best = Some((found, c, fitted)),
-                }
-                solution = Some(solved);
-            }
-            let (_, c, fitted) = best.ok_or_else(|| Error::config("strengths", "[]", "at least one"))?;
-            Ok((c, fitted))
-        };
-        let solved = |problem: Problem, c: f64, start: &Logistic| -> Result<Logistic> {
-            let start = problem.start_from(start)?;
-            Ok(problem.to_classifier(&problem.solve(c, start.as_ref(), &linear.logistic)?))
-        };
         let known = rest.known();
-        let (c, start) = path(&rest.class_problem(&known)?, &|fitted| match held {
-            Some(held) => held.class_loss(fitted, &known, rest.correction),
-            None => rest.class_loss(fitted, &known, rest.correction),
-        })?;
-        let class = solved(all.class_problem(&all.known())?, c, &start)?;
-        let (centre_c, start) =
-            path(&rest.centre_problem()?, &|fitted| held.unwrap_or(rest).centre_loss(fitted))?;
-        let centre = solved(all.centre_problem()?, centre_c, &start)?;
-
-        let (few, judge) = (Ridge::new(&rest.edges()?)?, held.unwrap_or(rest));
+        let class = least_loss(
+            &rest.class_problem(&known)?,
+            &linear.strengths,
+            &linear.logistic,
+            &mut |_, fitted| held.class_loss(fitted, &known, rest.correction),
+        )?;
+        let centre =
+            least_loss(&rest.centre_problem()?, &linear.strengths, &linear.logistic, &mut |_, fitted| {
+                held.centre_loss(fitted)
+            })?;
+        let few = Ridge::new(&rest.edges()?)?;
         let mut alpha = (f64::INFINITY, self.config.alphas[0]);
         for &candidate in &self.config.alphas {
-            let error = few.predict(candidate, &judge.with_box()) - &judge.distances;
+            let error = few.predict(candidate, &held.with_box()) - &held.distances;
             let error = f64::try_from(error.square().mean(None))?;
             if error < alpha.0 {
                 alpha = (error, candidate);
             }
         }
-        let alpha = alpha.1;
-        let told =
-            DetectionLevel { cells: 1 << level, boxes: all.boxes, places: all.classes.len(), c, alpha };
-        Ok(Level {
-            level,
-            class,
-            centre,
-            edges: Ridge::new(&all.edges()?)?,
-            correction: all.correction,
-            told,
-        })
+        Ok(Chosen { level, class, centre, alpha: alpha.1 })
+    }
+
+    /// Fits a level with strengths of its own or of the nearest.
+    fn fit(&self, level: usize, all: &Places, chosen: &Chosen) -> Result<Level> {
+        let solved = |problem: Problem, (c, start): &(f64, Logistic)| -> Result<Logistic> {
+            let start = problem.start_from(start)?;
+            Ok(problem.to_classifier(&problem.solve(*c, start.as_ref(), &self.config.linear.logistic)?))
+        };
+        let class = solved(all.class_problem(&all.known())?, &chosen.class)?;
+        let centre = solved(all.centre_problem()?, &chosen.centre)?;
+        let told = DetectionLevel {
+            cells: 1 << level,
+            boxes: all.boxes,
+            places: all.classes.len(),
+            c: chosen.class.0,
+            centre_c: chosen.centre.0,
+            alpha: chosen.alpha,
+            chosen_on: 1 << chosen.level,
+            converged: class.converged && centre.converged,
+        };
+        let edges = Ridge::new(&all.edges()?)?;
+        Ok(Level { level, class, centre, edges, correction: all.correction, told })
     }
 
     /// The boxes of an image.
@@ -516,7 +527,7 @@ impl Target {
 enum Known {
     Box(Target),
     Background,
-    /// It lies in a crowd, of which nothing is known.
+    /// It lies in a box that does not count, of which nothing is known.
     Neither,
 }
 
@@ -546,14 +557,15 @@ impl Pyramid {
         let mut of_places = vec![Known::Background; (rows * columns) as usize];
         let mut areas = vec![f64::INFINITY; of_places.len()];
         let mut boxes = 0;
-        for TrueBox { rectangle, class, crowd } in &set.boxes[image] {
+        for TrueBox { rectangle, class, kind } in &set.boxes[image] {
+            let counted = *kind == BoxKind::Counted;
             // In cells of the level.
             let [x0, x1] = [rectangle.x0, rectangle.x1].map(|x| x / cell_width / side);
             let [y0, y1] = [rectangle.y0, rectangle.y1].map(|y| y / cell_height / side);
-            if !crowd && self.level_of((x1 - x0).max(y1 - y0) * side) != level {
+            if counted && self.level_of((x1 - x0).max(y1 - y0) * side) != level {
                 continue;
             }
-            boxes += usize::from(!crowd);
+            boxes += usize::from(counted);
             let (middle_x, middle_y) = (0.5 * (x0 + x1), 0.5 * (y0 + y1));
             let nearest = |middle: f64, cells: i64| (middle.floor() as i64).clamp(0, cells - 1);
             let only = (nearest(middle_y, rows), nearest(middle_x, columns));
@@ -566,7 +578,7 @@ impl Pyramid {
                     let own = (row, column) == only;
                     let at = (row * columns + column) as usize;
                     let area = (x1 - x0) * (y1 - y0);
-                    if *crowd {
+                    if !counted {
                         if inside && of_places[at] == Known::Background {
                             of_places[at] = Known::Neither;
                         }
@@ -711,6 +723,14 @@ impl Places {
     fn edges(&self) -> Result<RegressionSet> {
         RegressionSet::new(&self.with_box(), &self.distances)
     }
+}
+
+/// The strengths of a level, and what was fitted with them to the places that were not held out.
+struct Chosen {
+    level: usize,
+    class: (f64, Logistic),
+    centre: (f64, Logistic),
+    alpha: f64,
 }
 
 /// What was fitted at a level.

@@ -1,5 +1,6 @@
 use super::*;
 use crate::fixtures::formula;
+use selfsup_core::Device;
 
 const CELLS: i64 = 16;
 const PIXELS: f64 = 4.0;
@@ -17,7 +18,7 @@ fn squares(from: u64, n: usize) -> BoxedMaps {
             let y0 = f64::from(32 * half + rng.random_range(0..=16_u32));
             let class = rng.random_range(0..2_usize);
             let (x1, y1) = ((x0 + side).min(64.0), (y0 + side).min(64.0));
-            of_image.push(TrueBox { rectangle: Rectangle { x0, y0, x1, y1 }, class, crowd: false });
+            of_image.push(TrueBox { rectangle: Rectangle { x0, y0, x1, y1 }, class, kind: BoxKind::Counted });
             for row in 0..CELLS {
                 for column in 0..CELLS {
                     let covered = |cell: i64, from: f64, to: f64| {
@@ -63,6 +64,31 @@ fn coloured_squares_are_found() {
 }
 
 #[test]
+fn a_level_without_held_out_boxes_takes_the_strengths_of_the_nearest_that_has_some() {
+    // A box over the whole image besides, which the validation images lack.
+    let with_large = |mut set: BoxedMaps| {
+        let rectangle = Rectangle { x0: 0.0, y0: 0.0, x1: 64.0, y1: 64.0 };
+        for of_image in &mut set.boxes {
+            of_image.push(TrueBox { rectangle, class: 0, kind: BoxKind::Counted });
+        }
+        set
+    };
+    let (train, validation, test) =
+        (with_large(squares(0, 30)), squares(100, 10), with_large(squares(200, 5)));
+    let found = probe(quick()).run(&train, Some(&validation), &test, &mut |_| ()).unwrap();
+    let levels: Vec<(i64, i64)> = found.levels.iter().map(|level| (level.cells, level.chosen_on)).collect();
+    assert_eq!(levels, [(1, 1), (8, 1)]);
+    let [small, large] = [&found.levels[0], &found.levels[1]];
+    assert_eq!((small.c, small.centre_c, small.alpha), (large.c, large.centre_c, large.alpha));
+    assert!(found.levels.iter().all(|level| level.converged), "{found:?}");
+    let both = probe(quick()).run(&train, Some(&with_large(validation)), &test, &mut |_| ()).unwrap();
+    assert_eq!(both.levels.iter().map(|level| level.chosen_on).collect::<Vec<_>>(), [1, 8]);
+    let none = BoxedMaps { boxes: vec![vec![]; 10], ..squares(100, 10) };
+    let error = probe(quick()).run(&train, Some(&none), &test, &mut |_| ()).unwrap_err().to_string();
+    assert!(error.starts_with("held-out boxes = none: at least one"), "{error}");
+}
+
+#[test]
 fn features_without_information_are_at_chance() {
     let blind = |set: BoxedMaps, from: i64| {
         let (n, all) = (set.len(), formula(120, 512));
@@ -86,11 +112,11 @@ fn wide_maps_are_projected_and_lose_nothing_that_matters() {
     assert!(found.map50.value > 0.9, "{:?}", found.detection);
 }
 
-fn one(rectangle: [f64; 4], crowd: bool) -> BoxedMaps {
+fn one(rectangle: [f64; 4], kind: BoxKind) -> BoxedMaps {
     let [x0, y0, x1, y1] = rectangle;
     let rectangle = Rectangle { x0, y0, x1, y1 };
     let maps = formula(8, 24).reshape([1, 3, 8, 8]);
-    BoxedMaps::new(&maps, vec![vec![TrueBox { rectangle, class: 0, crowd }]], vec![[32.0, 64.0]], 1).unwrap()
+    BoxedMaps::new(&maps, vec![vec![TrueBox { rectangle, class: 0, kind }]], vec![[32.0, 64.0]], 1).unwrap()
 }
 
 fn pyramid(set: &BoxedMaps) -> Pyramid {
@@ -101,7 +127,7 @@ fn pyramid(set: &BoxedMaps) -> Pyramid {
 #[test]
 fn a_box_belongs_to_the_places_near_its_middle_at_the_level_of_its_size() {
     // Cells of 4 x 8 pixels: the box is 2 cells wide and 3 high.
-    let set = one([16.0, 8.0, 32.0, 20.0], false);
+    let set = one([16.0, 8.0, 32.0, 20.0], BoxKind::Counted);
     let pyramid = pyramid(&set);
     assert_eq!(pyramid.levels, 3);
     let targets = pyramid.targets(&set, 0, 0);
@@ -123,12 +149,12 @@ fn a_box_belongs_to_the_places_near_its_middle_at_the_level_of_its_size() {
 
 #[test]
 fn a_box_between_places_has_one_and_a_crowd_none() {
-    let between = one([7.5, 3.8, 8.2, 4.1], false);
+    let between = one([7.5, 3.8, 8.2, 4.1], BoxKind::Counted);
     let known = pyramid(&between).targets(&between, 0, 0).of_places;
     let boxes: Vec<usize> = (0..64).filter(|&i| known[i] != Known::Background).collect();
     assert_eq!(boxes, [0]);
     assert!(matches!(known[0], Known::Box(target) if target.distances[0] < 0.0 && target.centre() == 0.0));
-    let crowd = one([16.0, 8.0, 32.0, 20.0], true);
+    let crowd = one([16.0, 8.0, 32.0, 20.0], BoxKind::Crowd);
     let known = pyramid(&crowd).targets(&crowd, 0, 0);
     assert_eq!(known.boxes, 0);
     assert_eq!(known.of_places.iter().filter(|known| **known == Known::Neither).count(), 6);
@@ -136,7 +162,7 @@ fn a_box_between_places_has_one_and_a_crowd_none() {
 
 #[test]
 fn a_place_sees_its_neighbours_and_the_mean_outside() {
-    let set = one([0.0, 0.0, 32.0, 16.0], false);
+    let set = one([0.0, 0.0, 32.0, 16.0], BoxKind::Counted);
     let pyramid = pyramid(&set);
     let level = pyramid.neighbourhoods(&set, 0, 0).unwrap();
     assert_eq!(level.size(), [64, 27]);
@@ -158,7 +184,7 @@ fn rejects_what_it_cannot_fit() {
     let at = |x1: f64, class| TrueBox {
         rectangle: Rectangle { x0: 1.0, y0: 1.0, x1, y1: 4.0 },
         class,
-        crowd: false,
+        kind: BoxKind::Counted,
     };
     let error = set(vec![vec![]]).unwrap_err().to_string();
     assert_eq!(error, "boxes = 1: 2, one for each map");
@@ -168,6 +194,11 @@ fn rejects_what_it_cannot_fit() {
     assert_eq!(error, "a box of image 0 = 1, 1 to 1, 4: a box with an area, inside 8 x 8");
     let error = set(vec![vec![at(4.0, 2)], vec![]]).unwrap_err().to_string();
     assert_eq!(error, "class of image 0 = 2: in 0..2");
+    for side in [f64::NAN, -1.0, 0.0, f64::INFINITY] {
+        let sizes = vec![[8.0, 8.0], [8.0, side]];
+        let error = BoxedMaps::new(&maps, vec![vec![], vec![]], sizes, 2).unwrap_err().to_string();
+        assert_eq!(error, format!("size of image 1 = 8 x {side}: a height and a width above 0"));
+    }
     let empty = set(vec![vec![], vec![]]).unwrap();
     let full = set(vec![vec![at(4.0, 1)], vec![at(5.0, 0)]]).unwrap();
     let error = probe(quick()).run(&empty, None, &full, &mut |_| ()).unwrap_err().to_string();

@@ -5,10 +5,12 @@
 //! - `segmentation`: a class for every place of an image
 //! - `detection`: boxes, by linear functions of the places of an image
 //! - `attentive`: one query that looks at the tokens of a sample
+//! - `maps`: the maps that these take, checked
 
 pub mod attentive;
 pub mod detection;
 pub mod label_curve;
+mod maps;
 pub mod multi_label;
 pub mod regression;
 pub mod segmentation;

@@ -13,7 +13,8 @@ use crate::logistic::{Link, Problem};
 use crate::measurement::Origin;
 use crate::ranking::{Ranked, resampled};
 use crate::standardise::Standardiser;
-use crate::{LinearProbeConfig, Logistic, LogisticConfig, Mean, Measurement};
+use crate::strengths::least_loss;
+use crate::{LinearProbeConfig, Logistic, Mean, Measurement};
 use rand::seq::SliceRandom;
 use selfsup_core::{Device, Error, Key, Kind, Result, Tensor, check_shape};
 use serde::{Deserialize, Serialize};
@@ -183,24 +184,14 @@ impl MultiLabelProbe {
         let standardiser = Standardiser::of(&rest.x);
         let problem = problem(&standardiser.apply(&rest.x), &rest.y)?;
         let held_x = standardiser.apply(&held.x);
-        let tolerance = 10.0 * self.config.logistic.tolerance;
-        let coarse = LogisticConfig { tolerance, ..self.config.logistic };
         let mut path = Vec::new();
-        let mut best: Option<(f64, f64, Logistic)> = None;
-        let mut solution = None;
-        for &c in &self.config.strengths {
-            let solved = problem.solve(c, solution.as_ref(), &coarse)?;
-            let fitted = problem.to_classifier(&solved);
+        let mut judge = |c: f64, fitted: &Logistic| {
             let logits = fitted.logits(&held_x)?.to_kind(Kind::Double);
             let loss = f64::try_from((logits.softplus() - logits * &held.y).mean(None))?;
             path.push(MultiLabelPoint { c, loss, iterations: fitted.iterations });
-            match &best {
-                Some((least, ..)) if loss >= *least => break,
-                _ => best = Some((loss, c, fitted)),
-            }
-            solution = Some(solved);
-        }
-        let (_, c, best) = best.ok_or_else(|| Error::config("strengths", "[]", "at least one"))?;
+            Ok(loss)
+        };
+        let (c, best) = least_loss(&problem, &self.config.strengths, &self.config.logistic, &mut judge)?;
         Ok((path, c, best))
     }
 }

@@ -10,15 +10,17 @@
 //! The strength is chosen by the cross-entropy of validation images, or of held-out training images (not of held-out cells, whose
 //! neighbours were seen), along a path with warm starts. What a map cannot show at its resolution a linear head cannot draw: it is a probe, not a segmenter.
 
+use super::maps::checked_maps;
 use super::multi_label::hold_out_any;
 use crate::interval::{LEVEL, percentiles};
 use crate::logistic::{Link, Problem};
 use crate::measurement::Origin;
 use crate::standardise::Standardiser;
-use crate::{Confusion, LinearProbeConfig, Logistic, LogisticConfig, Mean, Measurement, Segmentation};
+use crate::strengths::least_loss;
+use crate::{Confusion, LinearProbeConfig, Logistic, Mean, Measurement, Segmentation};
 use rand::RngExt;
 use rand::seq::SliceRandom;
-use selfsup_core::{Device, Error, Key, Kind, Result, Tensor, check_kind, check_shape};
+use selfsup_core::{Error, Key, Kind, Result, Tensor, check_shape};
 use serde::{Deserialize, Serialize};
 
 /// Feature maps with a class for every pixel.
@@ -26,7 +28,7 @@ use serde::{Deserialize, Serialize};
 pub struct LabelledMaps {
     /// `[N, D, h, w]` Float.
     maps: Tensor,
-    /// `[N, H, W]` Int64.
+    /// `[N, H, W]` of the kind they came in: Int64 exists of one image at a time.
     labels: Tensor,
     classes: i64,
     ignore: Option<i64>,
@@ -36,26 +38,33 @@ impl LabelledMaps {
     /// Checks and holds maps and labels. Pixels labelled `ignore` are in no count.
     ///
     /// # Shapes
-    /// `maps` `[N, D, h, w]`, `labels` `[N, H, W]` Int64 of `0..classes` and `ignore`.
+    /// `maps` `[N, D, h, w]`, `labels` `[N, H, W]` whole numbers of any size, of `0..classes` and `ignore`; as they are kept so,
+    /// Uint8 or Int16 take an eighth or a quarter of the memory of Int64.
     ///
     /// # Errors
-    /// When the shapes do not fit or are empty, a feature is not finite, a label is no class, or `ignore` is one.
+    /// When the shapes do not fit or are empty, a feature is not finite, a label is no class, or `ignore` is one. The error of a
+    /// label says in which image.
     pub fn new(maps: &Tensor, labels: &Tensor, classes: i64, ignore: Option<i64>) -> Result<LabelledMaps> {
-        let shape = check_shape("maps", maps, [-1, -1, -1, -1])?;
-        let [_, height, width] = check_shape("labels", labels, [shape[0], -1, -1])?;
-        check_kind("labels", labels, Kind::Int64)?;
-        if shape.contains(&0) || height == 0 || width == 0 {
-            return Err(Error::config("maps", format!("{shape:?}"), "at least one image, feature and place"));
+        let [n, ..] = check_shape("maps", maps, [-1, -1, -1, -1])?;
+        let [_, height, width] = check_shape("labels", labels, [n, -1, -1])?;
+        if !matches!(labels.kind(), Kind::Uint8 | Kind::Int8 | Kind::Int16 | Kind::Int | Kind::Int64) {
+            return Err(Error::config("labels", format!("{:?}", labels.kind()), "whole numbers"));
         }
-        let maps = maps.detach().to_device(Device::Cpu).to_kind(Kind::Float);
-        if !bool::try_from(maps.isfinite().all())? {
-            let bad = maps.isfinite().flatten(1, 3).all_dim(1, false).to_kind(Kind::Int64).argmin(0, false);
-            let detail = format!("the first bad image is {}", i64::try_from(bad)?);
-            return Err(Error::NonFinite { what: "maps".to_owned(), detail });
+        if height == 0 || width == 0 {
+            return Err(Error::config("labels", format!("{height} x {width}"), "at least one pixel"));
         }
-        let labels = labels.to_device(Device::Cpu);
-        // Refuses other classes, and an ignored one that is a class.
-        Confusion::of_pixels(&labels, &labels, classes, ignore)?;
+        let maps = checked_maps(maps)?;
+        let labels = labels.to_device(maps.device());
+        for image in 0..n {
+            let one = labels.narrow(0, image, 1).to_kind(Kind::Int64);
+            // Refuses other classes, and an ignored one that is a class.
+            Confusion::of_pixels(&one, &one, classes, ignore).map_err(|error| match error {
+                Error::Config { field, value, expected } if field == "labels" => {
+                    Error::Config { field: format!("labels of image {image}"), value, expected }
+                }
+                other => other,
+            })?;
+        }
         Ok(LabelledMaps { maps, labels, classes, ignore })
     }
 
@@ -64,25 +73,48 @@ impl LabelledMaps {
         self.maps.size()[0]
     }
 
-    /// The cells of some images with a labelled pixel, `[M, D]` Float, and the shares of the classes there, `[M, classes]`
-    /// Double.
-    fn cells(&self, images: &[i64]) -> (Tensor, Tensor) {
+    /// The labels of an image, `[H, W]` Int64, and which of its pixels count.
+    fn image_labels(&self, image: i64) -> (Tensor, Tensor) {
+        let labels = self.labels.get(image).to_kind(Kind::Int64);
+        let counted = match self.ignore {
+            Some(ignore) => labels.ne(ignore),
+            None => labels.ones_like().to_kind(Kind::Bool),
+        };
+        (labels, counted)
+    }
+
+    /// The cells of an image with a labelled pixel, ascending, `[M]` Int64.
+    fn labelled_cells(&self, image: i64) -> Tensor {
         let (h, w) = (self.maps.size()[2], self.maps.size()[3]);
+        let counted = self.image_labels(image).1.to_kind(Kind::Float).unsqueeze(0);
+        counted.adaptive_avg_pool2d([h, w]).reshape([-1]).gt(0.0).nonzero().squeeze_dim(1)
+    }
+
+    /// Cells of some images with a labelled pixel, at most `most`, `[M, D]` Float, and the shares of the classes there,
+    /// `[M, classes]` Double. Which ones is drawn before any is gathered.
+    fn cells(&self, images: &[i64], most: usize, key: Key) -> (Tensor, Tensor) {
+        let (h, w) = (self.maps.size()[2], self.maps.size()[3]);
+        let counts: Vec<i64> = images.iter().map(|&image| self.labelled_cells(image).size()[0]).collect();
+        let mut drawn: Vec<i64> = (0..counts.iter().sum()).collect();
+        if drawn.len() > most {
+            drawn.shuffle(&mut key.rng());
+            drawn.truncate(most);
+            drawn.sort_unstable();
+        }
         let (mut all_x, mut all_y) = (Vec::new(), Vec::new());
-        for &image in images {
-            let labels = self.labels.get(image); // [H, W]
-            let counted = match self.ignore {
-                Some(ignore) => labels.ne(ignore),
-                None => labels.ones_like().to_kind(Kind::Bool),
-            };
+        let (mut before, mut first) = (0, 0);
+        for (&image, count) in images.iter().zip(counts) {
+            let end = first + drawn[first..].partition_point(|&place| place < before + count);
+            let of_image: Vec<i64> = drawn[first..end].iter().map(|place| place - before).collect();
+            (before, first) = (before + count, end);
+            let chosen = self.labelled_cells(image).index_select(0, &Tensor::from_slice(&of_image));
+            let (labels, counted) = self.image_labels(image);
             let known = labels.where_self(&counted, &labels.zeros_like());
             let one_hot = known.one_hot(self.classes).to_kind(Kind::Double) * counted.unsqueeze(2);
             let shares = one_hot.permute([2, 0, 1]).unsqueeze(0).adaptive_avg_pool2d([h, w]).squeeze_dim(0);
-            let y = shares.flatten(1, 2).tr(); // [h w, classes]
-            let total = y.sum_dim_intlist([1].as_slice(), true, None);
-            let labelled = total.squeeze_dim(1).gt(0.0).nonzero().squeeze_dim(1);
-            all_x.push(self.maps.get(image).flatten(1, 2).tr().index_select(0, &labelled));
-            all_y.push((y / total).index_select(0, &labelled));
+            let y = shares.flatten(1, 2).tr().index_select(0, &chosen); // [m, classes]
+            all_x.push(self.maps.get(image).flatten(1, 2).index_select(1, &chosen).tr());
+            all_y.push(&y / y.sum_dim_intlist([1].as_slice(), true, None));
         }
         (Tensor::cat(&all_x, 0), Tensor::cat(&all_y, 0))
     }
@@ -94,7 +126,7 @@ impl LabelledMaps {
 pub struct SegmentationProbeConfig {
     /// Strengths, held-out share, when a fit ends, and the seed.
     pub linear: LinearProbeConfig,
-    /// The cells that a fit takes, drawn where there are more.
+    /// The cells that a fit takes, and those that choose, drawn where there are more.
     pub max_cells: usize,
     /// Draws of the interval, of whole images.
     pub resamples: usize,
@@ -178,10 +210,11 @@ impl SegmentationProbe {
         let all: Vec<i64> = (0..train.len()).collect();
         let (rest, held) = if let Some(validation) = validation {
             let images: Vec<i64> = (0..validation.len()).collect();
-            (all.clone(), validation.cells(&images))
+            (all.clone(), validation.cells(&images, self.config.max_cells, key.with(3)))
         } else {
             let (rest, held) = hold_out_any(train.len(), linear.held_out, key.with(0))?;
-            (Vec::<i64>::try_from(rest)?, train.cells(&Vec::<i64>::try_from(held)?))
+            let held = Vec::<i64>::try_from(held)?;
+            (Vec::<i64>::try_from(rest)?, train.cells(&held, self.config.max_cells, key.with(3)))
         };
         let (path, c, best) = self.path(&self.fitted_cells(train, &rest, key)?, &held)?;
         let cells = self.fitted_cells(train, &all, key)?;
@@ -192,7 +225,7 @@ impl SegmentationProbe {
         let (mut of_images, mut pictures) = (Vec::new(), Vec::new());
         for image in 0..test.len() {
             let predictions = segmented(test, image, &fitted, &standardiser)?;
-            let labels = test.labels.narrow(0, image, 1);
+            let labels = test.labels.narrow(0, image, 1).to_kind(Kind::Int64);
             of_images.push(Confusion::of_pixels(&labels, &predictions, test.classes, test.ignore)?);
             if shown.contains(&image) {
                 pictures.push((image, Vec::try_from(predictions.reshape([-1]))?));
@@ -217,16 +250,7 @@ impl SegmentationProbe {
 
     /// The cells of a fit, no more than the configuration allows, of classes that occur.
     fn fitted_cells(&self, maps: &LabelledMaps, images: &[i64], key: Key) -> Result<Cells> {
-        let (mut x, mut y) = maps.cells(images);
-        let count = x.size()[0] as usize;
-        if count > self.config.max_cells {
-            let mut chosen: Vec<i64> = (0..count as i64).collect();
-            chosen.shuffle(&mut key.with(1).rng());
-            chosen.truncate(self.config.max_cells);
-            chosen.sort_unstable();
-            let chosen = Tensor::from_slice(&chosen);
-            (x, y) = (x.index_select(0, &chosen), y.index_select(0, &chosen));
-        }
+        let (x, y) = maps.cells(images, self.config.max_cells, key.with(1));
         let classes = y.sum_dim_intlist([0].as_slice(), false, None).gt(0.0).nonzero().squeeze_dim(1);
         if classes.size()[0] < 2 {
             let found = format!("{} classes in the training images", classes.size()[0]);
@@ -240,23 +264,14 @@ impl SegmentationProbe {
         let standardiser = Standardiser::of(&rest.x);
         let problem = rest.problem(&standardiser)?;
         let (held_x, held_y) = (standardiser.apply(&held.0), held.1.index_select(1, &rest.classes));
-        let coarse = LogisticConfig { tolerance: 10.0 * linear.logistic.tolerance, ..linear.logistic };
         let mut path = Vec::new();
-        let mut best: Option<(f64, f64, Logistic)> = None;
-        let mut solution = None;
-        for &c in &linear.strengths {
-            let solved = problem.solve(c, solution.as_ref(), &coarse)?;
-            let fitted = problem.to_classifier(&solved);
+        let mut judge = |c: f64, fitted: &Logistic| {
             let log_p = fitted.logits(&held_x)?.to_kind(Kind::Double).log_softmax(1, None);
             let loss = f64::try_from(-(log_p * &held_y).sum(None))? / held_x.size()[0].max(1) as f64;
             path.push((c, loss));
-            match &best {
-                Some((least, ..)) if loss >= *least => break,
-                _ => best = Some((loss, c, fitted)),
-            }
-            solution = Some(solved);
-        }
-        let (_, c, best) = best.ok_or_else(|| Error::config("strengths", "[]", "at least one"))?;
+            Ok(loss)
+        };
+        let (c, best) = least_loss(&problem, &linear.strengths, &linear.logistic, &mut judge)?;
         Ok((path, c, best))
     }
 
@@ -322,6 +337,7 @@ impl SegmentationOutcome {
 mod tests {
     use super::*;
     use crate::fixtures::formula;
+    use selfsup_core::Device;
 
     /// Images of [5, 6, 8] features with labels of 12 x 16 pixels: three bands, each of which lifts a feature.
     fn set(from: i64, n: i64) -> LabelledMaps {
@@ -367,10 +383,44 @@ mod tests {
     fn a_cell_of_two_classes_is_fitted_by_their_shares() {
         let labels = Tensor::from_slice(&[0_i64, 0, 2, 9, 0, 2, 9, 9]).reshape([1, 2, 4]);
         let maps = LabelledMaps::new(&formula(1, 6).reshape([1, 3, 1, 2]), &labels, 3, Some(9)).unwrap();
-        let (x, y) = maps.cells(&[0]);
+        let (x, y) = maps.cells(&[0], 10, Key::new(0));
         assert_eq!(x.size(), [2, 3]);
         let expected = Tensor::from_slice2(&[[0.75, 0.0, 0.25], [0.0, 0.0, 1.0]]);
         assert!(f64::try_from((y - expected).abs().max()).unwrap() < 1e-12);
+    }
+
+    #[test]
+    fn few_cells_are_some_of_all_with_their_shares() {
+        let mut maps = set(0, 6);
+        maps.ignore = Some(9);
+        let _ = maps.labels.get(2).narrow(0, 0, 6).fill_(9);
+        let images = [1, 2, 4];
+        let all = maps.cells(&images, usize::MAX, Key::new(1));
+        assert_eq!(all.0.size(), [48 + 24 + 48, 5]);
+        let (x, y) = maps.cells(&images, 50, Key::new(1));
+        assert_eq!((x.size(), y.size()), (vec![50, 5], vec![50, 3]));
+        let rows = |(x, y): &(Tensor, Tensor)| -> Vec<Vec<f64>> {
+            Vec::try_from(Tensor::cat(&[&x.to_kind(Kind::Double), y], 1)).unwrap()
+        };
+        let (few, all) = (rows(&(x, y)), rows(&all));
+        // In the order of all.
+        let mut rest = all.iter();
+        assert!(few.iter().all(|row| rest.any(|other| other == row)));
+        assert_ne!(few, rows(&maps.cells(&images, 50, Key::new(2))));
+    }
+
+    #[test]
+    fn small_whole_numbers_are_kept_and_change_nothing() {
+        let (train, test) = (set(0, 20), set(20, 10));
+        let plain = probe(at(0.5)).run(&train, None, &test, &[]).unwrap();
+        for kind in [Kind::Uint8, Kind::Int16] {
+            let small = |set: &LabelledMaps| {
+                let found = LabelledMaps::new(&set.maps, &set.labels.to_kind(kind), 3, None).unwrap();
+                assert_eq!(found.labels.kind(), kind);
+                found
+            };
+            assert_eq!(probe(at(0.5)).run(&small(&train), None, &small(&test), &[]).unwrap(), plain);
+        }
     }
 
     #[test]
@@ -431,7 +481,15 @@ mod tests {
         let error = LabelledMaps::new(&(&maps / 0.0), &labels, 2, None).unwrap_err().to_string();
         assert_eq!(error, "maps is not finite: the first bad image is 0");
         let error = LabelledMaps::new(&maps, &(&labels + 2), 2, None).unwrap_err().to_string();
-        assert_eq!(error, "labels = 2..=2: classes in 0..2");
+        assert_eq!(error, "labels of image 0 = 2..=2: classes in 0..2");
+        let one_bad = labels.copy();
+        let _ = one_bad.get(1).fill_(7);
+        let error = LabelledMaps::new(&maps, &one_bad, 2, None).unwrap_err().to_string();
+        assert_eq!(error, "labels of image 1 = 7..=7: classes in 0..2");
+        let error = LabelledMaps::new(&maps, &labels.to_kind(Kind::Float), 2, None).unwrap_err().to_string();
+        assert_eq!(error, "labels = Float: whole numbers");
+        let error = LabelledMaps::new(&maps.narrow(1, 0, 0), &labels, 2, None).unwrap_err().to_string();
+        assert_eq!(error, "maps = [2, 0, 2, 2]: at least one image, feature and place");
         let error = LabelledMaps::new(&maps, &labels.narrow(0, 0, 1), 2, None).unwrap_err().to_string();
         assert_eq!(error, "labels: expected [2, _, _], found [1, 4, 4]");
         let config = SegmentationProbeConfig { max_cells: 0, ..Default::default() };

@@ -29,7 +29,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RetrievalConfig {
-    /// The numbers of samples looked at, ascending. Of a smaller gallery, all.
+    /// The numbers of samples looked at, ascending. Of a smaller gallery, all; what is missing to `k` counts as no hit in the
+    /// precision, as in torchmetrics.
     pub cutoffs: Vec<i64>,
     /// The length of the list that the average precision goes over; the whole gallery when none. With less,
     /// it divides by the relevant samples that the list can hold, and ties at its end go to the earlier sample.
@@ -195,9 +196,17 @@ pub fn retrieval(queries: &Features, gallery: &Features, config: &RetrievalConfi
         index_recall: index
             .map(|(ivf, approximate)| {
                 let some: Vec<i64> = asked.iter().copied().take(approximate.checked).collect();
-                let some = queries.x.index_select(0, &Tensor::from_slice(&some));
-                let found = ivf.search(&some, search.k, approximate.probes)?.indices;
-                neighbour_recall(&found, &top_k(&some, &gallery.x, &search)?.indices)
+                let x = queries.x.index_select(0, &Tensor::from_slice(&some));
+                // Without the query itself, which both lists hold.
+                let others = |indices: Tensor| -> Result<Tensor> {
+                    let rows = Vec::<Vec<i64>>::try_from(indices)?;
+                    let others = some.iter().zip(rows).flat_map(|(query, row)| {
+                        row.into_iter().filter(move |i| !exclude || i != query).take(depth as usize)
+                    });
+                    Ok(Tensor::from_slice(&others.collect::<Vec<i64>>()).reshape([-1, depth]))
+                };
+                let found = others(ivf.search(&x, search.k, approximate.probes)?.indices)?;
+                neighbour_recall(&found, &others(top_k(&x, &gallery.x, &search)?.indices)?)
             })
             .transpose()?,
         config: config.clone(),
@@ -303,7 +312,9 @@ impl Retrieval {
                 "share of the exact nearest that the approximate search found, {probes} of {lists} inverted lists a query, on {checked} \
                  queries at most"
             );
-            all.push(origin.plain("index_recall", recall, self.map.n.min(*checked), text));
+            // Queries without relevant samples are searched as well.
+            let asked = self.map.n + self.without_relevant;
+            all.push(origin.plain("index_recall", recall, asked.min(*checked), text));
         }
         all
     }
@@ -385,11 +396,45 @@ mod tests {
         assert!(few.index_recall.unwrap() < 1.0 && few.index_recall.unwrap() > 0.3, "{few:?}");
         let told = few.measurements("test");
         assert_eq!(told.last().map(|m| (m.name.as_str(), m.n)), Some(("index_recall", 50)));
+        // A query finds itself in its own list: with one list of one neighbour it finds no other.
+        let alone = Some(ApproximateSearch { lists: 400, probes: 1, checked: 50 });
+        let one = RetrievalConfig { approximate: alone, cutoffs: vec![1], depth: Some(1), ..exact.clone() };
+        let found = retrieval(&all, &all, &one).unwrap();
+        assert!(found.index_recall.unwrap() < 0.1, "{found:?}");
         let approximate = Some(ApproximateSearch::default());
         let config = RetrievalConfig { approximate, ..Default::default() };
         let error = retrieval(&all, &all, &config).unwrap_err().to_string();
         assert_eq!(error, "depth = none: a number, as an approximate search ranks no whole gallery");
     }
+
+    #[test]
+    fn queries_without_relevant_samples_are_among_those_whose_neighbours_are_checked() {
+        // The first ten are alone in their classes.
+        let labels: Vec<i64> = (0..60).map(|i| if i < 10 { i } else { 10 + i % 2 }).collect();
+        let set = labelled(formula(60, 4), &labels, 12);
+        let approximate = Some(ApproximateSearch { lists: 4, probes: 4, checked: 1000 });
+        let config = RetrievalConfig {
+            self_matches: SelfMatches::Exclude,
+            depth: Some(20),
+            approximate,
+            ..Default::default()
+        };
+        let found = retrieval(&set, &set, &config).unwrap();
+        assert_eq!((found.map.n, found.without_relevant), (50, 10));
+        assert_eq!(found.measurements("test").last().map(|m| m.n), Some(60));
+    }
+
+    // As for two sets above, with top_k=100: 30 samples are there.
+    #[test]
+    fn agrees_with_torchmetrics_on_a_cutoff_above_the_gallery() {
+        let all = forty();
+        let range = |a, b| all.select(&Tensor::arange_start(a, b, (Kind::Int64, Device::Cpu)));
+        let config = RetrievalConfig { cutoffs: vec![100], ..Default::default() };
+        let found = retrieval(&range(0, 10), &range(10, 40), &config).unwrap();
+        assert_close(&values(&found), &ABOVE_THE_SET, 1e-6);
+    }
+
+    const ABOVE_THE_SET: [f64; 5] = [0.41883593797683716, 0.10799999535083771, 1.0, 1.0, 0.6834643483161926];
 
     const TORCHMETRICS: [f64; 13] = [
         0.3687693178653717,
@@ -456,7 +501,7 @@ mod tests {
         let set = labelled(formula(5, 2), &[0; 5], 1);
         let found =
             retrieval(&set, &set, &RetrievalConfig { cutoffs: vec![50], ..Default::default() }).unwrap();
-        assert_close(&values(&found), &[1.0; 5], 1e-12);
+        assert_close(&values(&found), &[1.0, 5.0 / 50.0, 1.0, 1.0, 1.0], 1e-12);
     }
 
     #[test]

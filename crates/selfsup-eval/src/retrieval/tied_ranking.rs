@@ -47,7 +47,7 @@ impl QueryScores {
         let best = relevant.min(depth) as f64;
         QueryScores {
             average_precision: precision_sum(groups) / best,
-            at: cutoffs.iter().map(|&k| scores_at(groups, relevant as f64, k.min(depth))).collect(),
+            at: cutoffs.iter().map(|&k| scores_at(groups, relevant as f64, k, depth)).collect(),
         }
     }
 }
@@ -68,11 +68,13 @@ fn precision_sum(groups: &[Group]) -> f64 {
     sum
 }
 
-fn scores_at(groups: &[Group], relevant: f64, k: i64) -> ScoresAt {
+/// Of the first `k`, of which a list of `depth` may have fewer: these missing ones are no hits.
+fn scores_at(groups: &[Group], relevant: f64, k: i64, depth: i64) -> ScoresAt {
+    let looked_at = k.min(depth) as usize;
     let discount = |place: usize| 1.0 / (place as f64 + 2.0).log2();
     let (mut place, mut hits, mut gain, mut miss) = (0, 0.0, 0.0, 1.0);
     for group in groups {
-        let taken = (group.n as usize).min(k as usize - place);
+        let taken = (group.n as usize).min(looked_at - place);
         let share = group.relevant / group.n;
         hits += share * taken as f64;
         gain += share * (place..place + taken).map(discount).sum::<f64>();
@@ -80,11 +82,11 @@ fn scores_at(groups: &[Group], relevant: f64, k: i64) -> ScoresAt {
         let others = group.n - group.relevant;
         miss *= (0..taken).map(|i| ((others - i as f64) / (group.n - i as f64)).max(0.0)).product::<f64>();
         place += taken;
-        if place == k as usize {
+        if place == looked_at {
             break;
         }
     }
-    let ideal: f64 = (0..k.min(relevant as i64) as usize).map(discount).sum();
+    let ideal: f64 = (0..looked_at.min(relevant as usize)).map(discount).sum();
     ScoresAt { precision: hits / k as f64, recall: hits / relevant, hit_rate: 1.0 - miss, ndcg: gain / ideal }
 }
 

@@ -44,7 +44,7 @@ pub struct AttackConfig {
     pub random_start: bool,
     /// The least and the greatest number an input may hold.
     pub range: [f64; 2],
-    /// Decides the random starts.
+    /// Decides the random starts, each by its input's number.
     pub seed: u64,
 }
 
@@ -100,6 +100,17 @@ impl AttackConfig {
 /// When the configuration cannot work, an input is not finite or outside the range, labels do not fit, or the logits have no
 /// gradient to the inputs or are not finite.
 pub fn attack(classifier: &Classifier, x: &Tensor, labels: &Tensor, config: &AttackConfig) -> Result<Tensor> {
+    attack_from(classifier, x, labels, config, 0)
+}
+
+/// As [`attack`], of inputs that are numbered from `first`.
+fn attack_from(
+    classifier: &Classifier,
+    x: &Tensor,
+    labels: &Tensor,
+    config: &AttackConfig,
+    first: i64,
+) -> Result<Tensor> {
     config.check()?;
     let n = x.size().first().copied().unwrap_or(0);
     check_shape("labels", labels, [n])?;
@@ -115,7 +126,7 @@ pub fn attack(classifier: &Classifier, x: &Tensor, labels: &Tensor, config: &Att
     }
     let x = x.detach();
     let mut moved =
-        if config.random_start { project(&(&x + start(&x, config)), &x, config) } else { x.copy() };
+        if config.random_start { project(&(&x + start(&x, config, first)), &x, config) } else { x.copy() };
     for _ in 0..config.steps {
         let gradient = gradient(classifier, &moved, labels)?;
         let direction = match config.norm {
@@ -128,14 +139,20 @@ pub fn attack(classifier: &Classifier, x: &Tensor, labels: &Tensor, config: &Att
 }
 
 /// A place of the ball for each sample: of the cube uniformly, of the Euclidean ball in a random direction at a uniform distance.
-fn start(x: &Tensor, config: &AttackConfig) -> Tensor {
-    let mut rng = Key::new(config.seed).rng();
-    let numbers: Vec<f32> = (0..x.numel()).map(|_| rng.random_range(-1.0..=1.0)).collect();
+/// Samples are numbered from `first`: their places do not depend on the batch they are in.
+fn start(x: &Tensor, config: &AttackConfig, first: i64) -> Tensor {
+    let n = x.size()[0];
+    let each = x.numel() / n as usize;
+    let (mut numbers, mut distances) = (Vec::<f32>::with_capacity(x.numel()), Vec::<f32>::new());
+    for sample in first..first + n {
+        let mut rng = Key::new(config.seed).with(sample as u64).rng();
+        numbers.extend((0..each).map(|_| rng.random_range(-1.0..=1.0_f32)));
+        distances.push(rng.random_range(0.0..=1.0));
+    }
     let noise = Tensor::from_slice(&numbers).reshape(x.size()).to_device(x.device());
     match config.norm {
         Norm::Maximum => noise * config.epsilon,
         Norm::Euclidean => {
-            let distances: Vec<f32> = (0..x.size()[0]).map(|_| rng.random_range(0.0..=1.0)).collect();
             let mut shape = vec![1; x.dim()];
             shape[0] = -1;
             let distances = Tensor::from_slice(&distances).reshape(shape).to_device(x.device());
@@ -203,6 +220,12 @@ pub struct AttackOutcome {
     pub clean: Mean,
     /// The accuracy under attack: samples that are right both before and after.
     pub attacked: Mean,
+    /// Which inputs are right as they are.
+    #[serde(skip)]
+    pub right: Vec<bool>,
+    /// Which are right both before and after.
+    #[serde(skip)]
+    pub still_right: Vec<bool>,
     /// The attack.
     pub config: AttackConfig,
 }
@@ -226,21 +249,27 @@ pub fn attacked_accuracy(
     let right = |x: &Tensor, y: &Tensor| -> Result<Tensor> {
         Ok(classifier(x)?.detach().argmax(1, false).eq_tensor(&y.to_device(x.device())))
     };
-    let (mut clean, mut attacked) = (0, 0);
-    for (i, first) in (0..n).step_by(batch as usize).enumerate() {
+    let (mut clean, mut attacked) = (Vec::new(), Vec::new());
+    for first in (0..n).step_by(batch as usize) {
         let count = batch.min(n - first);
         let (x, y) = (x.narrow(0, first, count), labels.narrow(0, first, count));
-        let seed = Key::new(config.seed).with(i as u64).seed() as u64;
-        let moved = attack(classifier, &x, &y, &AttackConfig { seed, ..config.clone() })?;
+        let moved = attack_from(classifier, &x, &y, config, first)?;
         let before = right(&x, &y)?;
-        clean += i64::try_from(before.sum(Kind::Int64))?;
-        attacked += i64::try_from(before.logical_and(&right(&moved, &y)?).sum(Kind::Int64))?;
+        attacked.extend(Vec::<bool>::try_from(before.logical_and(&right(&moved, &y)?))?);
+        clean.extend(Vec::<bool>::try_from(before)?);
     }
-    let share = |right: i64| -> Result<Mean> {
-        let interval = Interval::wilson(right as u64, n as u64, LEVEL)?;
-        Ok(Mean { value: right as f64 / n as f64, interval, n: n as usize })
+    let share = |right: &[bool]| -> Result<Mean> {
+        let count = right.iter().filter(|right| **right).count() as u64;
+        let interval = Interval::wilson(count, n as u64, LEVEL)?;
+        Ok(Mean { value: count as f64 / n as f64, interval, n: n as usize })
     };
-    Ok(AttackOutcome { clean: share(clean)?, attacked: share(attacked)?, config: config.clone() })
+    Ok(AttackOutcome {
+        clean: share(&clean)?,
+        attacked: share(&attacked)?,
+        right: clean,
+        still_right: attacked,
+        config: config.clone(),
+    })
 }
 
 impl AttackOutcome {
@@ -342,6 +371,21 @@ mod tests {
             0.3333333432674408,
         ),
     ];
+
+    #[test]
+    fn what_is_left_does_not_depend_on_the_size_of_the_batches() {
+        let (x, labels) = inputs();
+        for norm in [Norm::Maximum, Norm::Euclidean] {
+            let config = AttackConfig { random_start: true, ..pgd(norm) };
+            let found = |batch| attacked_accuracy(&network, &x, &labels, &config, batch).unwrap();
+            let whole = found(12);
+            assert_eq!(whole, found(5));
+            assert_eq!(whole, found(1));
+            assert_eq!(whole.right, vec![true; 12]);
+            let still = whole.still_right.iter().filter(|right| **right).count();
+            assert_eq!(whole.attacked.value, still as f64 / 12.0);
+        }
+    }
 
     #[test]
     fn stays_in_the_ball_and_in_the_range_from_a_random_start() {

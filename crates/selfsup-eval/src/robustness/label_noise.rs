@@ -35,6 +35,8 @@ pub struct LabelNoisePoint {
     pub accuracy: Mean,
     /// The inverse regularisation strength that was chosen.
     pub c: f64,
+    /// Whether the last fit's gradient is within the tolerance.
+    pub converged: bool,
 }
 
 /// What is left, by rising share.
@@ -71,6 +73,7 @@ pub fn label_noise(
             share,
             accuracy: Mean { value: found.accuracy, interval, n: n as usize },
             c: found.c,
+            converged: found.converged,
         });
         stage.done = i + 1;
         progress(stage);
@@ -150,7 +153,12 @@ mod tests {
         let config = LabelNoiseConfig::default();
         let found = label_noise(&train, &test, &config, &mut |stage| stages.push(stage.done)).unwrap();
         assert_eq!(stages, [0, 1, 2, 3]);
-        assert!(found.points.iter().all(|point| point.accuracy.value > 0.97), "{found:?}");
+        assert!(found.points.iter().all(|point| point.accuracy.value > 0.97 && point.converged), "{found:?}");
+        let logistic = crate::LogisticConfig { max_iterations: 1, ..Default::default() };
+        let probe = LinearProbeConfig { logistic, ..Default::default() };
+        let hasty = LabelNoiseConfig { shares: vec![0.1], probe, ..config.clone() };
+        let hasty = label_noise(&train, &test, &hasty, &mut |_| ()).unwrap();
+        assert!(!hasty.points[0].converged, "{hasty:?}");
         let measures = found.measurements("test", 1.0);
         assert_eq!(measures[1].name, "label_noise_kept@10");
         assert_eq!(measures[0].value, measures[1].value);
