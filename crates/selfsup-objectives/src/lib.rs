@@ -130,7 +130,8 @@ pub use self_distillation::targets::{Centring, DinoLossConfig, TeacherTemperatur
 pub use semi_supervised::SemiSupervised;
 pub use semi_supervised::classifier::{Classifier, average_momentum};
 pub use semi_supervised::curriculum::Curriculum;
-pub use semi_supervised::labeler::StepLabeler;
+pub use semi_supervised::distilled_classifier::{DistilledClassifier, DistilledClassifierConfig, Teacher};
+pub use semi_supervised::labeler::{StepLabeler, one_view};
 pub use semi_supervised::labelled_only::{LabelledOnly, LabelledOnlyConfig};
 pub use semi_supervised::mean_teacher::{MeanTeacher, MeanTeacherConfig};
 pub use semi_supervised::mix_match::{MixMatch, MixMatchTrainingConfig};
