@@ -29,6 +29,7 @@ use anyhow::{Context, Result, ensure};
 use method::Place;
 use selfsup::core::state::named_variables;
 use selfsup::core::{Device, Key, LabelledAndUnlabelled, Mode, Objective, Tensor, nn};
+use selfsup::train::checkpoint::{Checkpoints, Pointer};
 use selfsup::train::{Existing, Outcome};
 use serde_json::json;
 use sets::Sets;
@@ -155,7 +156,9 @@ pub fn train(config: &Config) -> Result<Ended> {
     let place = Place { site: &site, classes, samples: sets.unlabelled.len() as i64 };
     let mut objective = recipe.method.build(&place).map_err(|e| crate::recipe::inside(e, "method"))?;
     drop(site);
-    if config.existing != Existing::Resume {
+    // A run that was stopped before its first checkpoint goes on from its first step.
+    if config.existing != Existing::Resume || Checkpoints::new(&config.folder).find(Pointer::Last)?.is_none()
+    {
         start::set_head(&recipe, &sets, encoder.as_ref(), &store, config.device)?;
     }
 

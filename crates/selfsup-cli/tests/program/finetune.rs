@@ -169,6 +169,16 @@ fn begins_with_a_run_and_learns_from_a_file_of_labels() {
     let again = ["--from", "before", "--labels", "run/labels.csv"];
     place.program(&Place::finetuning("fixmatch", "again", &again)).assert().success();
     assert!(place.last("again", "model.safetensors") == place.last("run", "model.safetensors"));
+    // A run that was killed before its first checkpoint begins as it began then.
+    fs::create_dir(place.path("killed")).unwrap();
+    for file in ["config.toml", "env.json", "labels.csv"] {
+        fs::copy(place.path("run").join(file), place.path("killed").join(file)).unwrap();
+    }
+    let resumed = [&again[..], &["--resume"]].concat();
+    place.program(&Place::finetuning("fixmatch", "killed", &resumed)).assert().success();
+    for file in ["model.safetensors", "optimizer.safetensors"] {
+        assert!(place.last("killed", file) == place.last("run", file), "{file} differs");
+    }
     // The layer on the encoder begins as a probe of the labels, unless it is told not to.
     let random = [&again[..], &["--set", "start.head=random"]].concat();
     place.program(&Place::finetuning("fixmatch", "random", &random)).assert().success();
