@@ -3,13 +3,17 @@
 use selfsup_core::{Kind, Tensor};
 
 /// The statistics of a training part.
-pub(crate) struct Standardiser {
+#[derive(Debug)]
+pub struct Standardiser {
     mean: Tensor,
     scale: Tensor,
 }
 
 impl Standardiser {
-    /// Measures `x` `[N, D]`. A feature that never varies keeps scale 1, as in scikit-learn's `StandardScaler`.
+    /// Measures features. One that never varies keeps scale 1, as in scikit-learn's `StandardScaler`.
+    ///
+    /// # Shapes
+    /// `x` `[N, D]`.
     pub fn of(x: &Tensor) -> Standardiser {
         let x = x.to_kind(Kind::Double);
         let mean = x.mean_dim(0, true, None); // [1, D]
@@ -20,12 +24,18 @@ impl Standardiser {
         Standardiser { mean, scale }
     }
 
-    /// Standardised `x`, `[M, D]` Float.
+    /// Standardised features.
+    ///
+    /// # Shapes
+    /// `[M, D]` to the same, Float.
     pub fn apply(&self, x: &Tensor) -> Tensor {
         ((x.to_kind(Kind::Double) - &self.mean) / &self.scale).to_kind(Kind::Float)
     }
 
-    /// The weights `[K, D]` and the bias `[K]` for features as they are that are as much as these for standardised ones.
+    /// The weights and the bias for features as they are that are as much as these for standardised ones.
+    ///
+    /// # Shapes
+    /// `weight` `[K, D]` and `bias` `[K]` to the same, Double.
     pub fn unfold(&self, weight: &Tensor, bias: &Tensor) -> (Tensor, Tensor) {
         let weight = weight.to_kind(Kind::Double) / &self.scale;
         let bias = bias.to_kind(Kind::Double) - weight.matmul(&self.mean.squeeze_dim(0));

@@ -3,7 +3,7 @@
 //! A new method is a row of the table below, and its recipe.
 
 use crate::network::ImageNetwork;
-use selfsup::core::{Error, Probabilities, PseudoLabeler, PseudoLabels, Result as CoreResult, Site, Tensor};
+use selfsup::core::{Probabilities, PseudoLabeler, PseudoLabels, Result as CoreResult, Site, Tensor};
 use selfsup::labels::{
     Aligned, DistributionAlignment, DistributionAlignmentConfig, FlexMatch, FlexMatchConfig, FreeMatch,
     FreeMatchConfig, IndexedProbabilities, MixMatch, MixMatchConfig, ProbabilityStack, SoftMatch,
@@ -11,7 +11,7 @@ use selfsup::labels::{
 };
 use selfsup::objectives::{
     self, LabelledOnlyConfig, MeanTeacherConfig, MixMatchTrainingConfig, PseudoLabelling,
-    PseudoLabellingConfig, SemiSupervised, StepLabeler,
+    PseudoLabellingConfig, SemiSupervised, StepLabeler, one_view,
 };
 use serde::{Deserialize, Serialize};
 
@@ -234,14 +234,6 @@ impl Build for LabelledOnlyConfig {
     }
 }
 
-/// The one view that a labeler takes.
-fn one(views: &[Probabilities]) -> CoreResult<&Probabilities> {
-    match views {
-        [one] => Ok(one),
-        many => Err(Error::config("labelled views", many.len(), "1, which is what this labeler takes")),
-    }
-}
-
 /// A copy: probabilities are checked when they are made.
 fn copy(probabilities: &Probabilities) -> CoreResult<Probabilities> {
     Probabilities::new(probabilities.tensor())
@@ -274,7 +266,7 @@ macro_rules! remembers {
 impl StepLabeler for OfKnownSamples {
     fn label_step(&mut self, samples: &Tensor, views: &[Probabilities]) -> CoreResult<PseudoLabels> {
         let samples = samples.to_device(selfsup::core::Device::Cpu);
-        self.0.label(&IndexedProbabilities::new(&samples, copy(one(views)?)?)?)
+        self.0.label(&IndexedProbabilities::new(&samples, copy(one_view(views)?)?)?)
     }
 
     remembers!();
@@ -282,7 +274,7 @@ impl StepLabeler for OfKnownSamples {
 
 impl StepLabeler for WithFairness {
     fn label_step(&mut self, _samples: &Tensor, views: &[Probabilities]) -> CoreResult<PseudoLabels> {
-        self.0.label(one(views)?)
+        self.0.label(one_view(views)?)
     }
 
     fn fairness(&self, learned: &Tensor, found: &PseudoLabels) -> CoreResult<Option<Tensor>> {
