@@ -2,18 +2,20 @@
 //!
 //! A new method is a row of the table below, and its recipe.
 
+use super::teacher::SharedTeacher;
 use crate::network::ImageNetwork;
-use selfsup::core::{Probabilities, PseudoLabeler, PseudoLabels, Result as CoreResult, Site, Tensor};
+use selfsup::core::{Error, Probabilities, PseudoLabeler, PseudoLabels, Result as CoreResult, Site, Tensor};
 use selfsup::labels::{
     Aligned, DistributionAlignment, DistributionAlignmentConfig, FlexMatch, FlexMatchConfig, FreeMatch,
     FreeMatchConfig, IndexedProbabilities, MixMatch, MixMatchConfig, ProbabilityStack, SoftMatch,
     SoftMatchConfig, Threshold, ThresholdConfig,
 };
 use selfsup::objectives::{
-    self, LabelledOnlyConfig, MeanTeacherConfig, MixMatchTrainingConfig, PseudoLabelling,
-    PseudoLabellingConfig, SemiSupervised, StepLabeler, one_view,
+    self, DistilledClassifier, DistilledClassifierConfig, LabelledOnlyConfig, MeanTeacherConfig,
+    MixMatchTrainingConfig, PseudoLabelling, PseudoLabellingConfig, SemiSupervised, StepLabeler, one_view,
 };
 use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
 
 /// A method on images, with any network.
 pub type SemiObjective = Box<dyn SemiSupervised<dyn ImageNetwork>>;
@@ -26,6 +28,8 @@ pub struct Place<'a, 'b> {
     pub classes: i64,
     /// The unlabelled images.
     pub samples: i64,
+    /// Who teaches, where the method has a teacher of its own.
+    pub teacher: Option<SharedTeacher>,
 }
 
 /// What a reader is told of a method.
@@ -117,6 +121,19 @@ methods! {
     Softmatch(ByLabeler<SoftMatchConfig>),
         "softmatch", "SoftMatch", "FixMatch with all labels kept, each weighted by how sure the model is",
         "Chen et al., \"SoftMatch: addressing the quantity-quality tradeoff in semi-supervised learning\", 2023";
+    Distillation(ByTeacher),
+        "distillation", "distillation", "a student, large or small, learns what a fine-tuned run says of images without labels",
+        "Chen et al., \"Big self-supervised models are strong semi-supervised learners\", 2020";
+}
+
+impl MethodConfig {
+    /// The run that teaches, where the method has a teacher of its own.
+    pub fn teacher(&self) -> Option<&Path> {
+        match self {
+            MethodConfig::Distillation(config) => config.teacher.as_deref(),
+            _ => None,
+        }
+    }
 }
 
 /// Settings of a method that learns what a labeler says.
@@ -143,6 +160,17 @@ pub struct ByMixing {
     pub learning: MixMatchTrainingConfig,
     /// How they are guessed.
     pub labeler: MixMatchConfig,
+}
+
+/// Settings of distillation.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ByTeacher {
+    /// The run of selfsup finetune whose classifier teaches; that of `from` where left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub teacher: Option<PathBuf>,
+    /// How is learned from it.
+    pub learning: DistilledClassifierConfig,
 }
 
 /// A threshold, of predictions as they are or aligned.
@@ -225,6 +253,17 @@ impl Build for ByMixing {
 impl Build for MeanTeacherConfig {
     fn build(&self, place: &Place) -> CoreResult<SemiObjective> {
         Ok(Box::new(objectives::MeanTeacher::new(place.site, place.classes, self)?))
+    }
+}
+
+impl Build for ByTeacher {
+    fn build(&self, place: &Place) -> CoreResult<SemiObjective> {
+        let Some(teacher) = &place.teacher else {
+            return Err(Error::config("teacher", "none", "a run of selfsup finetune, as with --teacher RUN"));
+        };
+        let teacher = Box::new(teacher.clone());
+        let built = DistilledClassifier::new(place.site, place.classes, teacher, &self.learning);
+        Ok(Box::new(built.map_err(|e| crate::recipe::inside(e, "learning"))?))
     }
 }
 

@@ -4,15 +4,18 @@
 //! knows anything (Kumar et al. 2022, *Fine-tuning can distort pretrained features and underperform out-of-distribution*,
 //! who probe first and fine-tune then). And the first pseudo-labels are as good as the probe instead of guesses.
 
-use super::recipe::{FinetuneRecipe, Head};
+use super::recipe::{FinetuneRecipe, Head, encoder_of};
 use super::sets::Sets;
 use super::views;
 use crate::network::ImageNetwork;
+use crate::projected::Projected;
 use crate::{features, images};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use selfsup::core::state::named_variables;
 use selfsup::core::{Device, Features, Result as CoreResult, Tensor, nn, tch};
 use selfsup::data::ImageSet;
 use selfsup::eval::{Logistic, LogisticConfig, Standardiser};
+use std::path::Path;
 use std::sync::Arc;
 
 /// Gives the linear layer and its average the weights that the recipe asks for. Features are standardised by all unlabelled
@@ -60,6 +63,29 @@ fn probe(all: &Tensor, labelled: &Features, c: f64) -> CoreResult<(Tensor, Tenso
     let given = Features::new(x, labelled.labels.shallow_clone(), labelled.classes)?;
     let probe = Logistic::fit(&given, c, &LogisticConfig::default())?;
     Ok(standardiser.unfold(&probe.weight, &probe.bias))
+}
+
+/// Fills the encoder with the weights of a run's last checkpoint, and the layers of the run's projector that stay on it with
+/// those.
+///
+/// # Errors
+/// When the run has no checkpoint, or one of another encoder.
+pub fn load_encoder(run: &Path, recipe: &FinetuneRecipe, store: &nn::VarStore) -> Result<()> {
+    let weights = encoder_of(run)?.weights;
+    let last = crate::evaluate::last_checkpoint(run)?;
+    let mut variables = named_variables(store, "");
+    ensure!(!variables.is_empty(), "encoder: it has no weights to be filled");
+    if recipe.start.projector_layers > 0 {
+        let layers = format!("encoder.{}.", Projected::LAYERS);
+        let before = |name: String| match name.strip_prefix(&layers) {
+            Some(below) => format!("objective.projector.{below}"),
+            None => name,
+        };
+        variables = variables.into_iter().map(|(name, x)| (before(name), x)).collect();
+    }
+    weights
+        .load_encoder(&last.weights, variables)
+        .with_context(|| format!("--from {}: the encoder is not that of config.toml", run.display()))
 }
 
 #[cfg(test)]
@@ -116,7 +142,7 @@ mod tests {
         let encoder = recipe.encoder.image_encoder(store.root() / "encoder").unwrap();
         let site = recipe.encoder.site(&store, encoder.as_ref(), 40);
         let objective =
-            recipe.method.build(&Place { site: &site, classes: 3, samples: 40 }).unwrap();
+            recipe.method.build(&Place { site: &site, classes: 3, samples: 40, teacher: None }).unwrap();
         drop(site);
         set_head(&recipe, &sets, encoder.as_ref(), &store, Device::Cpu).unwrap();
         let view = views::plain(&recipe, 1).unwrap();
