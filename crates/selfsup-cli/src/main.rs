@@ -34,6 +34,7 @@ mod objective;
 mod panics;
 mod pretext;
 mod pretrain;
+mod projected;
 mod recipe;
 mod report;
 mod reporting;

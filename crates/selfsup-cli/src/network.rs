@@ -1,5 +1,6 @@
 //! The encoders that recipes know by name.
 
+use crate::projected::{Projected, ProjectedConfig};
 use anyhow::{Context, Result, bail};
 use selfsup::core::{
     Encoder, ImageViews, Judgement, Loss, MapEncoder, Objective, PatchEncoder, Pictures, PixelEncoder,
@@ -25,15 +26,21 @@ pub enum NetworkConfig {
     PixelTransformer(PixelTransformerConfig),
     /// BERT's encoder.
     TextTransformer(TextTransformerConfig),
+    /// Any of these for images, with the first layers of a projector on it.
+    Projected(ProjectedConfig),
 }
 
 /// The encoders and what each is, for `selfsup list`.
-pub const ENCODERS: [(&str, &str); 5] = [
+pub const ENCODERS: [(&str, &str); 6] = [
     ("convnet", "3x3 convolutions with BatchNorm and a global average: for images of 28 to 64 pixels"),
     ("resnet", "ResNet-18, -34, -50 with torchvision's names; stem = \"cifar\" for small images"),
     ("vit", "Vision Transformer with timm's names"),
     ("pixel-transformer", "image GPT's causal Transformer on pixels: for images of 14 to 32 pixels"),
     ("text-transformer", "BERT's encoder with the names of Hugging Face's transformers"),
+    (
+        "projected",
+        "one of these for images and the first layers of a projector, which SimCLRv2 fine-tunes from",
+    ),
 ];
 
 impl NetworkConfig {
@@ -45,6 +52,7 @@ impl NetworkConfig {
             NetworkConfig::Vit(_) => ENCODERS[2].0,
             NetworkConfig::PixelTransformer(_) => ENCODERS[3].0,
             NetworkConfig::TextTransformer(_) => ENCODERS[4].0,
+            NetworkConfig::Projected(_) => ENCODERS[5].0,
         }
     }
 
@@ -55,6 +63,7 @@ impl NetworkConfig {
             NetworkConfig::Resnet(config) => config.precision,
             NetworkConfig::Vit(config) => config.precision,
             NetworkConfig::PixelTransformer(_) | NetworkConfig::TextTransformer(_) => Precision::Float32,
+            NetworkConfig::Projected(config) => config.network.precision(),
         }
     }
 
@@ -62,6 +71,7 @@ impl NetworkConfig {
     pub fn pooling(&self) -> Option<Pooling> {
         match self {
             NetworkConfig::Vit(config) => Some(config.pooling),
+            NetworkConfig::Projected(config) => config.network.pooling(),
             _ => None,
         }
     }
@@ -78,6 +88,10 @@ impl NetworkConfig {
             NetworkConfig::Vit(config) => NetworkConfig::Vit(VitConfig { channels_in, ..config }),
             NetworkConfig::PixelTransformer(config) => {
                 NetworkConfig::PixelTransformer(PixelTransformerConfig { channels_in, ..config })
+            }
+            NetworkConfig::Projected(config) => {
+                let network = Box::new(config.network.for_images(channels)?);
+                NetworkConfig::Projected(ProjectedConfig { network, ..config })
             }
             NetworkConfig::TextTransformer(_) => bail!(NOT_FOR_IMAGES),
         })
@@ -105,16 +119,24 @@ impl NetworkConfig {
     }
 
     fn image_network(&self, path: nn::Path) -> CoreResult<Box<dyn ImageNetwork>> {
-        let built: CoreResult<Box<dyn ImageNetwork>> = match self {
+        self.network(path).map_err(|e| crate::recipe::inside(e, "encoder"))
+    }
+
+    /// The same, with fields as they are called in here.
+    ///
+    /// # Errors
+    /// As [`image_encoder`](NetworkConfig::image_encoder).
+    pub fn network(&self, path: nn::Path) -> CoreResult<Box<dyn ImageNetwork>> {
+        match self {
             NetworkConfig::Convnet(config) => ConvNet::new(path, config).map(|net| Box::new(net) as _),
             NetworkConfig::Resnet(config) => ResNet::new(path, config).map(|net| Box::new(net) as _),
             NetworkConfig::Vit(config) => Vit::new(path, config).map(|net| Box::new(net) as _),
             NetworkConfig::PixelTransformer(config) => {
                 PixelTransformer::new(path, config).map(|net| Box::new(net) as _)
             }
+            NetworkConfig::Projected(config) => Projected::new(&path, config).map(|net| Box::new(net) as _),
             NetworkConfig::TextTransformer(_) => Err(selfsup::core::Error::Other(NOT_FOR_IMAGES.to_owned())),
-        };
-        built.map_err(|e| crate::recipe::inside(e, "encoder"))
+        }
     }
 
     /// The site of an objective on images: the network that this describes stands in `store`, and it learns from so many
@@ -139,7 +161,9 @@ impl NetworkConfig {
                 NetworkConfig::Convnet(config) => Box::new(ConvNet::new(path, config)?),
                 NetworkConfig::Resnet(config) => Box::new(ResNet::new(path, config)?),
                 NetworkConfig::Vit(config) => Box::new(Vit::new(path, config)?),
-                NetworkConfig::PixelTransformer(_) | NetworkConfig::TextTransformer(_) => {
+                NetworkConfig::PixelTransformer(_)
+                | NetworkConfig::TextTransformer(_)
+                | NetworkConfig::Projected(_) => {
                     return Err(selfsup::core::Error::Other(NO_MAP.to_owned()));
                 }
             })

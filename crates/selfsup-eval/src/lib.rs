@@ -162,6 +162,7 @@ pub use robustness::label_noise::{LabelNoise, LabelNoiseConfig, LabelNoisePoint,
 pub use robustness::resampled::{ResampledRobustness, RightAnswers, accuracy_kept, resampled_robustness};
 pub use sought::Ranking;
 pub use spectrum::{LayerSpectrum, PowerLaw, PowerLawConfig, alpha_req, layer_spectra};
+pub use standardise::Standardiser;
 pub use suite::{Stage, Suite, SuiteConfig, SuiteOutcome};
 
 use selfsup_core::{Error, Features, Result, check_shape};

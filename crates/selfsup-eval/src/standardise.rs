@@ -3,13 +3,17 @@
 use selfsup_core::{Kind, Tensor};
 
 /// The statistics of a training part.
-pub(crate) struct Standardiser {
+#[derive(Debug)]
+pub struct Standardiser {
     mean: Tensor,
     scale: Tensor,
 }
 
 impl Standardiser {
-    /// Measures `x` `[N, D]`. A feature that never varies keeps scale 1, as in scikit-learn's `StandardScaler`.
+    /// Measures features. One that never varies keeps scale 1, as in scikit-learn's `StandardScaler`.
+    ///
+    /// # Shapes
+    /// `x` `[N, D]`.
     pub fn of(x: &Tensor) -> Standardiser {
         let n = x.size()[0] as f64;
         let sum = |rows: &Tensor| rows.sum_dim_intlist([0].as_slice(), true, None);
@@ -21,7 +25,10 @@ impl Standardiser {
         Standardiser { mean, scale }
     }
 
-    /// Standardised `x`, `[M, D]` Float.
+    /// Standardised features.
+    ///
+    /// # Shapes
+    /// `[M, D]` to the same, Float.
     pub fn apply(&self, x: &Tensor) -> Tensor {
         let standardised = Tensor::empty(x.size(), (Kind::Float, x.device()));
         for (mut to, rows) in blocks(&standardised).zip(blocks(x)) {
@@ -30,7 +37,10 @@ impl Standardiser {
         standardised
     }
 
-    /// The weights `[K, D]` and the bias `[K]` for features as they are that are as much as these for standardised ones.
+    /// The weights and the bias for features as they are that are as much as these for standardised ones.
+    ///
+    /// # Shapes
+    /// `weight` `[K, D]` and `bias` `[K]` to the same, Double.
     pub fn unfold(&self, weight: &Tensor, bias: &Tensor) -> (Tensor, Tensor) {
         let weight = weight.to_kind(Kind::Double) / &self.scale;
         let bias = bias.to_kind(Kind::Double) - weight.matmul(&self.mean.squeeze_dim(0));

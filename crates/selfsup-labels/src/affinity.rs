@@ -6,6 +6,7 @@ use selfsup_core::tensor::{tensor_from_fn, with_slice};
 use selfsup_core::{Device, Error, FeatureRows, Kind, PseudoLabels, Reason, Result, Tensor};
 use selfsup_numerics::{Csr, KnnGraph, KnnGraphConfig};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// Which samples hand labels to each other.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -16,7 +17,7 @@ pub enum Kernel {
     Knn(KnnGraphConfig),
     /// All samples, alike by `exp(-gamma |x - y|^2)`; a full matrix, for sets of up to 10,000 samples.
     Rbf {
-        /// How fast likeness falls with the squared distance.
+        /// How fast similarity falls with the squared distance.
         gamma: f64,
     },
 }
@@ -27,12 +28,26 @@ impl Default for Kernel {
     }
 }
 
-/// The likenesses of a set's samples, found once, along which several sets of few labels can be handed on: what finding
+/// The similarities of a set's samples, found once, along which several sets of few labels can be handed on: what finding
 /// them costs is most of it.
 pub struct Graph {
     pub(crate) affinity: Affinity,
     pub(crate) samples: i64,
     pub(crate) device: Device,
+}
+
+impl fmt::Debug for Graph {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let similarities = match &self.affinity {
+            Affinity::Sparse(_) => "sparse",
+            Affinity::Dense(_) => "dense",
+        };
+        f.debug_struct("Graph")
+            .field("similarities", &similarities)
+            .field("samples", &self.samples)
+            .field("device", &self.device)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Graph {
@@ -46,10 +61,10 @@ impl Graph {
     }
 }
 
-/// The most samples between all of which likenesses are held.
+/// The most samples between all of which similarities are held.
 const MOST_DENSE: i64 = 10_000;
 
-/// The likenesses of samples, without those with themselves.
+/// The similarities of samples, without those with themselves.
 pub(crate) enum Affinity {
     Sparse(Csr),
     /// `[N, N]` Float.
@@ -151,14 +166,14 @@ impl Affinity {
 
 /// When to end.
 pub(crate) struct Until {
-    pub rounds: usize,
+    pub max_iterations: usize,
     pub tolerance: f64,
 }
 
 impl Until {
     pub(crate) fn check(&self) -> Result<()> {
-        if self.rounds == 0 {
-            return Err(Error::config("rounds", 0, "at least 1"));
+        if self.max_iterations == 0 {
+            return Err(Error::config("max_iterations", 0, "at least 1"));
         }
         if self.tolerance.is_nan() || self.tolerance < 0.0 {
             return Err(Error::config("tolerance", self.tolerance, "0 or above"));
@@ -167,9 +182,9 @@ impl Until {
     }
 }
 
-/// Hands labels on, round by round, and makes of what every sample has in the end its label. `finish` is given a row's
+/// Propagates labels, iteration by iteration, and makes of what every sample has in the end its label. `finish` is given a row's
 /// sample, its label if it has one, what its neighbours hand it, to be changed, and what it had before.
-pub(crate) fn hand_on(
+pub(crate) fn propagate(
     affinity: &Affinity,
     given: &FewLabels,
     samples: i64,
@@ -187,7 +202,7 @@ pub(crate) fn hand_on(
         }
     }
     let mut next = vec![0.0_f32; now.len()];
-    for _ in 0..until.rounds {
+    for _ in 0..until.max_iterations {
         let change = affinity.multiply(&now, width, &mut next, |i, row, before| {
             finish(labels[i], row, before);
             row.iter().zip(before).map(|(a, b)| f64::from((a - b).abs())).sum()

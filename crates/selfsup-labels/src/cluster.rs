@@ -7,9 +7,9 @@
 //! A sample on its centre has weight 1, one halfway to the next centre 0. With distances to centres in place of mean
 //! distances to clusters this is the silhouette (the "simplified" one of Hruschka et al. 2004).
 
+use crate::memory::{restored_as, saved};
 use selfsup_core::{
-    Error, FeatureRows, Key, Kind, PseudoLabeler, PseudoLabels, Reason, Result, Tensor, check_kind,
-    check_shape,
+    Error, FeatureRows, Key, Kind, PseudoLabeler, PseudoLabels, Reason, Result, Tensor, check_shape,
 };
 use selfsup_numerics::{KMeans, KMeansConfig, nearest_centres};
 use serde::{Deserialize, Serialize};
@@ -77,22 +77,19 @@ impl PseudoLabeler for ClusterLabels {
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {
-        vec![("centres".to_owned(), self.centres.copy())]
+        vec![saved("centres", &self.centres)]
     }
 
     /// Takes up the centres.
     ///
     /// # Errors
-    /// When they are missing, no Floats, or not one for each cluster.
+    /// When they are missing, no finite Floats, or not one for each cluster.
     fn restore(&mut self, state: &[(String, Tensor)]) -> Result<()> {
-        let found = state.iter().find(|(name, _)| name == "centres");
-        let (_, centres) =
-            found.ok_or_else(|| Error::config("state", "no centres", "a tensor named centres"))?;
-        check_kind("centres", centres, Kind::Float)?;
+        let centres = restored_as(state, "centres", &[-1, -1], Kind::Float)?;
         if centres.size() != [0, 0] {
-            check_shape("centres", centres, [self.config.k_means.clusters, -1])?;
+            check_shape("state.centres", &centres, [self.config.k_means.clusters, -1])?;
         }
-        self.centres = centres.copy();
+        self.centres = centres;
         Ok(())
     }
 }
@@ -155,8 +152,11 @@ mod tests {
         assert!(found.labels == other.labels && found.weights == other.weights);
         assert_eq!(found.labels.int64_value(&[0]), found.labels.int64_value(&[1]));
         let error = labeler(3, 0.0).restore(&a.state()).unwrap_err().to_string();
-        assert_eq!(error, "centres: expected [3, _], found [2, 1]");
-        assert_eq!(b.restore(&[]).unwrap_err().to_string(), "state = no centres: a tensor named centres");
+        assert_eq!(error, "state.centres: expected [3, _], found [2, 1]");
+        assert_eq!(b.restore(&[]).unwrap_err().to_string(), "state.centres = missing: [_, _] Float");
+        let nan = [("centres".to_owned(), Tensor::from_slice2(&[[1.0_f32], [f32::NAN]]))];
+        assert!(b.restore(&nan).unwrap_err().to_string().starts_with("state.centres is not finite"));
+        assert_eq!(b.centres(), a.centres());
     }
 
     #[test]

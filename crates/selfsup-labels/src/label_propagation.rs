@@ -1,17 +1,17 @@
 //! Label propagation: every sample takes the mean of its neighbours' distributions, and the given labels stay.
 //!
 //! Zhu and Ghahramani 2002, *Learning from Labeled and Unlabeled Data with Label Propagation*. With the
-//! likenesses W of the samples, themselves included, and T = D^-1 W,
+//! similarities W of the samples, themselves included, and T = D^-1 W,
 //!
 //! ```text
 //! Y <- T Y;  rows scaled to sum 1;  rows of given labels as they were           until Y settles
 //! weight_i = 1 - H(y_i) / log C                                                 (Iscen et al. 2019)
 //! ```
-//! The rounds are scikit-learn's `LabelPropagation`, but for when they end: it sums the change over all samples, so that
+//! The iterations are scikit-learn's `LabelPropagation`, but for when they end: it sums the change over all samples, so that
 //! its tolerance means something else for every size of a set; here the change is a share of all that is handed on.
 
 use crate::FewLabels;
-use crate::affinity::{Graph, Kernel, Until, hand_on};
+use crate::affinity::{Graph, Kernel, Until, propagate};
 use selfsup_core::{Error, FeatureRows, PseudoLabeler, PseudoLabels, Result};
 use serde::{Deserialize, Serialize};
 
@@ -21,9 +21,9 @@ use serde::{Deserialize, Serialize};
 pub struct LabelPropagationConfig {
     /// Which samples are neighbours.
     pub kernel: Kernel,
-    /// The most rounds.
-    pub rounds: usize,
-    /// It ends when a round changes less than this share of all distributions.
+    /// The most iterations.
+    pub max_iterations: usize,
+    /// It ends when an iteration changes less than this share of all distributions.
     pub tolerance: f64,
     /// Labels of a lower weight are rejected: their weight becomes 0. The default rejects none.
     pub min_weight: f64,
@@ -31,7 +31,12 @@ pub struct LabelPropagationConfig {
 
 impl Default for LabelPropagationConfig {
     fn default() -> Self {
-        LabelPropagationConfig { kernel: Kernel::default(), rounds: 1000, tolerance: 1e-5, min_weight: 0.0 }
+        LabelPropagationConfig {
+            kernel: Kernel::default(),
+            max_iterations: 1000,
+            tolerance: 1e-5,
+            min_weight: 0.0,
+        }
     }
 }
 
@@ -61,9 +66,9 @@ impl LabelPropagation {
     /// Checks the configuration.
     ///
     /// # Errors
-    /// When there is no round, the tolerance is below 0, or the least weight is not in `[0, 1]`.
+    /// When there is no iteration, the tolerance is below 0, or the least weight is not in `[0, 1]`.
     pub fn new(config: LabelPropagationConfig, given: FewLabels) -> Result<LabelPropagation> {
-        Until { rounds: config.rounds, tolerance: config.tolerance }.check()?;
+        Until { max_iterations: config.max_iterations, tolerance: config.tolerance }.check()?;
         if !(0.0..=1.0).contains(&config.min_weight) {
             return Err(Error::config("min_weight", config.min_weight, "0 to 1"));
         }
@@ -75,10 +80,10 @@ impl LabelPropagation {
     /// # Errors
     /// When a given label is of a sample that the set does not have.
     pub fn label_along(&self, graph: &Graph) -> Result<PseudoLabels> {
-        let LabelPropagationConfig { rounds, tolerance, min_weight, .. } = self.config;
+        let LabelPropagationConfig { max_iterations, tolerance, min_weight, .. } = self.config;
         let &Graph { ref affinity, samples, device } = graph;
-        let until = Until { rounds, tolerance };
-        hand_on(affinity, &self.given, samples, &until, min_weight, device, |label, row, before| {
+        let until = Until { max_iterations, tolerance };
+        propagate(affinity, &self.given, samples, &until, min_weight, device, |label, row, before| {
             if let Some(label) = label {
                 row.fill(0.0);
                 row[label as usize] = 1.0;
@@ -118,8 +123,8 @@ mod tests {
     use selfsup_core::{Reason, Tensor};
     use selfsup_numerics::{Edges, KnnGraph, KnnGraphConfig};
 
-    fn propagation(kernel: Kernel, rounds: usize, given: FewLabels) -> LabelPropagation {
-        let config = LabelPropagationConfig { kernel, rounds, tolerance: 0.0, ..Default::default() };
+    fn propagation(kernel: Kernel, max_iterations: usize, given: FewLabels) -> LabelPropagation {
+        let config = LabelPropagationConfig { kernel, max_iterations, tolerance: 0.0, ..Default::default() };
         LabelPropagation::new(config, given).unwrap()
     }
 
@@ -206,8 +211,8 @@ mod tests {
                 ],
             ),
         ];
-        for (kernel, rounds, classes, expected) in cases {
-            assert_agrees(&mut propagation(kernel, rounds, five()), classes, expected);
+        for (kernel, max_iterations, classes, expected) in cases {
+            assert_agrees(&mut propagation(kernel, max_iterations, five()), classes, expected);
         }
     }
 
@@ -268,11 +273,11 @@ mod tests {
 
     #[test]
     fn ends_when_nothing_changes() {
-        let label = |tolerance, rounds| {
+        let label = |tolerance, max_iterations| {
             let config = LabelPropagationConfig {
                 kernel: knn(4, Edges::Either),
                 tolerance,
-                rounds,
+                max_iterations,
                 ..Default::default()
             };
             let found = LabelPropagation::new(config, five()).unwrap().label(&rows(&formula(30, 3)));
@@ -287,8 +292,8 @@ mod tests {
     fn rejects_what_cannot_work() {
         let error = |config| LabelPropagation::new(config, five()).unwrap_err().to_string();
         assert_eq!(
-            error(LabelPropagationConfig { rounds: 0, ..Default::default() }),
-            "rounds = 0: at least 1"
+            error(LabelPropagationConfig { max_iterations: 0, ..Default::default() }),
+            "max_iterations = 0: at least 1"
         );
         let config = LabelPropagationConfig { tolerance: f64::NAN, ..Default::default() };
         assert_eq!(error(config), "tolerance = NaN: 0 or above");

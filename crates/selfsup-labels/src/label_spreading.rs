@@ -2,17 +2,17 @@
 //! that a given label which its neighbours contradict can be outvoted.
 //!
 //! Zhou, Bousquet, Lal, Weston and Schoelkopf 2004, *Learning with Local and Global Consistency*, section 2. With the
-//! likenesses W of the samples, none with itself, and S = D^-1/2 W D^-1/2,
+//! similarities W of the samples, none with itself, and S = D^-1/2 W D^-1/2,
 //!
 //! ```text
 //! F <- alpha S F + (1 - alpha) Y                                                until F settles
 //! weight_i = 1 - H(f_i / sum f_i) / log C                                       (Iscen et al. 2019)
 //! ```
-//! The rounds are scikit-learn's `LabelSpreading`, but for when they end, as in `label_propagation.rs`. With directed edges
+//! The iterations are scikit-learn's `LabelSpreading`, but for when they end, as in `label_propagation.rs`. With directed edges
 //! a degree is the number of edges that arrive, as there.
 
 use crate::FewLabels;
-use crate::affinity::{Graph, Kernel, Until, hand_on};
+use crate::affinity::{Graph, Kernel, Until, propagate};
 use selfsup_core::{Error, FeatureRows, PseudoLabeler, PseudoLabels, Result};
 use serde::{Deserialize, Serialize};
 
@@ -24,9 +24,9 @@ pub struct LabelSpreadingConfig {
     pub kernel: Kernel,
     /// The share that comes from the neighbours: 0.99 (section 4). scikit-learn: 0.2.
     pub alpha: f64,
-    /// The most rounds.
-    pub rounds: usize,
-    /// It ends when a round changes less than this share of all that is spread.
+    /// The most iterations.
+    pub max_iterations: usize,
+    /// It ends when an iteration changes less than this share of all that is spread.
     pub tolerance: f64,
     /// Labels of a lower weight are rejected: their weight becomes 0. The default rejects none.
     pub min_weight: f64,
@@ -37,7 +37,7 @@ impl Default for LabelSpreadingConfig {
         LabelSpreadingConfig {
             kernel: Kernel::default(),
             alpha: 0.99,
-            rounds: 1000,
+            max_iterations: 1000,
             tolerance: 1e-5,
             min_weight: 0.0,
         }
@@ -55,13 +55,13 @@ impl LabelSpreading {
     /// Checks the configuration.
     ///
     /// # Errors
-    /// When alpha is not between 0 and 1, there is no round, the tolerance is below 0, or the least weight is not in
+    /// When alpha is not between 0 and 1, there is no iteration, the tolerance is below 0, or the least weight is not in
     /// `[0, 1]`.
     pub fn new(config: LabelSpreadingConfig, given: FewLabels) -> Result<LabelSpreading> {
         if !(config.alpha > 0.0 && config.alpha < 1.0) {
             return Err(Error::config("alpha", config.alpha, "above 0 and below 1"));
         }
-        Until { rounds: config.rounds, tolerance: config.tolerance }.check()?;
+        Until { max_iterations: config.max_iterations, tolerance: config.tolerance }.check()?;
         if !(0.0..=1.0).contains(&config.min_weight) {
             return Err(Error::config("min_weight", config.min_weight, "0 to 1"));
         }
@@ -73,12 +73,12 @@ impl LabelSpreading {
     /// # Errors
     /// When a given label is of a sample that the set does not have.
     pub fn label_along(&self, graph: &Graph) -> Result<PseudoLabels> {
-        let LabelSpreadingConfig { alpha, rounds, tolerance, min_weight, .. } = self.config;
+        let LabelSpreadingConfig { alpha, max_iterations, tolerance, min_weight, .. } = self.config;
         let &Graph { samples, device, .. } = graph;
         let affinity = graph.affinity.normalised()?;
-        let until = Until { rounds, tolerance };
+        let until = Until { max_iterations, tolerance };
         let (share, own) = (alpha as f32, (1.0 - alpha) as f32);
-        hand_on(&affinity, &self.given, samples, &until, min_weight, device, |label, row, _| {
+        propagate(&affinity, &self.given, samples, &until, min_weight, device, |label, row, _| {
             for v in row.iter_mut() {
                 *v *= share;
             }
@@ -112,8 +112,9 @@ mod tests {
     use selfsup_core::Tensor;
     use selfsup_numerics::Edges;
 
-    fn spreading(kernel: Kernel, alpha: f64, rounds: usize, given: FewLabels) -> LabelSpreading {
-        let config = LabelSpreadingConfig { kernel, alpha, rounds, tolerance: 0.0, ..Default::default() };
+    fn spreading(kernel: Kernel, alpha: f64, max_iterations: usize, given: FewLabels) -> LabelSpreading {
+        let config =
+            LabelSpreadingConfig { kernel, alpha, max_iterations, tolerance: 0.0, ..Default::default() };
         LabelSpreading::new(config, given).unwrap()
     }
 
@@ -200,8 +201,8 @@ mod tests {
                 ],
             ),
         ];
-        for (kernel, rounds, classes, expected) in cases {
-            assert_agrees(&mut spreading(kernel, 0.8, rounds, five()), classes, expected);
+        for (kernel, max_iterations, classes, expected) in cases {
+            assert_agrees(&mut spreading(kernel, 0.8, max_iterations, five()), classes, expected);
         }
     }
 
@@ -278,7 +279,10 @@ mod tests {
             let config = LabelSpreadingConfig { alpha, ..Default::default() };
             assert_eq!(error(config), format!("alpha = {shown}: above 0 and below 1"));
         }
-        assert_eq!(error(LabelSpreadingConfig { rounds: 0, ..Default::default() }), "rounds = 0: at least 1");
+        assert_eq!(
+            error(LabelSpreadingConfig { max_iterations: 0, ..Default::default() }),
+            "max_iterations = 0: at least 1"
+        );
         let config = LabelSpreadingConfig { min_weight: -0.5, ..Default::default() };
         assert_eq!(error(config), "min_weight = -0.5: 0 to 1");
     }

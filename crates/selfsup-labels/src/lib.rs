@@ -7,6 +7,9 @@
 //! | [`Rotation`] | the image, turned | 4 quarter turns |
 //! | [`Jigsaw`] | the cells of a grid, shuffled | permutations that are far apart |
 //! | [`RelativePosition`] | two neighbours | 8 directions |
+//! | [`ViewIdentity`] | the views of a batch | which other view is of the same sample |
+//!
+//! [`ColourClasses`] labels not images but their places: with the 313 bins of colour that colorization tells of a grey image.
 //!
 //! ```
 //! use selfsup_core::{Device, Kind, PretextLabeler, Tensor};
@@ -99,6 +102,7 @@
 mod affinity;
 mod agglomerative;
 mod cluster;
+mod colour_classes;
 mod few_labels;
 mod jigsaw;
 mod label_propagation;
@@ -115,10 +119,12 @@ mod selection;
 mod sinkhorn;
 mod thresholds;
 mod tiles;
+mod view_identity;
 
 pub use affinity::{Graph, Kernel};
 pub use agglomerative::{AgglomerativeLabels, AgglomerativeLabelsConfig};
 pub use cluster::{ClusterConfig, ClusterLabels};
+pub use colour_classes::{ColourClasses, ColourClassesConfig, ColourLabels};
 pub use few_labels::FewLabels;
 pub use jigsaw::{Jigsaw, JigsawConfig};
 pub use label_propagation::{LabelPropagation, LabelPropagationConfig};
@@ -162,3 +168,4 @@ pub use thresholds::freematch::{FreeMatch, FreeMatchConfig};
 pub use thresholds::mixmatch::{MixMatch, MixMatchConfig};
 pub use thresholds::softmatch::{SoftMatch, SoftMatchConfig};
 pub use thresholds::threshold::{Threshold, ThresholdConfig};
+pub use view_identity::{ViewIdentity, ViewIdentityConfig};

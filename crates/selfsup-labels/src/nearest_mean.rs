@@ -9,9 +9,9 @@
 //! does not vary within classes, where that divides by zero, keeps what the formula leaves of it.
 
 use crate::FewLabels;
+use crate::memory::{restored_as, saved};
 use selfsup_core::{
-    Error, FeatureRows, Kind, PseudoLabeler, PseudoLabels, Reason, Result, Tensor, TensorExt, check_kind,
-    check_shape,
+    Error, FeatureRows, Kind, PseudoLabeler, PseudoLabels, Reason, Result, Tensor, TensorExt, check_shape,
 };
 use selfsup_numerics::{Geometry, nearest_centres};
 use serde::{Deserialize, Serialize};
@@ -127,21 +127,19 @@ impl PseudoLabeler for NearestMean {
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {
-        vec![("means".to_owned(), self.means.copy())]
+        vec![saved("means", &self.means)]
     }
 
     /// Takes up the means.
     ///
     /// # Errors
-    /// When they are missing, no Floats, or not one for each class.
+    /// When they are missing, no finite Floats, or not one for each class.
     fn restore(&mut self, state: &[(String, Tensor)]) -> Result<()> {
-        let found = state.iter().find(|(name, _)| name == "means");
-        let (_, means) = found.ok_or_else(|| Error::config("state", "no means", "a tensor named means"))?;
-        check_kind("means", means, Kind::Float)?;
+        let means = restored_as(state, "means", &[-1, -1], Kind::Float)?;
         if means.size() != [0, 0] {
-            check_shape("means", means, [self.given.classes(), -1])?;
+            check_shape("state.means", &means, [self.given.classes(), -1])?;
         }
-        self.means = means.copy();
+        self.means = means;
         Ok(())
     }
 }
@@ -291,8 +289,10 @@ mod tests {
         let error = labeler.label(&rows(&formula(6, 3))).unwrap_err().to_string();
         assert_eq!(error, "x: expected [_, 2], found [6, 3]");
         let error = labeler.restore(&[]).unwrap_err().to_string();
-        assert_eq!(error, "state = no means: a tensor named means");
+        assert_eq!(error, "state.means = missing: [_, _] Float");
         let error = labeler.restore(&[("means".to_owned(), formula(3, 2))]).unwrap_err().to_string();
-        assert_eq!(error, "means: expected [2, _], found [3, 2]");
+        assert_eq!(error, "state.means: expected [2, _], found [3, 2]");
+        let nan = [("means".to_owned(), formula(2, 2) / 0.0)];
+        assert!(labeler.restore(&nan).unwrap_err().to_string().starts_with("state.means is not finite"));
     }
 }

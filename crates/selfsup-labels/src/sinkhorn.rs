@@ -11,9 +11,8 @@
 //! ```
 //! Scores are whatever is higher for the better class: logits, or the cosines of features and centres.
 
-use selfsup_core::{
-    Error, Kind, Logits, PseudoLabeler, PseudoLabels, Reason, Result, Tensor, check_kind, check_shape,
-};
+use crate::memory::{restored_as, saved};
+use selfsup_core::{Error, Kind, Logits, PseudoLabeler, PseudoLabels, Reason, Result, Tensor, check_shape};
 use selfsup_numerics::{SinkhornConfig, sinkhorn};
 use serde::{Deserialize, Serialize};
 
@@ -101,7 +100,7 @@ impl PseudoLabeler for SinkhornLabels {
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {
-        vec![("queue".to_owned(), self.queue.copy())]
+        vec![saved("queue", &self.queue)]
     }
 
     /// Takes up the queue.
@@ -109,19 +108,13 @@ impl PseudoLabeler for SinkhornLabels {
     /// # Errors
     /// When it is missing, is no matrix of finite Floats, or is longer than this one's.
     fn restore(&mut self, state: &[(String, Tensor)]) -> Result<()> {
-        let found = state.iter().find(|(name, _)| name == "queue");
-        let (_, queue) = found.ok_or_else(|| Error::config("state", "no queue", "a tensor named queue"))?;
-        let [length, _] = check_shape("queue", queue, [-1, -1])?;
-        check_kind("queue", queue, Kind::Float)?;
+        let queue = restored_as(state, "queue", &[-1, -1], Kind::Float)?;
+        let length = queue.size()[0];
         if length > self.config.queue {
             let expected = format!("at most {}, as this labeler's queue", self.config.queue);
-            return Err(Error::config("queue", length, expected));
+            return Err(Error::config("state.queue", length, expected));
         }
-        if !bool::try_from(queue.isfinite().all())? {
-            let detail = "the state's queue has a bad value".to_owned();
-            return Err(Error::NonFinite { what: "queue".to_owned(), detail });
-        }
-        self.queue = queue.copy();
+        self.queue = queue;
         Ok(())
     }
 }
@@ -258,13 +251,13 @@ mod tests {
         assert_eq!(labeler.label(&wider).unwrap_err().to_string(), "classes = 5: 2, as in the queue");
         let mut restore =
             |name: &str, x: Tensor| labeler.restore(&[(name.to_owned(), x)]).unwrap_err().to_string();
-        assert_eq!(restore("centres", formula(3, 2)), "state = no queue: a tensor named queue");
-        assert_eq!(restore("queue", formula(5, 2)), "queue = 5: at most 4, as this labeler's queue");
-        assert_eq!(restore("queue", formula(5, 2).get(0)), "queue: expected [_, _], found [2]");
+        assert_eq!(restore("centres", formula(3, 2)), "state.queue = missing: [_, _] Float");
+        assert_eq!(restore("queue", formula(5, 2)), "state.queue = 5: at most 4, as this labeler's queue");
         assert_eq!(
-            restore("queue", formula(2, 2) / 0.0),
-            "queue is not finite: the state's queue has a bad value"
+            restore("queue", formula(5, 2).get(0)),
+            "state.queue: expected [_, _] Float, found [2] Float"
         );
+        assert!(restore("queue", formula(2, 2) / 0.0).starts_with("state.queue is not finite"));
         assert_eq!(labeler.queue, formula(3, 2));
     }
 }

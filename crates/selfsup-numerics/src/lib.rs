@@ -14,6 +14,7 @@
 //! | [`matching`] | [`best_matching()`]: rows and columns one to one |
 //! | [`familiarity`] | how like known samples a sample is: energy, Mahalanobis, k-th neighbour |
 //! | [`mod@sinkhorn`] | [`sinkhorn()`]: scores to balanced soft assignments |
+//! | [`lab`] | [`rgb_to_lab()`] and back, and the bins of ab ([`gamut()`]) that colours fall to ([`SoftEncoding`]) |
 //! | [`pca`] | [`Pca`]: principal components with explained variance |
 //!
 //! # Example
@@ -46,6 +47,7 @@ pub mod gap;
 pub mod ivf;
 pub mod k_means;
 pub mod knn_graph;
+pub mod lab;
 mod links;
 pub mod matching;
 pub mod pca;
@@ -62,6 +64,7 @@ pub use gap::{Gap, GapConfig, Reference, fewest_that_fit, gap_statistic};
 pub use ivf::{Ivf, IvfConfig, neighbour_recall};
 pub use k_means::{Assignment, Geometry, KMeans, KMeansConfig, nearest_centres};
 pub use knn_graph::{Edges, KnnGraph, KnnGraphConfig};
+pub use lab::{SoftEncoding, gamut, lab_to_rgb, rgb_to_lab};
 pub use matching::best_matching;
 pub use pca::Pca;
 pub use silhouette::silhouette;

@@ -40,6 +40,7 @@
 //! | pseudo-label, FixMatch, FlexMatch, FreeMatch, SoftMatch | cross-entropy on labels and on those of a labeler | [`PseudoLabelling`] | labelled and unlabelled images, any [`Encoder`](selfsup_core::Encoder) |
 //! | MixMatch | cross-entropy and squared error on mixed images | [`MixMatch`] | labelled and unlabelled images, any [`Encoder`](selfsup_core::Encoder) |
 //! | mean teacher | squared distance to the averaged weights' predictions | [`MeanTeacher`] | labelled and unlabelled images, any [`Encoder`](selfsup_core::Encoder) |
+//! | distillation | cross-entropy under a fine-tuned classifier's probabilities ([`Distillation`]) | [`DistilledClassifier`] | labelled and unlabelled images, any [`Encoder`](selfsup_core::Encoder) |
 //! | few labels alone | cross-entropy on labels | [`LabelledOnly`] | labelled images, any [`Encoder`](selfsup_core::Encoder) |
 //! | supervised | cross-entropy on labels | [`Supervised`] | one or more views with labels, any [`Encoder`](selfsup_core::Encoder) |
 //! | BERT | cross-entropy on masked tokens | [`MaskedLanguageModelling`] | text, any [`TokenEncoder`](selfsup_core::TokenEncoder) |
@@ -95,7 +96,6 @@ pub use generative::decoder::{ConvDecoder, ConvDecoderConfig};
 pub use generative::denoising::{Corruption, Denoising, DenoisingConfig};
 pub use generative::image_gpt::{ImageGpt, ImageGptConfig, Palette};
 pub use generative::inpainting::{Inpainting, InpaintingConfig, Region};
-pub use generative::lab::{SoftEncoding, gamut, lab_to_rgb, rgb_to_lab};
 pub use generative::pixels::{Normalization, Reconstruction};
 pub use language::masked_language_modelling::{
     MaskedLanguageModelling, MaskedLanguageModellingConfig, MaskedTokens, Vocabulary,
@@ -130,7 +130,8 @@ pub use self_distillation::targets::{Centring, DinoLossConfig, TeacherTemperatur
 pub use semi_supervised::SemiSupervised;
 pub use semi_supervised::classifier::{Classifier, average_momentum};
 pub use semi_supervised::curriculum::Curriculum;
-pub use semi_supervised::labeler::StepLabeler;
+pub use semi_supervised::distilled_classifier::{DistilledClassifier, DistilledClassifierConfig, Teacher};
+pub use semi_supervised::labeler::{StepLabeler, one_view};
 pub use semi_supervised::labelled_only::{LabelledOnly, LabelledOnlyConfig};
 pub use semi_supervised::mean_teacher::{MeanTeacher, MeanTeacherConfig};
 pub use semi_supervised::mix_match::{MixMatch, MixMatchTrainingConfig};

@@ -2,6 +2,7 @@
 //!
 //! A new method is a row of the table below, and its recipe.
 
+use super::teacher::SharedTeacher;
 use crate::network::ImageNetwork;
 use selfsup::core::{Error, Probabilities, PseudoLabeler, PseudoLabels, Result as CoreResult, Site, Tensor};
 use selfsup::labels::{
@@ -10,10 +11,11 @@ use selfsup::labels::{
     SoftMatchConfig, Threshold, ThresholdConfig,
 };
 use selfsup::objectives::{
-    self, LabelledOnlyConfig, MeanTeacherConfig, MixMatchTrainingConfig, PseudoLabelling,
-    PseudoLabellingConfig, SemiSupervised, StepLabeler,
+    self, DistilledClassifier, DistilledClassifierConfig, LabelledOnlyConfig, MeanTeacherConfig,
+    MixMatchTrainingConfig, PseudoLabelling, PseudoLabellingConfig, SemiSupervised, StepLabeler, one_view,
 };
 use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
 
 /// A method on images, with any network.
 pub type SemiObjective = Box<dyn SemiSupervised<dyn ImageNetwork>>;
@@ -26,6 +28,8 @@ pub struct Place<'a, 'b> {
     pub classes: i64,
     /// The unlabelled images.
     pub samples: i64,
+    /// Who teaches, where the method has a teacher of its own.
+    pub teacher: Option<SharedTeacher>,
 }
 
 /// What a reader is told of a method.
@@ -117,6 +121,19 @@ methods! {
     Softmatch(ByLabeler<SoftMatchConfig>),
         "softmatch", "SoftMatch", "FixMatch with all labels kept, each weighted by how sure the model is",
         "Chen et al., \"SoftMatch: addressing the quantity-quality tradeoff in semi-supervised learning\", 2023";
+    Distillation(ByTeacher),
+        "distillation", "distillation", "a student, large or small, learns what a fine-tuned run says of images without labels",
+        "Chen et al., \"Big self-supervised models are strong semi-supervised learners\", 2020";
+}
+
+impl MethodConfig {
+    /// The run that teaches, where the method has a teacher of its own.
+    pub fn teacher(&self) -> Option<&Path> {
+        match self {
+            MethodConfig::Distillation(config) => config.teacher.as_deref(),
+            _ => None,
+        }
+    }
 }
 
 /// Settings of a method that learns what a labeler says.
@@ -143,6 +160,17 @@ pub struct ByMixing {
     pub learning: MixMatchTrainingConfig,
     /// How they are guessed.
     pub labeler: MixMatchConfig,
+}
+
+/// Settings of distillation.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ByTeacher {
+    /// The run of selfsup finetune whose classifier teaches; that of `from` where left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub teacher: Option<PathBuf>,
+    /// How is learned from it.
+    pub learning: DistilledClassifierConfig,
 }
 
 /// A threshold, of predictions as they are or aligned.
@@ -228,17 +256,20 @@ impl Build for MeanTeacherConfig {
     }
 }
 
-impl Build for LabelledOnlyConfig {
+impl Build for ByTeacher {
     fn build(&self, place: &Place) -> CoreResult<SemiObjective> {
-        Ok(Box::new(objectives::LabelledOnly::new(place.site, place.classes, self)?))
+        let Some(teacher) = &place.teacher else {
+            return Err(Error::config("teacher", "none", "a run of selfsup finetune, as with --teacher RUN"));
+        };
+        let teacher = Box::new(teacher.clone());
+        let built = DistilledClassifier::new(place.site, place.classes, teacher, &self.learning);
+        Ok(Box::new(built.map_err(|e| crate::recipe::inside(e, "learning"))?))
     }
 }
 
-/// The one view that a labeler takes.
-fn one(views: &[Probabilities]) -> CoreResult<&Probabilities> {
-    match views {
-        [one] => Ok(one),
-        many => Err(Error::config("labelled views", many.len(), "1, which is what this labeler takes")),
+impl Build for LabelledOnlyConfig {
+    fn build(&self, place: &Place) -> CoreResult<SemiObjective> {
+        Ok(Box::new(objectives::LabelledOnly::new(place.site, place.classes, self)?))
     }
 }
 
@@ -274,7 +305,7 @@ macro_rules! remembers {
 impl StepLabeler for OfKnownSamples {
     fn label_step(&mut self, samples: &Tensor, views: &[Probabilities]) -> CoreResult<PseudoLabels> {
         let samples = samples.to_device(selfsup::core::Device::Cpu);
-        self.0.label(&IndexedProbabilities::new(&samples, copy(one(views)?)?)?)
+        self.0.label(&IndexedProbabilities::new(&samples, copy(one_view(views)?)?)?)
     }
 
     remembers!();
@@ -282,7 +313,7 @@ impl StepLabeler for OfKnownSamples {
 
 impl StepLabeler for WithFairness {
     fn label_step(&mut self, _samples: &Tensor, views: &[Probabilities]) -> CoreResult<PseudoLabels> {
-        self.0.label(one(views)?)
+        self.0.label(one_view(views)?)
     }
 
     fn fairness(&self, learned: &Tensor, found: &PseudoLabels) -> CoreResult<Option<Tensor>> {

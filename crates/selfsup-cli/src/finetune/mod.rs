@@ -6,7 +6,8 @@
 //! | `method.rs` | the table of methods |
 //! | `sets.rs` | the images, and which of them have labels |
 //! | `views.rs` | weak and strong views, and the batches of them |
-//! | `start.rs` | the first weights of the classifier on a pretrained encoder |
+//! | `start.rs` | the first weights on a pretrained encoder, and of the classifier on it |
+//! | `teacher.rs` | the run that teaches in a distillation |
 //! | `score.rs` | the test images, and report.json |
 
 mod method;
@@ -14,6 +15,7 @@ mod recipe;
 mod score;
 mod sets;
 mod start;
+mod teacher;
 mod views;
 
 pub use method::{METHODS, Method};
@@ -25,20 +27,23 @@ use crate::network::ImageNetwork;
 use crate::recipe::Assignment;
 use crate::training::{Continue, Learner, OnDevice, Training, called};
 use crate::{digest, panics};
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use method::Place;
-use selfsup::core::state::named_variables;
 use selfsup::core::{Device, Key, LabelledAndUnlabelled, Mode, Objective, Tensor, nn};
+use selfsup::train::checkpoint::{Checkpoints, Pointer};
 use selfsup::train::{Existing, Outcome};
 use serde_json::json;
 use sets::Sets;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::rc::Rc;
+use teacher::{RunTeacher, SharedTeacher};
 
 /// What the command is told.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// supervised, pseudo-label, mean-teacher, mixmatch, fixmatch, flexmatch, freematch, softmatch, or a TOML file.
+    /// supervised, pseudo-label, mean-teacher, mixmatch, fixmatch, flexmatch, freematch, softmatch, distillation, or a TOML
+    /// file.
     #[arg(long, value_name = "METHOD")]
     method: String,
     /// A CSV or Parquet file of the labels, with the columns file and label.
@@ -59,6 +64,9 @@ pub struct Arguments {
     /// Begin with the encoder of a run of selfsup pretrain; without, from scratch.
     #[arg(long, value_name = "RUN")]
     from: Option<PathBuf>,
+    /// For --method distillation: the run of selfsup finetune whose classifier teaches; that of --from when left out.
+    #[arg(long, value_name = "RUN")]
+    teacher: Option<PathBuf>,
     /// The folder of the run; runs/finetune-METHOD when left out.
     #[arg(long, value_name = "DIR")]
     run: Option<PathBuf>,
@@ -144,22 +152,28 @@ pub fn train(config: &Config) -> Result<Ended> {
         stretches.push((end, views::batches(&recipe, &sets, size)?));
     }
 
+    let taught_by = recipe.method.teacher();
+    let teacher = taught_by.map(|run| RunTeacher::load(run, &recipe, &sets, config.device)).transpose()?;
+    let teacher = teacher.map(|teacher| SharedTeacher(Rc::new(teacher)));
     Key::new(recipe.train.seed).seed_torch();
     let store = nn::VarStore::new(config.device);
     let encoder = recipe.encoder.image_encoder(store.root() / "encoder")?;
     if let Some(from) = &recipe.from {
-        load_encoder(from, &store)?;
+        start::load_encoder(from, &recipe, &store)?;
     }
     let classes = sets.given.classes.len() as i64;
     let site = recipe.encoder.site(&store, encoder.as_ref(), sets.unlabelled.len());
-    let place = Place { site: &site, classes, samples: sets.unlabelled.len() as i64 };
+    let place =
+        Place { site: &site, classes, samples: sets.unlabelled.len() as i64, teacher: teacher.clone() };
     let mut objective = recipe.method.build(&place).map_err(|e| crate::recipe::inside(e, "method"))?;
     drop(site);
-    if config.existing != Existing::Resume {
+    // A run that was stopped before its first checkpoint goes on from its first step.
+    if config.existing != Existing::Resume || Checkpoints::new(&config.folder).find(Pointer::Last)?.is_none()
+    {
         start::set_head(&recipe, &sets, encoder.as_ref(), &store, config.device)?;
     }
 
-    let data = json!({
+    let mut data = json!({
         "name": sets.name,
         "train": sets.unlabelled.len(),
         "labels": sets.given.labels.len(),
@@ -168,6 +182,9 @@ pub fn train(config: &Config) -> Result<Ended> {
         "digest": digest::of_images(sets.unlabelled.as_ref())?,
         "labelled": sets.digest()?,
     });
+    if let Some(teacher) = &teacher {
+        data["teacher"] = teacher.0.digest().into();
+    }
     let names = |batch: &LabelledAndUnlabelled| {
         let labelled = called(&batch.labelled.indices, |i| sets.labelled.name(i));
         labelled.into_iter().chain(called(&batch.unlabelled.indices, |i| sets.unlabelled.name(i))).collect()
@@ -208,15 +225,4 @@ pub fn train(config: &Config) -> Result<Ended> {
     let report = Report::new(&recipe, &sets, scores, &config.folder)?;
     report.write(&config.folder)?;
     Ok(Ended::Finished(Box::new(report)))
-}
-
-/// Fills the encoder with the weights of a run's last checkpoint.
-fn load_encoder(run: &Path, store: &nn::VarStore) -> Result<()> {
-    let weights = encoder_of(run)?.weights;
-    let last = crate::evaluate::last_checkpoint(run)?;
-    let variables = named_variables(store, "");
-    ensure!(!variables.is_empty(), "encoder: it has no weights to be filled");
-    weights
-        .load_encoder(&last.weights, variables)
-        .with_context(|| format!("--from {}: the encoder is not that of config.toml", run.display()))
 }

@@ -9,11 +9,12 @@ use crate::nearest::instead;
 use crate::network::NetworkConfig;
 use crate::objective::ObjectiveConfig;
 use crate::pretrain::recipe_of;
+use crate::projected::ProjectedConfig;
 use crate::recipe::{self, DataConfig, Recipe, TrainConfig, ViewKind, Weights, read_table};
 use crate::training::plain_path;
 use anyhow::{Context, Result, bail, ensure};
 use selfsup::data::augment::{ColorJitter, GaussianBlur, ViewConfig};
-use selfsup::objectives::SupervisedConfig;
+use selfsup::objectives::{SimClrV2Config, SupervisedConfig};
 use selfsup::train::{OptimizerConfig, ScheduleConfig};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -43,6 +44,7 @@ pub const SHIPPED: &[(&str, &str)] = shipped! {
     "flexmatch"
     "freematch"
     "softmatch"
+    "distillation"
 };
 
 /// A recipe of fine-tuning.
@@ -125,11 +127,14 @@ pub struct StartConfig {
     pub head: Head,
     /// The inverse regularisation strength of the probe, as in the few-label probe.
     pub c: f64,
+    /// So many layers of the projector of a run of simclr-v2 stay on the encoder and are fine-tuned with it; 1 in the paper
+    /// (Chen et al. 2020 (2), section 2), 0 for none.
+    pub projector_layers: usize,
 }
 
 impl Default for StartConfig {
     fn default() -> Self {
-        StartConfig { head: Head::Probe, c: 0.03 }
+        StartConfig { head: Head::Probe, c: 0.03, projector_layers: 0 }
     }
 }
 
@@ -220,7 +225,43 @@ impl FinetuneRecipe {
             table.remove("encoder");
             merge(&mut table, inherited);
         }
-        read_table(table, assignments).with_context(|| format!("recipe {method}"))
+        let recipe: Self = read_table(table, assignments).with_context(|| format!("recipe {method}"))?;
+        recipe.with_projector().with_context(|| format!("recipe {method}"))
+    }
+
+    /// Puts on the encoder the layers of the projector of its run that the start asks for.
+    fn with_projector(mut self) -> Result<Self> {
+        let layers = self.start.projector_layers;
+        if layers == 0 {
+            return Ok(self);
+        }
+        let field = format!("start.projector_layers = {layers}");
+        let Some(run) = &self.from else {
+            bail!("{field}: 0 from scratch; --from a run of simclr-v2 there is a projector");
+        };
+        let before = encoder_of(run).with_context(|| format!("--from {}", run.display()))?;
+        let ObjectiveConfig::SimclrV2(SimClrV2Config { projector, .. }) = &before.objective else {
+            let of = match &before.weights {
+                Weights::Trained => before.objective.method().kind,
+                Weights::Averaged { .. } => "selfsup finetune, whose layers come along by themselves",
+            };
+            let run = run.display();
+            bail!("{field}: 0, as {run} is a run of {of}; a projector to fine-tune from is one of simclr-v2");
+        };
+        let hidden = projector.hidden.get(..layers).with_context(|| {
+            let most = projector.hidden.len();
+            format!("{field}: at most {most}, the hidden layers of the projector of {}", run.display())
+        })?;
+        self.encoder = match self.encoder {
+            // A run's own config.toml, taken as a recipe.
+            NetworkConfig::Projected(config) if config.hidden == hidden => NetworkConfig::Projected(config),
+            network => NetworkConfig::Projected(ProjectedConfig {
+                hidden: hidden.to_vec(),
+                norm: projector.hidden_norm,
+                network: Box::new(network),
+            }),
+        };
+        Ok(self)
     }
 
     /// The classifier that came out of a run of this recipe, as a recipe of supervised training, by which an encoder is
@@ -296,6 +337,10 @@ impl FinetuneRecipe {
             // What the encoder began with does not matter any more.
             recipe.remove("from");
             recipe.remove("start");
+            // Which teacher it is, its checksum tells.
+            if let Some(method) = recipe.get_mut("method").and_then(Value::as_object_mut) {
+                method.remove("teacher");
+            }
             recipe.remove("eval");
             recipe.insert("samples".to_owned(), data.clone());
         }
@@ -323,6 +368,14 @@ pub fn assembled(arguments: &Arguments) -> Result<FinetuneRecipe> {
     }
     if let Some(source) = &arguments.labelled {
         recipe.labels.source = Some(source.clone());
+    }
+    match (&mut recipe.method, &arguments.teacher) {
+        (MethodConfig::Distillation(method), Some(teacher)) => method.teacher = Some(teacher.clone()),
+        (MethodConfig::Distillation(method), None) => {
+            method.teacher = method.teacher.take().or_else(|| recipe.from.clone());
+        }
+        (_, Some(_)) => bail!("--teacher: for --method distillation alone"),
+        (_, None) => {}
     }
     ensure!(
         recipe.data.source.is_some(),

@@ -1,18 +1,21 @@
-//! The first weights of a classifier on a pretrained encoder: those of a linear probe on the few labels.
+//! The first weights on a pretrained encoder: its own, and for the classifier those of a linear probe on the few labels.
 //!
 //! A linear layer that begins at random sends gradients into the encoder that undo what it has learned before the layer
 //! knows anything (Kumar et al. 2022, *Fine-tuning can distort pretrained features and underperform out-of-distribution*,
 //! who probe first and fine-tune then). And the first pseudo-labels are as good as the probe instead of guesses.
 
-use super::recipe::{FinetuneRecipe, Head};
+use super::recipe::{FinetuneRecipe, Head, encoder_of};
 use super::sets::Sets;
 use super::views;
 use crate::network::ImageNetwork;
+use crate::projected::Projected;
 use crate::{features, images};
-use anyhow::{Context, Result};
-use selfsup::core::{Device, Features, Kind, Tensor, nn, tch};
+use anyhow::{Context, Result, ensure};
+use selfsup::core::state::named_variables;
+use selfsup::core::{Device, Features, Result as CoreResult, Tensor, nn, tch};
 use selfsup::data::ImageSet;
-use selfsup::eval::{Logistic, LogisticConfig};
+use selfsup::eval::{Logistic, LogisticConfig, Standardiser};
+use std::path::Path;
 use std::sync::Arc;
 
 /// Gives the linear layer and its average the weights that the recipe asks for. Features are standardised by all unlabelled
@@ -35,16 +38,11 @@ pub fn set_head(
         let batches = images::plain(set, view, recipe.eval.batch_size, recipe.train.loader_threads)?;
         features::of_images(encoder, &batches, device)
     };
-    let all = encode(&sets.unlabelled)?.to_kind(Kind::Double); // [N, D]
-    let mean = all.mean_dim([0].as_slice(), true, Kind::Double); // [1, D]
-    let std = all.std_dim([0].as_slice(), false, true).clamp_min(1e-6);
-    let x = (encode(&sets.labelled)? - &mean) / &std; // [B, D]
+    let (all, labelled) = (encode(&sets.unlabelled)?, encode(&sets.labelled)?); // [N, D], [B, D]
     let labels = Tensor::from_slice(&sets.given.labels);
-    let given = Features::new(x.to_kind(Kind::Float), labels, sets.given.classes.len() as i64)?;
-    let probe = Logistic::fit(&given, recipe.start.c, &LogisticConfig::default())
-        .map_err(|e| crate::recipe::inside(e, "start"))?;
-    let weight = &probe.weight / &std; // [C, D]
-    let bias = &probe.bias - weight.matmul(&mean.squeeze_dim(0)); // [C]
+    let labelled = Features::new(labelled, labels, sets.given.classes.len() as i64)?;
+    let (weight, bias) =
+        probe(&all, &labelled, recipe.start.c).map_err(|e| crate::recipe::inside(e, "start"))?;
     let variables = store.variables();
     tch::no_grad(|| {
         for (name, value) in [("weight", &weight), ("bias", &bias)] {
@@ -57,13 +55,62 @@ pub fn set_head(
     })
 }
 
+/// The linear layer `[C, D]`, `[C]` of a probe on labelled features, which are standardised by all. A feature that does not
+/// vary among all keeps its scale.
+fn probe(all: &Tensor, labelled: &Features, c: f64) -> CoreResult<(Tensor, Tensor)> {
+    let standardiser = Standardiser::of(all);
+    let x = standardiser.apply(&labelled.x);
+    let given = Features::new(x, labelled.labels.shallow_clone(), labelled.classes)?;
+    let probe = Logistic::fit(&given, c, &LogisticConfig::default())?;
+    Ok(standardiser.unfold(&probe.weight, &probe.bias))
+}
+
+/// Fills the encoder with the weights of a run's last checkpoint, and the layers of the run's projector that stay on it with
+/// those.
+///
+/// # Errors
+/// When the run has no checkpoint, or one of another encoder.
+pub fn load_encoder(run: &Path, recipe: &FinetuneRecipe, store: &nn::VarStore) -> Result<()> {
+    let weights = encoder_of(run)?.weights;
+    let last = crate::evaluate::last_checkpoint(run)?;
+    let mut variables = named_variables(store, "");
+    ensure!(!variables.is_empty(), "encoder: it has no weights to be filled");
+    if recipe.start.projector_layers > 0 {
+        let layers = format!("encoder.{}.", Projected::LAYERS);
+        let before = |name: String| match name.strip_prefix(&layers) {
+            Some(below) => format!("objective.projector.{below}"),
+            None => name,
+        };
+        variables = variables.into_iter().map(|(name, x)| (before(name), x)).collect();
+    }
+    weights
+        .load_encoder(&last.weights, variables)
+        .with_context(|| format!("--from {}: the encoder is not that of config.toml", run.display()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::finetune::method::Place;
-    use selfsup::core::Mode;
+    use selfsup::core::{Kind, Mode};
     use selfsup::data::GivenLabels;
     use selfsup::data::dataset::ArrayImages;
+
+    #[test]
+    fn a_feature_that_is_dead_among_all_images_is_not_blown_up() {
+        let waves = |n: i64| (Tensor::arange(n * 2, (Kind::Float, Device::Cpu)) * 0.9).sin().reshape([n, 2]);
+        let column = |n: i64, value: f64| Tensor::full([n, 1], value, (Kind::Float, Device::Cpu));
+        let all = Tensor::cat(&[waves(40), column(40, 0.25)], 1);
+        // Labelled images from elsewhere, of which one wakes it.
+        let mut x = Tensor::cat(&[waves(6), column(6, 0.25)], 1);
+        let _ = x.get(0).get(2).fill_(0.3);
+        x = x.copy();
+        let labelled = Features::new(x, Tensor::from_slice(&[0_i64, 1, 0, 1, 0, 1]), 2).unwrap();
+        let (weight, bias) = probe(&all, &labelled, 1.0).unwrap();
+        let largest = |x: &Tensor| f64::try_from(x.abs().max()).unwrap();
+        assert!(largest(&weight.select(1, 2)) < 1.0 && largest(&bias) < 10.0, "{weight} {bias}");
+        assert!(largest(&weight.select(1, 0)) > 0.01);
+    }
 
     #[test]
     fn the_layer_says_what_the_probe_says() {
@@ -94,7 +141,8 @@ mod tests {
         let store = nn::VarStore::new(Device::Cpu);
         let encoder = recipe.encoder.image_encoder(store.root() / "encoder").unwrap();
         let site = recipe.encoder.site(&store, encoder.as_ref(), 40);
-        let objective = recipe.method.build(&Place { site: &site, classes: 3, samples: 40 }).unwrap();
+        let objective =
+            recipe.method.build(&Place { site: &site, classes: 3, samples: 40, teacher: None }).unwrap();
         drop(site);
         set_head(&recipe, &sets, encoder.as_ref(), &store, Device::Cpu).unwrap();
         let view = views::plain(&recipe, 1).unwrap();

@@ -64,10 +64,13 @@ fn methods(place: &Place) -> Vec<String> {
 fn every_method_goes_on_as_if_never_stopped_and_reports_what_it_reaches() {
     let place = Place::new();
     let methods = methods(&place);
-    assert_eq!(methods.len(), 8);
+    assert_eq!(methods.len(), 9);
     for method in &methods {
         let stopped = format!("{method}-stopped");
-        let drawn = ["--labels-per-class", "4", "--draw", "1"];
+        let mut drawn = vec!["--labels-per-class", "4", "--draw", "1"];
+        if method == "distillation" {
+            drawn.extend(["--teacher", "supervised"]);
+        }
         place.program(&Place::from_scratch(method, method, &drawn)).assert().success();
         // A run that was killed after a checkpoint leaves that checkpoint, and lines of the log that came later.
         let (from, to) = (place.path(method), place.path(&stopped));
@@ -169,6 +172,16 @@ fn begins_with_a_run_and_learns_from_a_file_of_labels() {
     let again = ["--from", "before", "--labels", "run/labels.csv"];
     place.program(&Place::finetuning("fixmatch", "again", &again)).assert().success();
     assert!(place.last("again", "model.safetensors") == place.last("run", "model.safetensors"));
+    // A run that was killed before its first checkpoint begins as it began then.
+    fs::create_dir(place.path("killed")).unwrap();
+    for file in ["config.toml", "env.json", "labels.csv"] {
+        fs::copy(place.path("run").join(file), place.path("killed").join(file)).unwrap();
+    }
+    let resumed = [&again[..], &["--resume"]].concat();
+    place.program(&Place::finetuning("fixmatch", "killed", &resumed)).assert().success();
+    for file in ["model.safetensors", "optimizer.safetensors"] {
+        assert!(place.last("killed", file) == place.last("run", file), "{file} differs");
+    }
     // The layer on the encoder begins as a probe of the labels, unless it is told not to.
     let random = [&again[..], &["--set", "start.head=random"]].concat();
     place.program(&Place::finetuning("fixmatch", "random", &random)).assert().success();
@@ -183,6 +196,107 @@ fn begins_with_a_run_and_learns_from_a_file_of_labels() {
     let said = place.refusal(&Place::finetuning("fixmatch", "other", &wrong));
     assert!(said.contains("[16, 8, 3, 3]"), "{said}");
     assert!(!place.path("other").exists());
+}
+
+#[test]
+fn simclrv2_is_fine_tuned_from_the_middle_of_its_projector_and_distilled() {
+    let place = Place::new();
+    let pretrained = |recipe: &'static str, run: &'static str, more: &[&'static str]| {
+        let start = ["pretrain", recipe, "--data", "images", "--run", run];
+        let settings = super::SMALL.iter().chain(more).chain(&["train.epochs=1"]);
+        let arguments: Vec<_> =
+            start.into_iter().chain(settings.flat_map(|setting| ["--set", setting])).collect();
+        place.program(&arguments).assert().success();
+    };
+    pretrained("simclr-v2", "before", &["objective.projector.hidden=[16, 12]", "views.schedule=[]"]);
+    pretrained("simclr-images", "plain", &[]);
+    place.label("few.csv", "");
+    let middle = ["--from", "before", "--labels", "few.csv", "--set", "start.projector_layers=1"];
+    place.program(&Place::finetuning("fixmatch", "tuned", &middle)).assert().success();
+    let config = |run: &str| fs::read_to_string(place.path(run).join("config.toml")).unwrap();
+    let written = config("tuned");
+    assert!(written.contains("kind = \"projected\"") && written.contains("hidden = [16]"), "{written}");
+    assert!(written.contains("projector_layers = 1"), "{written}");
+    // What the encoder says has the width of the layer, and what was killed at once begins as it began.
+    place.program(&["embed", "tuned", "--data", "images", "--out", "x.npy"]).assert().success();
+    let header = String::from_utf8_lossy(&fs::read(place.path("x.npy")).unwrap()[..128]).into_owned();
+    assert!(header.contains("(160, 16"), "{header}");
+    fs::create_dir(place.path("killed")).unwrap();
+    for file in ["config.toml", "env.json", "labels.csv"] {
+        fs::copy(place.path("tuned").join(file), place.path("killed").join(file)).unwrap();
+    }
+    let resumed = [&middle[..], &["--resume"]].concat();
+    place.program(&Place::finetuning("fixmatch", "killed", &resumed)).assert().success();
+    assert!(place.last("killed", "model.safetensors") == place.last("tuned", "model.safetensors"));
+    // The layers are those that were pretrained.
+    let parts = |run: &str, layer: &str| {
+        let bytes = place.last(run, "model.safetensors");
+        let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        let header: Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+        let span = |i: usize| header[layer]["data_offsets"][i].as_u64().unwrap() as usize + 8 + length;
+        let values = bytes[span(0)..span(1)].chunks_exact(4);
+        values.map(|x| f32::from_le_bytes(x.try_into().unwrap())).collect::<Vec<_>>()
+    };
+    let still = [&middle[..], &["--set", "optimizer.lr=1e-12", "--set", "optimizer.weight_decay=0"]].concat();
+    place.program(&Place::finetuning("supervised", "still", &still)).assert().success();
+    let (layer, was) =
+        (parts("still", "encoder.projector.0.weight"), parts("before", "objective.projector.0.weight"));
+    assert_eq!(layer.len(), 16 * 16);
+    assert!(layer.iter().zip(&was).all(|(a, b)| (a - b).abs() < 1e-6));
+    // The config of such a run is a recipe.
+    let same = ["--from", "before", "--labels", "few.csv"];
+    place.program(&Place::finetuning("tuned/config.toml", "same", &same)).assert().success();
+    assert!(place.last("same", "model.safetensors") == place.last("tuned", "model.safetensors"));
+    for (more, expected) in [
+        (&["--from", "plain"][..], "0, as plain is a run of simclr; a projector"),
+        (&["--from", "tuned"], "0, as tuned is a run of selfsup finetune, whose layers come along"),
+        (&["--from", "before", "--set", "start.projector_layers=3"], "at most 2, the hidden layers"),
+        (&["--set", "encoder.widths=[8]", "--set", "encoder.strides=[1]"], "0 from scratch"),
+    ] {
+        let all = ["--labels", "few.csv", "--set", "start.projector_layers=1"];
+        let said = place.refusal(&Place::finetuning("fixmatch", "other", &[&all[..], more].concat()));
+        assert!(said.contains("start.projector_layers") && said.contains(expected), "{said}");
+    }
+
+    // A smaller student learns of the run, with pixels of another scale; one that begins with the run has it for a teacher.
+    let small =
+        ["--set", "encoder.widths=[4, 6]", "--set", "encoder.strides=[1, 2]", "--set", "views.std=[0.25]"];
+    let labels = ["--labels", "few.csv"];
+    let student = [&labels[..], &small, &["--teacher", "tuned"]].concat();
+    place.program(&Place::finetuning("distillation", "student", &student)).assert().success();
+    let report = place.report("student");
+    assert_eq!(report["pseudo_labels"]["coverage"].as_f64(), Some(1.0));
+    assert!(report["pseudo_labels"]["accuracy"].is_f64() && report["scores"]["accuracy"].is_f64());
+    let again = [&labels[..], &["--from", "tuned"]].concat();
+    place.program(&Place::finetuning("distillation", "again", &again)).assert().success();
+    let written = config("again");
+    assert!(written.contains("teacher = \"tuned\"") && written.contains("kind = \"projected\""), "{written}");
+
+    let refused = |method: &'static str, more: &[&'static str], expected: &str| {
+        let said = place.refusal(&Place::from_scratch(method, "other", more));
+        assert!(said.contains(expected), "\"{expected}\" is not in: {said}");
+        assert!(!place.path("other").exists());
+    };
+    refused(
+        "distillation",
+        &labels,
+        "method.teacher = none: a run of selfsup finetune, as with --teacher RUN",
+    );
+    let with = |teacher: &'static str| [&labels[..], &["--teacher", teacher]].concat();
+    refused("fixmatch", &with("tuned"), "--teacher: for --method distillation alone");
+    refused("distillation", &with("before"), "method.teacher = before: a run of selfsup finetune");
+    refused("distillation", &with("nowhere"), "nowhere holds no run");
+    let wrong = [&with("tuned")[..], &["--set", "method.learning.alpha=2"]].concat();
+    refused("distillation", &wrong, "method.learning.alpha = 2: a share from 0 to 1");
+    fs::write(place.path("others.csv"), "file,label\nring/03.png,a\nring/04.png,b\n").unwrap();
+    refused(
+        "distillation",
+        &["--labels", "others.csv", "--teacher", "tuned"],
+        "the same classes as the labels, a, b; it tells apart ring, stripes",
+    );
+    let other = [&labels[..], &small, &["--teacher", "still", "--resume"]].concat();
+    let said = place.refusal(&Place::finetuning("distillation", "student", &other));
+    assert!(said.contains("samples.teacher"), "{said}");
 }
 
 #[test]
@@ -240,20 +354,48 @@ fn mixing_and_a_curriculum_are_there_for_all() {
         ("mean-teacher", "method"),
         ("mixmatch", "method.learning"),
         ("freematch", "method.learning"),
+        ("distillation", "method.learning"),
     ] {
         let mixing = format!("{section}.mixing={{ kind = \"cutmix\", alpha = 0.5 }}");
         let curriculum = format!("{section}.curriculum={{ start = 0.25, until = 1.0 }}");
-        let mut more = vec!["--labels-per-class", "4", "--set", &mixing];
-        if method != "supervised" {
-            more.extend(["--set", &curriculum]);
+        let mut more = vec!["--labels-per-class", "4", "--set", &mixing, "--set", &curriculum];
+        if method == "distillation" {
+            more.extend(["--teacher", "supervised"]);
         }
         place.program(&Place::from_scratch(method, method, &more)).assert().success();
         let metrics = fs::read_to_string(place.path(method).join("metrics.jsonl")).unwrap();
         let first: Value = serde_json::from_str(metrics.lines().next().unwrap()).unwrap();
-        if method != "supervised" {
-            assert!(first["coverage"].as_f64().unwrap() <= 0.25, "{method}: {first}");
-        }
+        let admitted = if method == "supervised" { "labelled_coverage" } else { "coverage" };
+        assert!(first[admitted].as_f64().unwrap() <= 0.25, "{method}: {first}");
     }
+
+    // Of labels with weights the most reliable come first: to begin with, the others can be anything.
+    let labels = |name: &str, doubtful: &str| {
+        let mut text = "file,label,weight\n".to_owned();
+        for (class, i, weight) in
+            [("ring", 3, "0.9"), ("stripes", 4, "0.8"), (doubtful, 5, "0.4"), (doubtful, 6, "0.3")]
+        {
+            writeln!(text, "ring/{i:02}.png,{class},{weight}").unwrap();
+        }
+        fs::write(place.path(name), text).unwrap();
+    };
+    labels("right.csv", "ring");
+    labels("wrong.csv", "stripes");
+    let learned = |file: &str, run: &str, start: &str| {
+        let curriculum = format!("method.curriculum={{ start = {start}, until = 1.0 }}");
+        let more = ["--labels", file, "--set", &curriculum, "--set", "train.epochs=1"];
+        place.program(&Place::from_scratch("supervised", run, &more)).assert().success();
+        place.last(run, "model.safetensors")
+    };
+    let (right, wrong) = (learned("right.csv", "right", "0.5"), learned("wrong.csv", "wrong", "0.5"));
+    assert!(right != wrong, "the second step admits three of four");
+    let metrics = |run: &str| {
+        let text = fs::read_to_string(place.path(run).join("metrics.jsonl")).unwrap();
+        text.lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap()["loss"].clone())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(metrics("right")[0], metrics("wrong")[0]);
 }
 
 #[test]

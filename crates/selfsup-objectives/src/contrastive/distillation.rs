@@ -57,7 +57,28 @@ impl Distillation {
     pub fn forward(&self, student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
         let [n, classes] = check_shape("student", student, [-1, -1])?;
         check_shape("teacher", teacher, [n, classes])?;
-        let targets = (teacher.detach() / self.temperature).softmax(1, Kind::Float); // [N, C]
+        self.towards(student, &self.targets(teacher))
+    }
+
+    /// The teacher's probabilities at the temperature, without gradient: what the student is to say.
+    ///
+    /// # Shapes
+    /// Logits `[N, C]` to the same.
+    pub fn targets(&self, teacher: &Tensor) -> Tensor {
+        (teacher.detach() / self.temperature).softmax(1, Kind::Float)
+    }
+
+    /// The mean over all rows of the student's cross-entropy under [`targets`](Distillation::targets), which may have been
+    /// mixed, and whose rows may sum to weights of their samples.
+    ///
+    /// # Shapes
+    /// `student` logits and `targets`: `[N, C]`. Returns a scalar.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the two differ.
+    pub fn towards(&self, student: &Tensor, targets: &Tensor) -> Result<Tensor> {
+        let [n, classes] = check_shape("student", student, [-1, -1])?;
+        check_shape("targets", targets, [n, classes])?;
         let log_probabilities = (student / self.temperature).log_softmax(1, Kind::Float); // [N, C]
         Ok(-(targets * log_probabilities).sum_dim_intlist(1, false, None).mean(None))
     }

@@ -304,6 +304,25 @@ mod tests {
     }
 
     #[test]
+    fn is_the_cross_entropy_of_the_labels_of_view_identity() {
+        use selfsup_core::PretextLabeler;
+        use selfsup_labels::{ViewIdentity, ViewIdentityConfig};
+        let (z0, z1) = (waves(5, 3, 0.0), waves(5, 3, 1.0));
+        let labeler = ViewIdentity::new(&ViewIdentityConfig { samples: 5 }).unwrap();
+        let views = Tensor::zeros([10, 1, 2, 2], (Kind::Float, Device::Cpu));
+        let labels = labeler.label(&views).unwrap().labels;
+        let z = Tensor::cat(&[&z0, &z1], 0).l2_normalize();
+        let itself = Tensor::eye(10, (Kind::Bool, Device::Cpu));
+        let logits = (z.matmul(&z.tr()) / 0.2).masked_fill(&itself, f64::NEG_INFINITY);
+        let nt_xent = NtXent::new(NtXentConfig { temperature: 0.2 }).unwrap();
+        let found = nt_xent.forward_with_accuracy(&z0, &z1, &SingleProcess).unwrap();
+        let expected = logits.cross_entropy_for_logits(&labels);
+        assert!((found.loss.scalar().unwrap() - expected.scalar().unwrap()).abs() < 1e-5);
+        let right = logits.argmax(1, false).eq_tensor(&labels).to_kind(Kind::Float).mean(None);
+        assert!((found.accuracy.scalar().unwrap() - right.scalar().unwrap()).abs() < 1e-6);
+    }
+
+    #[test]
     fn equals_lightly_forward_and_backward() {
         // def f(s): return torch.sin(torch.arange(12.) * 0.37 + s).reshape(4, 3).requires_grad_()
         // z0, z1 = f(0.), f(1.); l = lightly.loss.NTXentLoss(temperature=t)(z0, z1); l.backward()

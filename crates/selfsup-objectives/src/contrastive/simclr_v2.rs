@@ -5,9 +5,11 @@
 //!
 //! 1. Pretrain encoder f and a projector g of three layers by [`NtXent`]: the objective [`SimClrV2`].
 //! 2. Fine-tune on the labels there are *from the middle of g*: a linear classifier on f and the first layer of g, with
-//!    its norm and ReLU. That is [`SimClrV2Classifier`]; all of it learns.
+//!    its norm and ReLU. That is [`SimClrV2Classifier`]; all of it learns. (`selfsup finetune --from RUN --set
+//!    start.projector_layers=1`, with any method.)
 //! 3. Distil the fine-tuned network into a student on images without labels:
-//!    [`Distillation`](crate::Distillation) on the logits of both.
+//!    [`Distillation`](crate::Distillation) on the logits of both, [`DistilledClassifier`](crate::DistilledClassifier) as a
+//!    training. (`selfsup finetune --method distillation --teacher RUN`.)
 //!
 //! The paper's encoders (ResNets up to 152 layers, three times as wide, with selective kernels) are not here, nor the
 //! queue of negatives that it tried, which gained about one percent there.

@@ -16,15 +16,15 @@
 //! Departures: the loss is averaged over places, where the paper sums it. The prior p~ is not counted on
 //! ImageNet beforehand but over the batches of the run so far, in its soft encoding, which smooths it by the
 //! same Gaussian. The encoder is one for colour images, which stands at the judging before coloured ones: it
-//! sees the lightness in all three channels.
+//! sees the lightness in all three channels. The classes are those of the labeler `ColourClasses` of `selfsup-labels`.
 
 use crate::generative::decoder::{ConvDecoder, ConvDecoderConfig};
-use crate::generative::lab::{SoftEncoding, gamut, lab_to_rgb, rgb_to_lab};
 use crate::generative::pixels::{Normalization, Reconstruction, check_images, one_view};
 use selfsup_core::{
     Communicator, Error, ImageViews, Kind, Loss, MapEncoder, Mode, Objective, Pictures, Result, Site, Step,
     Tensor, TensorExt, check_shape, tch,
 };
+use selfsup_numerics::{SoftEncoding, gamut, lab_to_rgb, rgb_to_lab};
 use serde::{Deserialize, Serialize};
 
 /// What is predicted of a colour.
@@ -315,6 +315,23 @@ mod tests {
             loss.backward();
             assert_gradients(&store, &gradients);
         }
+    }
+
+    #[test]
+    fn learns_what_the_labeler_of_colour_classes_says() {
+        use selfsup_labels::{ColourClasses, ColourClassesConfig};
+        let (_store, encoder, mut objective) = setup(ColourTarget::Classes, ColourPrior::Uniform);
+        let images = wave(40, &[2, 3, 8, 8]);
+        let config = ColourClassesConfig { stride: 2, ..Default::default() };
+        let labeler = ColourClasses::new(&config).unwrap();
+        assert_eq!(labeler.space().classes.len() as i64, objective.bins.size()[0]);
+        let found = labeler.label(&(&images * 0.5 + 0.5)).unwrap();
+        let grey = objective.grey(&found.lightness);
+        let log = objective.predict(&encoder, &grey, Mode::Train).unwrap().log_softmax(1, Kind::Float); // [2, Q, 4, 4]
+        let log = log.permute([0, 2, 3, 1]).gather(3, &found.nearest, false); // [2, 4, 4, K]
+        let expected = -(log * &found.shares).sum(None) / 32.0;
+        let loss = objective.loss(&encoder, &batch(images), &step()).unwrap().total;
+        assert!((loss.scalar().unwrap() - expected.scalar().unwrap()).abs() < 1e-4, "{loss} {expected}");
     }
 
     #[test]

@@ -5,7 +5,6 @@ pub mod decoder;
 pub mod denoising;
 pub mod image_gpt;
 pub mod inpainting;
-pub mod lab;
 pub mod pixels;
 #[cfg(test)]
 mod reference;

@@ -5,8 +5,10 @@
 //! ```text
 //! share(t) = start + (1 - start) min(t / until, 1)        admitted_i = 1(i is among the ceil(share N) most reliable)
 //! ```
-//! Samples are ranked within their batch, which is drawn from the whole set, so that nothing has to be remembered. It comes
-//! after whatever the method itself rejects.
+//! Samples are ranked within their batch, which is drawn from the whole set, so that nothing has to be remembered. What
+//! reliable means, the method says: for unlabelled samples the confidence at that step, of the model or of its teacher, for
+//! labelled ones (of [`LabelledOnly`](crate::LabelledOnly)) the weight of the label. It comes after whatever the method itself
+//! rejects.
 
 use selfsup_core::{Error, Kind, Result, Tensor};
 use serde::{Deserialize, Serialize};
@@ -42,15 +44,16 @@ impl Curriculum {
         Ok(())
     }
 
-    /// The share that is admitted at a part of the run that is done.
+    /// The share that is admitted, 0 to 1, where `progress`, 0 to 1, is the part of the run that is done.
     pub fn share(&self, progress: f64) -> f64 {
         if progress >= self.until { 1.0 } else { self.start + (1.0 - self.start) * progress / self.until }
     }
 
-    /// 1 for samples that are admitted, 0 for others; of equally reliable ones the first come first.
+    /// 1 for samples that are admitted, 0 for others; of equally reliable ones the first come first. `progress`, 0 to 1, is the
+    /// part of the run that is done.
     ///
     /// # Shapes
-    /// `reliability` `[N]`, the higher the better; returns `[N]` Float.
+    /// `reliability` `[N]` of any scale, the higher the better; returns `[N]` Float.
     pub fn admitted(&self, reliability: &Tensor, progress: f64) -> Tensor {
         let n = reliability.size().first().copied().unwrap_or(0);
         let count = ((self.share(progress) * n as f64 - 1e-9).ceil() as i64).clamp(0, n);

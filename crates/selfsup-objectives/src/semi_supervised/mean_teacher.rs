@@ -10,14 +10,16 @@
 //! ```
 //! `w = 100` and the sum over the classes divided by their number are those of the authors' code for CIFAR-10. The teacher
 //! is applied, with its averaged BatchNorm statistics, where the authors' is in training mode. All `w_i` are 1 without a
-//! curriculum. With mixing the target is mixed as the images are (interpolation consistency, Verma et al. 2019).
+//! curriculum. With mixing the target is mixed as the images are (interpolation consistency, Verma et al. 2019): for images
+//! with shares lambda and weights w it is the mean by `lambda w`, and the distance counts `sum lambda w`.
 
 use super::SemiSupervised;
 use super::classifier::Classifier;
 use super::curriculum::Curriculum;
 use super::mixing::{Mixing, Nearer};
 use super::parts::{
-    accuracy, check_finite, checked, cross_entropy, joined, mixed, mixed_targets, ones, tally,
+    accuracy, check_finite, checked, cross_entropy, joined, mixed, mixed_by_weight, mixed_targets, ones,
+    tally,
 };
 use super::ramp::{Ramp, RampShape};
 use selfsup_core::{
@@ -98,8 +100,7 @@ impl<E: Encoder + ?Sized> Objective<E> for MeanTeacher<E> {
             Some(curriculum) => curriculum.admitted(&taught.amax([1].as_slice(), false), step.progress()),
             None => ones(n, taught.device()),
         };
-        let targets = mixed_targets(mix.as_ref(), taught.shallow_clone())?; // [N, C]
-        let counted = mixed_targets(mix.as_ref(), weights.shallow_clone())?; // [N]
+        let (targets, counted) = mixed_by_weight(mix.as_ref(), &taught, &weights)?; // [N, C], [N]
         let distance = (learned.softmax(1, Kind::Float) - targets).square(); // [N, C]
         let unlabelled = (distance.mean_dim([1].as_slice(), false, Kind::Float) * counted).mean(Kind::Float);
         let weight = config.weight * config.ramp.at(step.progress());
@@ -196,21 +197,24 @@ mod tests {
         let mut expected = 0.0;
         for i in 0..5 {
             let j = mix.partners[i as usize];
-            let both = |x: &Tensor, c: Option<i64>| {
-                let at = |row: i64| match c {
-                    Some(c) => x.double_value(&[row, c]),
-                    None => x.double_value(&[row]),
-                };
-                mix.share * at(i) + (1.0 - mix.share) * at(j)
-            };
-            for c in 0..3 {
-                let distance = (learned.double_value(&[i, c]) - both(&taught, Some(c))).powi(2);
-                expected += both(&admitted, None) * distance / 15.0;
+            let (first, second) =
+                (mix.share * admitted.double_value(&[i]), (1.0 - mix.share) * admitted.double_value(&[j]));
+            for c in (0..3).filter(|_| first + second > 0.0) {
+                let of = |row: i64| taught.double_value(&[row, c]);
+                let target = (first * of(i) + second * of(j)) / (first + second);
+                expected += (first + second) * (learned.double_value(&[i, c]) - target).powi(2) / 15.0;
             }
         }
         let found =
             loss.parts.iter().find(|(name, _)| name == "unlabelled_loss").unwrap().1.scalar().unwrap();
         assert!((found - expected).abs() < 1e-6, "{found} instead of {expected}");
+
+        // What the teacher says of an image that is not admitted teaches nothing.
+        let left_out = (0..5).find(|&i| admitted.double_value(&[i]) == 0.0).unwrap();
+        let other = labelled_and_unlabelled(2);
+        tch::no_grad(|| drop(other.unlabelled.views[0].get(left_out).g_mul_scalar_(0.99)));
+        assert_ne!(other.unlabelled.views[0], batch.unlabelled.views[0]);
+        assert_eq!(objective.loss(&encoder, &other, &step).unwrap().total, loss.total);
     }
 
     #[test]

@@ -13,6 +13,9 @@
 //! training mode, and leaves BatchNorm's statistics as they were (as in USB); the mixed images then go through the encoder as
 //! one batch. One lambda is drawn for a batch, as in USB; the authors draw one for every pair. With `mixing.kind = "cutmix"` a
 //! rectangle takes the place of the mean.
+//!
+//! All weights are 1 in the paper. Of two images with weights w that are mixed, each teaches by its own: a target is the
+//! mean by `lambda w`, and counts `sum lambda w` in either loss.
 
 use super::SemiSupervised;
 use super::classifier::Classifier;
@@ -20,7 +23,7 @@ use super::curriculum::Curriculum;
 use super::labeler::{Remembered, StepLabeler};
 use super::mixing::{Mixing, MixingKind, Nearer};
 use super::parts::{
-    accuracy, check_finite, checked, cross_entropy, joined, mixed, mixed_targets, one_hot, tally,
+    accuracy, check_finite, checked, cross_entropy, joined, mixed, mixed_by_weight, one_hot, tally,
 };
 use super::ramp::{Ramp, RampShape};
 use selfsup_core::{
@@ -138,8 +141,7 @@ impl<E: Encoder + ?Sized> Objective<E> for MixMatch<E> {
         let weights = Tensor::cat(&[batch.weights.shallow_clone(), found.weights.repeat([k])], 0); // [B + K N]
         let mix = batch.mix(&self.config.mixing, &images, Nearer::First, 0, step)?;
         let logits = self.classifier.learn(encoder, &mixed(mix.as_ref(), &images)?)?; // [B + K N, C]
-        let targets = mixed_targets(mix.as_ref(), targets)?;
-        let weights = mixed_targets(mix.as_ref(), weights)?;
+        let (targets, weights) = mixed_by_weight(mix.as_ref(), &targets, &weights)?;
         let rest = logits.size()[0] - b;
         let part = |x: &Tensor| (x.narrow(0, 0, b), x.narrow(0, b, rest));
         let ((labelled, learned), (wanted, guessed), (given, counted)) =
@@ -194,9 +196,9 @@ mod tests {
         encoder: &Pixels,
         objective: &MixMatch<Pixels>,
         config: &MixMatchTrainingConfig,
+        batch: &LabelledAndUnlabelled,
         step: &Step,
     ) -> f64 {
-        let batch = labelled_and_unlabelled(2);
         let views = &batch.unlabelled.views;
         let all: Vec<&Tensor> = batch.labelled.views.iter().chain(views).collect();
         let images = Tensor::cat(&all, 0); // [13, ...]
@@ -210,22 +212,24 @@ mod tests {
             .curriculum
             .map(|curriculum| curriculum.admitted(&guesses.amax([1].as_slice(), false), step.progress()));
         let weight = |i: i64| match (i, &admitted) {
-            (3.., Some(admitted)) => admitted.double_value(&[(i - 3) % 5]),
+            (0..3, _) => batch.weights.double_value(&[i]),
+            (_, Some(admitted)) => admitted.double_value(&[(i - 3) % 5]),
             _ => 1.0,
         };
-        let checked = checked(&batch, 3, 2..=2).unwrap();
+        let checked = checked(batch, 3, 2..=2).unwrap();
         let mix = checked.mix(&config.mixing, &images, Nearer::First, 0, step).unwrap().unwrap();
         let predicted = p(&mix.images(&images).unwrap());
         let (mut supervised, mut unlabelled) = (0.0, 0.0);
         for i in 0..13 {
             let j = mix.partners[i as usize];
-            let both = |of: &dyn Fn(i64) -> f64| mix.share * of(i) + (1.0 - mix.share) * of(j);
-            for c in 0..3 {
-                let (t, p) = (both(&|i| target(i, c)), predicted.double_value(&[i, c]));
+            let (first, second) = (mix.share * weight(i), (1.0 - mix.share) * weight(j));
+            for c in (0..3).filter(|_| first + second > 0.0) {
+                let (t, p) = (first * target(i, c) + second * target(j, c), predicted.double_value(&[i, c]));
                 if i < 3 {
-                    supervised -= both(&weight) * t * p.ln() / 3.0;
+                    supervised -= t * p.ln() / 3.0;
                 } else {
-                    unlabelled += both(&weight) * (t - p).powi(2) / (3.0 * 10.0);
+                    let distance = (t / (first + second) - p).powi(2);
+                    unlabelled += (first + second) * distance / (3.0 * 10.0);
                 }
             }
         }
@@ -239,15 +243,31 @@ mod tests {
                 let config =
                     MixMatchTrainingConfig { mixing: Mixing { kind, alpha: 0.75 }, curriculum, ..config() };
                 let (_store, encoder, mut objective) = setup(&config);
-                for step in [0, 10, 80] {
+                let mut batch = labelled_and_unlabelled(2);
+                for (step, weights) in [(0, [1.0_f32; 3]), (10, [1.0; 3]), (80, [0.3, 0.0, 2.0])] {
                     let step = Step::single(step, 100, 0, 3);
-                    let expected = by_a_loop(&encoder, &objective, &config, &step);
-                    let loss = objective.loss(&encoder, &labelled_and_unlabelled(2), &step).unwrap();
+                    batch.weights = Tensor::from_slice(&weights);
+                    let expected = by_a_loop(&encoder, &objective, &config, &batch, &step);
+                    let loss = objective.loss(&encoder, &batch, &step).unwrap();
                     let found = loss.total.scalar().unwrap();
                     assert!((found - expected).abs() < 1e-5, "{kind:?}: {found} instead of {expected}");
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_label_of_weight_0_teaches_nothing() {
+        let (_store, encoder, mut objective) = setup(&config());
+        let step = Step::single(60, 100, 0, 3);
+        let mut loss = |label: i64, weight: f32| {
+            let mut batch = labelled_and_unlabelled(2);
+            batch.weights = Tensor::from_slice(&[1.0, weight, 1.0]);
+            batch.labelled.labels = Some(Tensor::from_slice(&[2, label, 1]));
+            objective.loss(&encoder, &batch, &step).unwrap().total
+        };
+        assert_eq!(loss(0, 0.0), loss(2, 0.0));
+        assert_ne!(loss(0, 0.5), loss(2, 0.5));
     }
 
     #[test]

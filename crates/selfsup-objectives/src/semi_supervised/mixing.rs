@@ -75,7 +75,9 @@ impl Mixing {
         Ok(())
     }
 
-    /// Draws how `n` images `[_, height, width]` are mixed; nothing where they are not.
+    /// Draws how `n` images of `height` and `width` pixels are mixed; nothing where they are not. The share of the first image is
+    /// 0 to 1, and at least 0.5 with [`Nearer::First`] (before a rectangle is cut at the edges, which only raises it); every
+    /// image, 0 to `n - 1`, is a partner once.
     ///
     /// # Errors
     /// [`Error::Config`] when alpha is not above 0.

@@ -7,6 +7,7 @@
 
 pub mod classifier;
 pub mod curriculum;
+pub mod distilled_classifier;
 pub mod labeler;
 pub mod labelled_only;
 pub mod mean_teacher;

@@ -13,6 +13,8 @@ pub(crate) struct Checked<'a> {
     pub labels: &'a Tensor,
     /// `[B]` Float
     pub weights: &'a Tensor,
+    /// `[B]` Int64
+    pub labelled_samples: &'a Tensor,
     /// `[U, C, H, W]` each
     pub views: &'a [Tensor],
     /// `[U]` Int64
@@ -43,6 +45,7 @@ pub(crate) fn checked(
     check_shape("labels", labels, [n])?;
     check_kind("labels", labels, Kind::Int64)?;
     check_shape("weights", &batch.weights, [n])?;
+    check_shape("labelled samples", &batch.labelled.indices, [n])?;
     let (low, high) = (i64::try_from(labels.min())?, i64::try_from(labels.max())?);
     if low < 0 || high >= classes {
         let expected = format!("0 to {}, as there are {classes} classes", classes - 1);
@@ -76,6 +79,7 @@ pub(crate) fn checked(
         labelled,
         labels,
         weights: &batch.weights,
+        labelled_samples: &batch.labelled.indices,
         views: &batch.unlabelled.views,
         samples: &batch.unlabelled.indices,
         truth: batch.unlabelled.labels.as_ref(),
@@ -89,8 +93,8 @@ impl Checked<'_> {
         one_hot(self.labels, classes) * self.weights.unsqueeze(1)
     }
 
-    /// How this step's images are mixed, `part` by `part`: a function of the run's seed and the step. The first sample
-    /// tells the batches of an accumulated step apart.
+    /// How this step's images are mixed, `part` by `part`: a function of the run's seed and the step. The samples, with
+    /// labels and without, tell the batches of an accumulated step apart.
     pub(crate) fn mix(
         &self,
         mixing: &Mixing,
@@ -101,9 +105,12 @@ impl Checked<'_> {
     ) -> Result<Option<Mix>> {
         /// Tells these draws from others of the same seed.
         const MIXING: u64 = 0x006d_6978;
-        let first = |x: &Tensor| x.size().first().is_some_and(|&n| n > 0).then(|| x.int64_value(&[0]));
-        let at = first(self.samples).unwrap_or(0);
-        let key = Key::new(step.seed).with(MIXING).with(step.step).with(at as u64).with(part);
+        let mut key = Key::new(step.seed).with(MIXING).with(step.step);
+        for samples in [self.labelled_samples, self.samples] {
+            let samples = Vec::<i64>::try_from(samples.to_kind(Kind::Int64))?;
+            key = samples.into_iter().fold(key, |key, sample| key.with(sample as u64));
+        }
+        let key = key.with(part);
         let size = images.size();
         let side = |i: usize| size.get(i).copied().unwrap_or(0);
         mixing.draw(side(0), [side(2), side(3)], nearer, &mut key.rng())
@@ -135,6 +142,19 @@ pub(crate) fn mixed_targets(mix: Option<&Mix>, targets: Tensor) -> Result<Tensor
         Some(mix) => mix.targets(&targets),
         None => Ok(targets),
     }
+}
+
+/// Targets `[N, C]` and weights `[N]` of a squared distance, mixed. With the mean target by `lambda w`, and `sum lambda w`
+/// as its weight, the distance has the gradient of the sum over both images of `lambda w |t - p|^2`: a target of weight 0
+/// teaches nothing, and where all weights are 1 the target is the mixed one.
+pub(crate) fn mixed_by_weight(
+    mix: Option<&Mix>,
+    targets: &Tensor,
+    weights: &Tensor,
+) -> Result<(Tensor, Tensor)> {
+    let counted = mixed_targets(mix, weights.shallow_clone())?; // [N]
+    let summed = mixed_targets(mix, targets * weights.unsqueeze(1))?; // [N, C]
+    Ok((summed / counted.unsqueeze(1).clamp_min(f64::from(f32::MIN_POSITIVE)), counted))
 }
 
 /// Refuses numbers of which no label can be made.
@@ -263,5 +283,57 @@ pub(crate) mod fixture {
             self.steps = state[0].1.copy();
             Ok(())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::mixing::MixingKind;
+    use super::fixture::labelled_and_unlabelled;
+    use super::*;
+
+    const MIXUP: Mixing = Mixing { kind: MixingKind::Mixup, alpha: 1.0 };
+
+    #[test]
+    fn batches_of_a_step_are_mixed_differently_with_and_without_unlabelled_images() {
+        for views in [0, 2] {
+            let shares = [0_i64, 3, 9].map(|first| {
+                let mut batch = labelled_and_unlabelled(views);
+                batch.labelled.indices = &batch.labelled.indices + first;
+                let (parts, step) = (checked(&batch, 3, 0..=2).unwrap(), Step::single(4, 9, 0, 7));
+                let draw = || parts.mix(&MIXUP, parts.labelled, Nearer::Any, 0, &step).unwrap().unwrap();
+                assert_eq!(draw().share.to_bits(), draw().share.to_bits());
+                draw().share.to_bits()
+            });
+            assert!(shares[0] != shares[1] && shares[1] != shares[2] && shares[0] != shares[2], "{shares:?}");
+        }
+    }
+
+    #[test]
+    fn a_squared_distance_to_what_is_mixed_by_weight_has_the_gradient_of_the_sum_over_both() {
+        let mix = Mix { partners: vec![2, 0, 1], share: 0.7, patch: None };
+        let values = |rows: &[[f32; 2]]| Tensor::from_slice2(rows);
+        let targets = values(&[[0.9, 0.1], [0.2, 0.8], [0.5, 0.5]]);
+        let weights = Tensor::from_slice(&[1.0_f32, 0.0, 0.4]);
+        let predicted = values(&[[0.6, 0.4], [0.3, 0.7], [0.1, 0.9]]);
+        let (found, counted) = mixed_by_weight(Some(&mix), &targets, &weights).unwrap();
+        for i in 0..3 {
+            for c in 0..2 {
+                let gradient = |row: i64, share: f64| {
+                    let p = predicted.double_value(&[i, c]);
+                    2.0 * share * weights.double_value(&[row]) * (p - targets.double_value(&[row, c]))
+                };
+                let expected = gradient(i, 0.7) + gradient(mix.partners[i as usize], 0.3);
+                let p = predicted.double_value(&[i, c]);
+                let gradient = 2.0 * counted.double_value(&[i]) * (p - found.double_value(&[i, c]));
+                assert!((gradient - expected).abs() < 1e-6, "{i}, {c}: {gradient} instead of {expected}");
+            }
+        }
+        let ones = Tensor::ones([3], (Kind::Float, Device::Cpu));
+        let (found, counted) = mixed_by_weight(Some(&mix), &targets, &ones).unwrap();
+        assert!(found.allclose(&mix.targets(&targets).unwrap(), 0.0, 1e-6, false));
+        assert!(counted.allclose(&ones, 0.0, 1e-6, false));
+        let (found, counted) = mixed_by_weight(None, &targets, &(&ones * 0.0)).unwrap();
+        assert!(bool::try_from(found.isfinite().all()).unwrap() && counted == ones * 0.0);
     }
 }

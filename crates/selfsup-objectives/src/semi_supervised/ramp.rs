@@ -39,7 +39,7 @@ impl Ramp {
         Ok(())
     }
 
-    /// The weight at a part of the run that is done.
+    /// The weight, 0 to 1, where `progress`, 0 to 1, is the part of the run that is done.
     pub fn at(&self, progress: f64) -> f64 {
         if progress >= self.until {
             return 1.0;
