@@ -5,8 +5,9 @@
 
 use crate::definitions;
 use crate::evaluate::TRAINED;
-use crate::full::{self, SuiteChoice};
+use crate::full::{self, Answers, SuiteChoice};
 use crate::judge::{Bars, Labels, Seen, check, judge, scores_json, table};
+use crate::origin::{self, Origin};
 use crate::recipe::{Assignment, EvalConfig, Recipe};
 use crate::report::{self, Cell, Column, Confusion, ReportData, Row, Scores};
 use anyhow::{Context, Result, bail, ensure};
@@ -54,12 +55,16 @@ pub fn run(folder: &Path, set: &[Assignment], suite: SuiteChoice, print_json: bo
         report["suite"] = full::json(&full)?;
         report["definitions"]["suite"] = full::definition();
     }
+    let origin = Origin::of_features(&given.labels)?;
+    report["origin"] = json!(origin);
+    report["definitions"]["origin"] = json!(origin::DEFINITION);
     let text = serde_json::to_string_pretty(&report)?;
     let path = folder.join("report.json");
+    Answers::remove(folder)?;
     write_whole(&path, text.as_bytes())?;
     if suite == SuiteChoice::Full {
         if let Some(answers) = &verdict.answers {
-            answers.write(folder)?;
+            answers.write(folder, &origin)?;
         }
         page(folder, &name, &report)?;
     }

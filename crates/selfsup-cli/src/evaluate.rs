@@ -3,13 +3,15 @@
 use crate::attention;
 use crate::attentive;
 use crate::definitions;
+use crate::digest;
 use crate::features;
-use crate::full::{self, SuiteChoice};
+use crate::full::{self, Answers, SuiteChoice};
 use crate::images::{self, Images};
 use crate::insight::{members, saliency};
 use crate::judge::{Bars, Labels, Seen, Verdict, check, judge, scores_json, table};
 use crate::model::{ImageModel, TextModel};
 use crate::objective::Modality;
+use crate::origin::{self, Origin, Part};
 use crate::pretrain::recipe_of;
 use crate::recipe::Recipe;
 use crate::robustness::Robustness;
@@ -19,6 +21,7 @@ use anyhow::{Context, Result, bail};
 use selfsup::core::state::write_whole;
 use selfsup::core::{Dataset, Device};
 use selfsup::data::augment::PlainView;
+use selfsup::data::text::Corpus;
 use selfsup::eval::Stage;
 use selfsup::train::checkpoint::{Checkpoints, Pointer, verify};
 use selfsup::train::loggers::{Metrics, read_metrics};
@@ -57,12 +60,15 @@ pub fn run(run: &Path, rivals: Rivals, suite: SuiteChoice, print_json: bool, dev
     judged.report.insert("seconds".to_owned(), json!(started.elapsed().as_secs_f64()));
     let facts = RunFacts::new(&recipe, step, judged.model, &metrics);
     judged.report.insert("run".to_owned(), json!(facts));
+    let origin = Origin::of_run(&recipe, step, judged.parts.clone())?;
+    judged.report.insert("origin".to_owned(), json!(origin));
     let report = Value::Object(std::mem::take(&mut judged.report));
     let text = serde_json::to_string_pretty(&report)?;
+    Answers::remove(run)?;
     write_whole(&run.join("report.json"), text.as_bytes())?;
     let trained = judged.verdicts.iter().find(|(name, _)| name == TRAINED);
     if let (SuiteChoice::Full, Some(answers)) = (suite, trained.and_then(|(_, v)| v.answers.as_ref())) {
-        answers.write(run)?;
+        answers.write(run, &origin)?;
     }
     if print_json {
         println!("{text}");
@@ -183,6 +189,7 @@ struct Judged {
     verdicts: Vec<(String, Verdict)>,
     report: Map<String, Value>,
     model: ModelFacts,
+    parts: [Part; 2],
     full: Vec<(String, full::Groups)>,
 }
 
@@ -278,7 +285,8 @@ fn on_images(
         "name": images.name, "train": images.train.len(), "test": images.test.len(), "classes": images.classes(),
         "split": if images.held_out { "the test part was set aside here, by a fixed key" } else { "the set's own" },
     });
-    let mut judged = judging.finish(data, ModelFacts::new(model.encoder.dim(), model.parameters()))?;
+    let facts = ModelFacts::new(model.encoder.dim(), model.parameters());
+    let mut judged = judging.finish(data, facts, images.parts()?)?;
     judged.say(&said)?;
     if let Some(attention) = attention {
         judged.report.insert("attention".to_owned(), serde_json::to_value(attention)?);
@@ -330,7 +338,12 @@ fn on_text(
         "sequences": [train.len(), test.len()], "tokens": vocabulary,
         "split": "whole documents were set aside here, by a fixed key",
     });
-    let mut judged = judging.finish(data, ModelFacts::new(model.encoder.dim(), model.parameters()))?;
+    let part = |corpus: &Corpus| {
+        let content = digest::of_texts(corpus);
+        Part::new(corpus.documents.len(), corpus.labels().as_deref(), Some(content))
+    };
+    let facts = ModelFacts::new(model.encoder.dim(), model.parameters());
+    let mut judged = judging.finish(data, facts, [part(&texts.train), part(&texts.test)])?;
     let perplexity = text::perplexity(recipe, &texts, weights, device)?;
     judged.report.insert("perplexity".to_owned(), perplexity);
     Ok(judged)
@@ -375,7 +388,7 @@ impl Judging<'_> {
     }
 
     /// The trained encoder first, then what it is compared with.
-    fn finish(mut self, data: Value, model: ModelFacts) -> Result<Judged> {
+    fn finish(mut self, data: Value, model: ModelFacts, parts: [Part; 2]) -> Result<Judged> {
         self.verdicts.sort_by_key(|(name, _)| name != TRAINED);
         let by_name = |of: &dyn Fn(&Verdict) -> Value| -> Value {
             Value::Object(self.verdicts.iter().map(|(name, verdict)| (name.clone(), of(verdict))).collect())
@@ -392,8 +405,9 @@ impl Judging<'_> {
             report.insert("suite".to_owned(), full::json(&full)?);
             definitions["suite"] = full::definition();
         }
+        definitions["origin"] = json!(origin::DEFINITION);
         report.insert("definitions".to_owned(), definitions);
-        Ok(Judged { verdicts: self.verdicts, report, model, full })
+        Ok(Judged { verdicts: self.verdicts, report, model, parts, full })
     }
 }
 

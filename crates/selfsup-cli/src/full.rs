@@ -5,6 +5,7 @@
 //! them with those of other runs.
 
 use crate::judge::{Labels, Seen, Verdict};
+use crate::origin::Origin;
 use crate::report::{Cell, Column, Row, Scores, SuiteGroup, SuiteMeasure};
 use crate::robustness;
 use anyhow::{Context, Result, ensure};
@@ -44,24 +45,48 @@ pub struct Answers {
     pub predictions: BTreeMap<String, Vec<i64>>,
 }
 
+/// answers.json: the answers and where they come from.
+#[derive(Debug, Serialize, Deserialize)]
+struct Kept<O, A> {
+    origin: O,
+    #[serde(flatten)]
+    answers: A,
+}
+
 impl Answers {
     /// Writes them into a folder.
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn write(&self, folder: &Path) -> Result<()> {
-        Ok(write_whole(&folder.join(ANSWERS), &serde_json::to_vec(self)?)?)
+    pub fn write(&self, folder: &Path, origin: &Origin) -> Result<()> {
+        let kept = serde_json::to_vec(&Kept { origin, answers: self })?;
+        Ok(write_whole(&folder.join(ANSWERS), &kept)?)
     }
 
-    /// Those of a folder.
+    /// Removes those of an earlier evaluation, which a new report.json would be taken together with.
     ///
     /// # Errors
-    /// When the file is missing, broken, or not of one length.
-    pub fn read(folder: &Path) -> Result<Answers> {
+    /// When the system refuses.
+    pub fn remove(folder: &Path) -> Result<()> {
+        let path = folder.join(ANSWERS);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| path.display().to_string())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Those of a folder, with where they come from; `reported` is what report.json beside them says of itself.
+    ///
+    /// # Errors
+    /// When the file is missing, broken, not of one length, or of another evaluation than report.json.
+    pub fn read(folder: &Path, reported: &Origin) -> Result<Answers> {
         let path = folder.join(ANSWERS);
         let hint = || format!("{}: run selfsup eval --suite full {}", path.display(), folder.display());
-        let answers: Answers =
+        let Kept { origin, answers }: Kept<Origin, Answers> =
             serde_json::from_slice(&std::fs::read(&path).with_context(hint)?).with_context(hint)?;
+        origin.check_same(&path, reported, "report.json", folder)?;
         let n = answers.labels.len();
         for (probe, predictions) in &answers.predictions {
             let found = predictions.len();
@@ -308,16 +333,24 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let predictions = BTreeMap::from([("linear".to_owned(), vec![0, 1, 1])]);
         let answers = Answers { labels: vec![0, 1, 2], predictions };
-        answers.write(folder.path()).unwrap();
-        let back = Answers::read(folder.path()).unwrap();
+        let part = || crate::origin::Part::new(3, Some(&[0, 1, 2]), None);
+        let origin = Origin { step: Some(4), recipe: None, seed: Some(0), train: part(), test: part() };
+        answers.write(folder.path(), &origin).unwrap();
+        let back = Answers::read(folder.path(), &origin).unwrap();
         assert_eq!(back, answers);
         assert_eq!(back.right("linear").unwrap(), [true, true, false]);
         assert_eq!(back.right("knn"), None);
+        let later = Origin { step: Some(5), ..origin.clone() };
+        let error = Answers::read(folder.path(), &later).unwrap_err().to_string();
+        assert!(error.contains("answers.json is of step 4, but report.json is of step 5"), "{error}");
         let short = Answers { labels: vec![0], ..answers };
-        short.write(folder.path()).unwrap();
-        let error = Answers::read(folder.path()).unwrap_err().to_string();
+        short.write(folder.path(), &origin).unwrap();
+        let error = Answers::read(folder.path(), &origin).unwrap_err().to_string();
         assert!(error.ends_with("3 predictions of linear for 1 labels"), "{error}");
-        let error = Answers::read(Path::new("/nowhere")).unwrap_err().to_string();
-        assert!(error.contains("run selfsup eval --suite full /nowhere"), "{error}");
+        for _ in 0..2 {
+            Answers::remove(folder.path()).unwrap();
+            let error = Answers::read(folder.path(), &origin).unwrap_err().to_string();
+            assert!(error.contains("answers.json: run selfsup eval --suite full /"), "{error}");
+        }
     }
 }

@@ -30,6 +30,7 @@ mod model;
 mod nearest;
 mod network;
 mod objective;
+mod origin;
 mod panics;
 mod pretext;
 mod pretrain;
