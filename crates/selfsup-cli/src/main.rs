@@ -41,6 +41,7 @@ mod robustness;
 mod task;
 mod text;
 mod training;
+mod watch;
 
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
