@@ -349,10 +349,8 @@ impl Comparison {
     }
 
     fn page(&self) -> ReportData {
-        let cell = |mean: &Mean| match mean.interval {
-            Some(i) => Cell { mean: mean.value, std: 0.5 * (i.high - i.low), n: 2 },
-            None => Cell { mean: mean.value, std: 0.0, n: 1 },
-        };
+        let of = |mean: &Mean| Some((mean.value, mean.interval.map(|i| [i.low, i.high])));
+        let cell = |mean: &Mean| of(mean).map(Cell::of_interval);
         let bars = Scores {
             columns: vec![Column { name: format!("{} probe", self.probe), explanation: String::new() }],
             rows: self

@@ -96,7 +96,7 @@ fn page(folder: &Path, name: &str, report: &Value) -> Result<()> {
         let explanation = report["definitions"][key].as_str().unwrap_or_default().to_owned();
         columns.push(Column { name: readable.to_owned(), explanation });
         let score: selfsup::core::Score = serde_json::from_value(score.clone())?;
-        cells.push(Some(Cell { mean: score.mean, std: score.std, n: score.n }));
+        cells.push(Some(Cell::of_score(&score)));
     }
     let data = &report["data"];
     let of = |key: &str| data[key].to_string();

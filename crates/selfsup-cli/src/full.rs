@@ -229,11 +229,6 @@ pub fn sections(found: &Found, names: &[&str]) -> Vec<SuiteGroup> {
         let rows: Vec<SuiteMeasure> = rows.collect();
         let drawn: Vec<&SuiteMeasure> =
             group.drawn.iter().filter_map(|name| rows.iter().find(|row| row.name == *name)).collect();
-        // The line through a bar is the interval.
-        let cell = |(mean, interval): (f64, Option<[f64; 2]>)| match interval {
-            Some([low, high]) => Cell { mean, std: 0.5 * (high - low), n: 2 },
-            None => Cell { mean, std: 0.0, n: 1 },
-        };
         let figure = (!drawn.is_empty()).then(|| Scores {
             columns: drawn
                 .iter()
@@ -242,7 +237,7 @@ pub fn sections(found: &Found, names: &[&str]) -> Vec<SuiteGroup> {
             rows: (0..encoders.len())
                 .map(|i| Row {
                     name: encoders[i].to_owned(),
-                    cells: drawn.iter().map(|m| m.values[i].map(cell)).collect(),
+                    cells: drawn.iter().map(|m| m.values[i].map(Cell::of_interval)).collect(),
                 })
                 .collect(),
         });

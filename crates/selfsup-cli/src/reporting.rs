@@ -158,10 +158,9 @@ impl Found {
                 columns.push((key, Column { name: name.to_owned(), explanation }));
             }
         }
-        let cell = |score: &Score| Cell { mean: score.mean, std: score.std, n: score.n };
         let rows = ["trained", "untrained", "pixels", "bag-of-words"].into_iter().filter_map(|encoder| {
             let scores = self.scores.get(encoder)?;
-            let cells = columns.iter().map(|(key, _)| scores.get(*key).map(cell)).collect();
+            let cells = columns.iter().map(|(key, _)| scores.get(*key).map(Cell::of_score)).collect();
             Some(Row { name: encoder.to_owned(), cells })
         });
         Some(Scores {

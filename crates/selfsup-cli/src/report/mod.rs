@@ -45,7 +45,9 @@ pub use tsne::{EPOCHS, tsne};
 
 use anyhow::{Context, Result};
 use image::RgbImage;
+use selfsup::core::Score;
 use selfsup::core::state::write_whole;
+use selfsup::eval::LEVEL;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -325,15 +327,60 @@ pub struct Row {
     pub cells: Vec<Option<Cell>>,
 }
 
-/// A score over repetitions.
+/// A score and how sure it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Cell {
     /// The mean accuracy, from 0 to 1.
     pub mean: f64,
-    /// The standard deviation over the repetitions, in the same unit.
-    pub std: f64,
-    /// The number of repetitions.
-    pub n: usize,
+    /// What is known of how it would vary.
+    pub spread: Spread,
+}
+
+/// How a score varies.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Spread {
+    /// Not known: it was measured once.
+    #[default]
+    None,
+    /// From repetition to repetition; printed behind a plus-minus sign.
+    StandardDeviation {
+        /// The standard deviation, in the score's unit.
+        std: f64,
+        /// The repetitions.
+        n: usize,
+    },
+    /// Between two bounds, at some level of confidence; printed in brackets.
+    Interval {
+        /// The lower bound.
+        low: f64,
+        /// The upper bound.
+        high: f64,
+        /// The share of repetitions in which such an interval covers the true value.
+        level: f64,
+    },
+}
+
+impl Cell {
+    /// A score over repetitions, or one that was measured once.
+    pub fn of_score(score: &Score) -> Self {
+        let Score { mean, std, n } = *score;
+        Cell { mean, spread: if n > 1 { Spread::StandardDeviation { std, n } } else { Spread::None } }
+    }
+
+    /// A score and its 95 % interval, where it has one.
+    pub fn of_interval((mean, interval): (f64, Option<[f64; 2]>)) -> Self {
+        let spread = interval.map(|[low, high]| Spread::Interval { low, high, level: LEVEL });
+        Cell { mean, spread: spread.unwrap_or_default() }
+    }
+
+    /// Where the line through a bar's end begins and ends.
+    pub fn bounds(&self) -> Option<[f64; 2]> {
+        match self.spread {
+            Spread::StandardDeviation { std, .. } => Some([self.mean - std, self.mean + std]),
+            Spread::Interval { low, high, .. } => Some([low, high]),
+            Spread::None => None,
+        }
+    }
 }
 
 /// Measures that answer one question.

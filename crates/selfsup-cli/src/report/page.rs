@@ -162,7 +162,6 @@ fn scores(scores: &Scores) -> Result<Markup> {
             means.filter(|mean| mean.is_finite()).reduce(f64::max)
         })
         .collect();
-    let repeats = scores.rows.iter().flat_map(|row| row.cells.iter().flatten()).any(|cell| cell.n > 1);
     let figure = plot::svg(&Bars(scores), "The table's accuracies as bars that begin at zero.")?;
     Ok(html! {
         section {
@@ -172,8 +171,7 @@ fn scores(scores: &Scores) -> Result<Markup> {
                     div.scroll {
                         table {
                             caption {
-                                "Test accuracy in per cent; the best of each column is bold."
-                                @if repeats { " ± is the standard deviation over repetitions." }
+                                "Test accuracy in per cent; the best of each column is bold." (outcome::legend(scores))
                             }
                             thead {
                                 tr {
