@@ -255,7 +255,7 @@ pub struct Saliency {
     pub checks: Vec<MapCheck>,
     /// Whether the last column has patches in the colours of their features.
     pub patch_colours: bool,
-    /// By what share of the score the parts of integrated gradients miss it; none where there are none.
+    /// By what share of the score's gain over the average image the parts of integrated gradients miss it; none where there are none.
     pub completeness_gap: Option<f64>,
     /// The images that the check is averaged over.
     pub images: usize,
@@ -292,6 +292,10 @@ pub struct MapCheck {
 pub struct Cluster {
     /// Its members.
     pub size: usize,
+    /// The images of all clusters together.
+    pub images: usize,
+    /// How many clusters there are, of which the largest are shown.
+    pub clusters: usize,
     /// The mean cosine similarity of its members to its middle.
     pub cohesion: f64,
     /// The members nearest to the middle, with how near they are.

@@ -134,6 +134,8 @@ fn tiny() -> ReportData {
         }),
         clusters: vec![Cluster {
             size: 5,
+            images: 5,
+            clusters: 1,
             cohesion: 0.875,
             typical: vec![(sample(15, "cat"), 0.97)],
             atypical: vec![(sample(16, "dog"), 0.25)],
