@@ -132,10 +132,10 @@ fn page(folder: &Path, name: &str, report: &Value) -> Result<()> {
 /// With the field that is no probe's or cannot work.
 fn settings(set: &[Assignment]) -> Result<EvalConfig> {
     for field in set.iter().map(Assignment::field) {
-        let probes = ["eval.linear.", "eval.few_label.", "eval.knn."];
+        let probes = ["eval.linear.", "eval.few_label.", "eval.knn.", "eval.suite."];
         ensure!(
             probes.iter().any(|probe| field.starts_with(probe)),
-            "--set {field}: features are judged by the fields of eval.linear, eval.few_label and eval.knn alone"
+            "--set {field}: features are judged by the fields of eval.linear, eval.few_label, eval.knn and eval.suite alone"
         );
     }
     // The encoder and the objective stand for those that are not known here.

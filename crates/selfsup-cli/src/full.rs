@@ -6,15 +6,15 @@
 
 use crate::judge::{Labels, Seen, Verdict};
 use crate::origin::Origin;
+use crate::recipe::EvalConfig;
 use crate::report::{Cell, Column, Row, Scores, SuiteGroup, SuiteMeasure};
 use crate::robustness;
+use crate::suite;
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use selfsup::core::state::write_whole;
 use selfsup::core::{Features, Tensor};
-use selfsup::eval::{
-    FewLabelConfig, FullSuiteConfig, LabelCurveConfig, Measurement, Stage, full_suite, pair_of_views,
-};
+use selfsup::eval::{Measurement, Stage, full_suite, pair_of_views};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -109,16 +109,16 @@ impl Answers {
 pub fn measure(
     seen: &Seen,
     labels: &Labels,
-    few: &FewLabelConfig,
+    asked: &EvalConfig,
     progress: &mut dyn FnMut(Stage),
 ) -> Result<Groups> {
     let classes = labels.classes.len() as i64;
     let features = |x: &Tensor, y: &Tensor| Features::new(x.shallow_clone(), y.shallow_clone(), classes);
     let (train, test) = (features(&seen.train, &labels.train)?, features(&seen.test, &labels.test)?);
     let views = seen.views.as_ref().map(|[x0, x1]| pair_of_views(x0, x1)).transpose()?;
-    let label_curve = LabelCurveConfig { few_label: few.clone(), ..Default::default() };
-    let config = FullSuiteConfig { label_curve, ..Default::default() };
-    let found = full_suite(&train, &test, views.as_ref(), &seen.layers, &config, progress)?;
+    let config = asked.suite.config(&asked.few_label);
+    let found = full_suite(&train, &test, views.as_ref(), &seen.layers, &config, progress);
+    let found = found.map_err(suite::blamed)?;
     Ok(found.groups("test")?)
 }
 

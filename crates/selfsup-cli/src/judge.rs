@@ -91,6 +91,7 @@ pub struct Health {
 pub fn check(recipe: &Recipe) -> Result<()> {
     suite(&recipe.eval, usize::MAX)?;
     ensure!(recipe.eval.batch_size > 0, "eval.batch_size = 0: at least 1");
+    recipe.eval.suite.check()?;
     recipe.eval.robustness.check()?;
     if recipe.objective.modality() == Modality::Images {
         // One number for all channels does for any, and three only for colour.
@@ -136,7 +137,7 @@ pub fn judge(
     let found = suite(config, labels.smallest)?.run(&train, &test, progress)?;
     let full = match suite_choice {
         SuiteChoice::Probes => None,
-        SuiteChoice::Full => Some(full::measure(seen, labels, &config.few_label, progress)?),
+        SuiteChoice::Full => Some(full::measure(seen, labels, config, progress)?),
     };
     let predictions = BTreeMap::from([
         ("linear".to_owned(), found.linear.predictions.clone()),
