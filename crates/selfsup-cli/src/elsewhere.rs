@@ -10,6 +10,7 @@ use crate::judge::{Bars, Labels, Seen, check, judge, scores_json, table};
 use crate::origin::{self, Origin};
 use crate::recipe::{Assignment, EvalConfig, Recipe};
 use crate::report::{self, Cell, Column, Confusion, ReportData, Row, Scores};
+use crate::{sure, warnings};
 use anyhow::{Context, Result, bail, ensure};
 use selfsup::core::state::{self, write_whole};
 use selfsup::core::{Kind, Tensor};
@@ -96,7 +97,8 @@ fn page(folder: &Path, name: &str, report: &Value) -> Result<()> {
         let explanation = report["definitions"][key].as_str().unwrap_or_default().to_owned();
         columns.push(Column { name: readable.to_owned(), explanation });
         let score: selfsup::core::Score = serde_json::from_value(score.clone())?;
-        cells.push(Some(Cell::of_score(&score)));
+        let interval = &report["measurements"][format!("/scores/{TRAINED}/{key}")]["interval"];
+        cells.push(Some(Cell::of(&score, serde_json::from_value(interval.clone())?)));
     }
     let data = &report["data"];
     let of = |key: &str| data[key].to_string();
@@ -119,6 +121,7 @@ fn page(folder: &Path, name: &str, report: &Value) -> Result<()> {
             by: "the linear probe".to_owned(),
             counts: c.counts,
             classes,
+        warnings: warnings::of(report),
         }),
         ..Default::default()
     };

@@ -15,8 +15,10 @@ use crate::origin::{self, Origin, Part};
 use crate::pretrain::recipe_of;
 use crate::recipe::Recipe;
 use crate::robustness::Robustness;
+use crate::sure::{self, Known};
 use crate::task::{self, Said};
 use crate::text::{self, Texts};
+use crate::{warnings, watch};
 use anyhow::{Context, Result, bail};
 use selfsup::core::state::write_whole;
 use selfsup::core::{Dataset, Device};
@@ -62,6 +64,10 @@ pub fn run(run: &Path, rivals: Rivals, suite: SuiteChoice, print_json: bool, dev
     judged.report.insert("run".to_owned(), json!(facts));
     let origin = Origin::of_run(&recipe, step, judged.parts.clone())?;
     judged.report.insert("origin".to_owned(), json!(origin));
+    let mut definitions = std::mem::take(&mut judged.report["definitions"]);
+    definitions["measurements"] = json!(sure::DEFINITION);
+    judged.report.insert("measurements".to_owned(), sure::json(&judged.known, &definitions));
+    judged.report.insert("definitions".to_owned(), definitions);
     let report = Value::Object(std::mem::take(&mut judged.report));
     let text = serde_json::to_string_pretty(&report)?;
     Answers::remove(run)?;
@@ -96,6 +102,11 @@ pub fn run(run: &Path, rivals: Rivals, suite: SuiteChoice, print_json: bool, dev
             run.join("report.json").display(),
             started.elapsed().as_secs_f64()
         );
+    }
+    for warning in
+        warnings::of(&report).into_iter().chain(watch::first_standstill(&metrics, recipe.train.epochs))
+    {
+        eprintln!("warning: {warning}");
     }
     Ok(())
 }
@@ -190,6 +201,8 @@ struct Judged {
     report: Map<String, Value>,
     model: ModelFacts,
     parts: [Part; 2],
+    /// Numbers of the report with how sure they are.
+    known: Vec<Known>,
     full: Vec<(String, full::Groups)>,
 }
 
@@ -244,7 +257,8 @@ fn on_images(
             },
         })
     };
-    let mut judging = Judging { recipe, labels: labels.as_ref(), rivals, suite, verdicts: Vec::new() };
+    let mut judging =
+        Judging { recipe, labels: labels.as_ref(), rivals, suite, verdicts: Vec::new(), known: Vec::new() };
     let mut robust = Robustness::open(recipe, &images, labels.as_ref(), suite, device)?;
     // What takes more than features.
     let mut further = |seen: &Seen, verdict: &mut Verdict, progress: &mut dyn FnMut(Stage)| -> Result<()> {
@@ -288,7 +302,9 @@ fn on_images(
     let facts = ModelFacts::new(model.encoder.dim(), model.parameters());
     let mut judged = judging.finish(data, facts, images.parts()?)?;
     judged.say(&said)?;
+    judged.known.extend(sure::of_task(&said, images.test.len(), seed)?);
     if let Some(attention) = attention {
+        judged.known.extend(sure::of_attention(&attention));
         judged.report.insert("attention".to_owned(), serde_json::to_value(attention)?);
     }
     judged.report.extend(insight);
@@ -320,7 +336,8 @@ fn on_text(
             layers: Vec::new(),
         })
     };
-    let mut judging = Judging { recipe, labels: labels.as_ref(), rivals, suite, verdicts: Vec::new() };
+    let mut judging =
+        Judging { recipe, labels: labels.as_ref(), rivals, suite, verdicts: Vec::new(), known: Vec::new() };
     judging.judge(UNTRAINED, encode)?;
     model.load(weights)?;
     judging.judge(TRAINED, encode)?;
@@ -359,6 +376,7 @@ struct Judging<'a> {
     rivals: Rivals,
     suite: SuiteChoice,
     verdicts: Vec<(String, Verdict)>,
+    known: Vec<Known>,
 }
 
 impl Judging<'_> {
@@ -383,6 +401,7 @@ impl Judging<'_> {
         let mut verdict =
             judge(&seen, self.labels, &self.recipe.eval, self.suite, &mut |stage| bars.show(stage))?;
         further(&seen, &mut verdict, &mut |stage| bars.show(stage))?;
+        self.known.extend(sure::of_encoder(name, &seen, &verdict, &self.recipe.eval)?);
         self.verdicts.push((name.to_owned(), verdict));
         Ok(Some(seen))
     }
@@ -407,7 +426,7 @@ impl Judging<'_> {
         }
         definitions["origin"] = json!(origin::DEFINITION);
         report.insert("definitions".to_owned(), definitions);
-        Ok(Judged { verdicts: self.verdicts, report, model, parts, full })
+        Ok(Judged { verdicts: self.verdicts, report, model, parts, known: self.known, full })
     }
 }
 

@@ -180,7 +180,7 @@ impl<'a> Bars<'a> {
 }
 
 /// Rows enough to measure a spread by, evenly taken: its cost grows with the square of their number.
-fn spread(x: &Tensor) -> Tensor {
+pub fn spread(x: &Tensor) -> Tensor {
     const ROWS: i64 = 2048;
     let step = (x.size()[0] / ROWS).max(1);
     x.slice(0, 0, None, step).to_kind(Kind::Float)

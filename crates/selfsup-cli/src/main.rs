@@ -44,6 +44,7 @@ mod targets;
 mod task;
 mod text;
 mod training;
+mod warnings;
 mod watch;
 
 use anyhow::{Result, bail};

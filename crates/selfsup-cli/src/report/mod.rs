@@ -47,7 +47,7 @@ use anyhow::{Context, Result};
 use image::RgbImage;
 use selfsup::core::Score;
 use selfsup::core::state::write_whole;
-use selfsup::eval::LEVEL;
+use selfsup::eval::{Interval, LEVEL};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -66,6 +66,8 @@ pub struct ReportData {
     pub facts: Vec<(String, String)>,
     /// The command that repeats the run.
     pub command: String,
+    /// What should make the reader doubt it, each in a sentence that begins small.
+    pub warnings: Vec<String>,
     /// The scores of the trained encoder and what it is compared with.
     pub scores: Option<Scores>,
     /// The measures by group.
@@ -290,12 +292,12 @@ pub struct MapCheck {
 /// A cluster of images.
 #[derive(Clone, Debug)]
 pub struct Cluster {
-    /// Its members.
-    pub size: usize,
     /// The images of all clusters together.
     pub images: usize,
     /// How many clusters there are, of which the largest are shown.
     pub clusters: usize,
+    /// Its members.
+    pub size: usize,
     /// The mean cosine similarity of its members to its middle.
     pub cohesion: f64,
     /// The members nearest to the middle, with how near they are.
@@ -365,10 +367,15 @@ pub enum Spread {
 }
 
 impl Cell {
-    /// A score over repetitions, or one that was measured once.
-    pub fn of_score(score: &Score) -> Self {
+    /// A score over repetitions, or one that was measured once, which its interval belongs to if it has one.
+    pub fn of(score: &Score, interval: Option<Interval>) -> Self {
         let Score { mean, std, n } = *score;
-        Cell { mean, spread: if n > 1 { Spread::StandardDeviation { std, n } } else { Spread::None } }
+        let spread = match interval {
+            _ if n > 1 => Spread::StandardDeviation { std, n },
+            Some(Interval { low, high, level, .. }) => Spread::Interval { low, high, level },
+            None => Spread::None,
+        };
+        Cell { mean, spread }
     }
 
     /// A score and its 95 % interval, where it has one.

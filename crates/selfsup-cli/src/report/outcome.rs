@@ -45,8 +45,10 @@ fn doubt(a: Cell, b: Cell) -> &'static str {
         Spread::None | Spread::Interval { .. } => 0.0,
     };
     match (a.spread, b.spread) {
-        (Spread::Interval { low: a, high: b, .. }, Spread::Interval { low: c, high: d, .. }) => {
-            if a <= d && c <= b { " (their 95 % intervals overlap)" } else { "" }
+        (Spread::Interval { low: a, high: b, .. }, Spread::Interval { low: c, high: d, .. })
+            if a <= d && c <= b =>
+        {
+            " (their 95 % intervals overlap)"
         }
         _ if (a.mean - b.mean).abs() < std(a).hypot(std(b)) => " (within the spread of the repetitions)",
         _ => "",
@@ -79,10 +81,9 @@ pub fn legend(scores: &Scores) -> String {
         Spread::Interval { level, .. } => Some(level),
         _ => None,
     });
-    if let Some(level) = level {
-        said.push_str(&format!(" Brackets hold the {:.0} % interval over test samples.", level * 100.0));
-    }
-    said
+    let brackets =
+        |level: f64| format!(" Brackets hold the {:.0} % interval over test samples.", level * 100.0);
+    said + &level.map(brackets).unwrap_or_default()
 }
 
 /// The words with a capital letter at the beginning.
@@ -100,7 +101,7 @@ mod tests {
     fn scores(values: &[(&str, f64, f64, usize)]) -> Scores {
         let row = |&(name, mean, std, n): &(&str, f64, f64, usize)| Row {
             name: name.into(),
-            cells: vec![Some(Cell::of_score(&Score { mean, std, n }))],
+            cells: vec![Some(Cell::of(&Score { mean, std, n }, None))],
         };
         Scores {
             columns: vec![Column { name: "linear probe".into(), explanation: String::new() }],
@@ -146,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_deviation_and_an_interval_are_not_shown_alike() {
-        let repeated = |n| Cell::of_score(&Score { mean: 0.7104, std: 0.0081, n });
+        let repeated = |n| Cell::of(&Score { mean: 0.7104, std: 0.0081, n }, None);
         let interval = Cell::of_interval((0.7104, Some([0.6949, 0.7131])));
         assert_eq!(score(repeated(5)), "71.0 ± 0.8");
         assert_eq!(score(repeated(1)), "71.0");

@@ -84,6 +84,7 @@ fn with_pictures_of(data: &ReportData, most: u32) -> Result<String> {
     let galleries = galleries.collect::<Result<Vec<_>>>()?;
     let body = html! {
         (head(data))
+        @for warning in &data.warnings { p.warning { strong { "Warning: " } (warning) "." } }
         @for section in sections.into_iter().flatten().chain(galleries) { (section) }
     };
     Ok(document(&data.title, &body))

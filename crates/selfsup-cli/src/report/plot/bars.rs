@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn shares_lie_between_zero_and_the_whole() {
         let scale = Scale::of(&scores(&[(0.5, None)]));
-        assert_eq!((scale.x(0.0), scale.x(1.0), scale.x(0.5)), (LEFT, FULL, (LEFT + FULL) / 2));
+        assert_eq!((scale.x(0.0), scale.x(1.0), scale.x(0.5)), (LEFT, FULL, i32::midpoint(LEFT, FULL)));
         assert_eq!(scale.x(f64::NAN), LEFT);
     }
 
