@@ -21,7 +21,7 @@ use std::path::Path;
 use std::time::Instant;
 
 /// The file that holds all four.
-const ONE_FILE: &str = "features.safetensors";
+pub const ONE_FILE: &str = "features.safetensors";
 /// The names of the arrays: features, then labels.
 const PARTS: [[&str; 2]; 2] = [["train", "train_labels"], ["test", "test_labels"]];
 
@@ -56,6 +56,9 @@ pub fn run(folder: &Path, set: &[Assignment], suite: SuiteChoice, print_json: bo
         report["suite"] = full::json(&full)?;
         report["definitions"]["suite"] = full::definition();
     }
+    report["definitions"]["measurements"] = json!(sure::DEFINITION);
+    let known = sure::of_encoder(TRAINED, &seen, &verdict, &config)?;
+    report["measurements"] = sure::json(&known, &report["definitions"]);
     let origin = Origin::of_features(&given.labels)?;
     report["origin"] = json!(origin);
     report["definitions"]["origin"] = json!(origin::DEFINITION);
@@ -77,6 +80,9 @@ pub fn run(folder: &Path, set: &[Assignment], suite: SuiteChoice, print_json: bo
             println!("\n{}", full::table(&full));
         }
         eprintln!("{} written in {:.0} s", path.display(), started.elapsed().as_secs_f64());
+    }
+    for warning in warnings::of(&report) {
+        eprintln!("warning: {warning}");
     }
     Ok(())
 }
@@ -115,13 +121,13 @@ fn page(folder: &Path, name: &str, report: &Value) -> Result<()> {
         facts,
         command: format!("selfsup eval --suite full --features {}", folder.display()),
         scores: Some(Scores { columns, rows: vec![Row { name: "features".to_owned(), cells }] }),
+        warnings: warnings::of(report),
         suite_title: full::TITLE,
         suite: full::sections(&found, &["features"]),
         confusion: confusion.map(|c| Confusion {
             by: "the linear probe".to_owned(),
             counts: c.counts,
             classes,
-        warnings: warnings::of(report),
         }),
         ..Default::default()
     };
@@ -133,7 +139,7 @@ fn page(folder: &Path, name: &str, report: &Value) -> Result<()> {
 ///
 /// # Errors
 /// With the field that is no probe's or cannot work.
-fn settings(set: &[Assignment]) -> Result<EvalConfig> {
+pub fn settings(set: &[Assignment]) -> Result<EvalConfig> {
     for field in set.iter().map(Assignment::field) {
         let probes = ["eval.linear.", "eval.few_label.", "eval.knn.", "eval.suite."];
         ensure!(
@@ -223,7 +229,11 @@ impl Given {
     }
 }
 
-fn read_npy(path: &Path) -> Result<Tensor> {
+/// The array of a file.
+///
+/// # Errors
+/// When there is no such file, or it cannot be read.
+pub fn read_npy(path: &Path) -> Result<Tensor> {
     ensure!(
         path.is_file(),
         "{} is missing: a folder of features holds train.npy, test.npy, train_labels.npy and test_labels.npy, or \
@@ -239,8 +249,11 @@ fn read_npy(path: &Path) -> Result<Tensor> {
     Ok(flat.reshape(shape))
 }
 
-/// `[N, D]` floats of any size to Float, all of them finite.
-fn checked_features(x: &Tensor, called: &str) -> Result<Tensor> {
+/// `[N, D]` floats of any size to Float, all of them finite; `called` is where they are from.
+///
+/// # Errors
+/// With what they are in place of that.
+pub fn checked_features(x: &Tensor, called: &str) -> Result<Tensor> {
     let floats = matches!(x.kind(), Kind::Float | Kind::Double | Kind::Half | Kind::BFloat16);
     let (kind, shape) = (x.kind(), x.size());
     ensure!(floats && shape.len() == 2, "{called}: features are floats [N, D], these are {kind:?} {shape:?}");
