@@ -3,7 +3,6 @@
 //! Two runs are paired sample by sample, by the answers that `eval --suite full` left beside report.json. Runs that differ in
 //! their seed alone are one method, whose mean over seeds is compared with those of others.
 
-use crate::evaluate::last_checkpoint;
 use crate::full::Answers;
 use crate::layers::{self, LayerPair, Seen};
 use crate::origin::{self, Origin};
@@ -16,6 +15,7 @@ use selfsup::eval::{
     Interval, LEVEL, McNemar, Mean, Paired, PairedConfig, Pairing, SeedTest, compare_seeds, holm, mcnemar,
     paired,
 };
+use selfsup::train::checkpoint::{Checkpoints, Pointer, verify};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -108,8 +108,10 @@ impl Judged {
 /// The method of the run in a folder, when report.json is of its last checkpoint and of its config.toml.
 fn of_this_run(folder: &Path, path: &Path, origin: &Origin) -> Result<Value> {
     let recipe = recipe_of(folder)?;
-    let step = last_checkpoint(folder)?.step;
-    let run = Origin::of_run(&recipe, step, [origin.train.clone(), origin.test.clone()])?;
+    // Of a run that was put away without its weights the report is all there is.
+    let last = Checkpoints::new(folder).find(Pointer::Last)?;
+    let step = last.map(|last| verify(&last)).transpose()?.map(|state| state.step).or(origin.step);
+    let run = Origin { step, ..Origin::of_run(&recipe, 0, [origin.train.clone(), origin.test.clone()])? };
     origin.check_same(path, &run, "the run's last checkpoint and config.toml", folder)?;
     origin::method(&recipe)
 }

@@ -181,7 +181,7 @@ mod tests {
             "optimizer.lr=0.0123",
             "data.limit=100",
             "train.batch_size=32",
-            "views.kinds.0.size=20",
+            "views.kinds=[{ size = 20 }]",
             "eval.knn.k=3",
         ] {
             assert_ne!(digest_of(other), plain, "{other}");

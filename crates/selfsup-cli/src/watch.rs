@@ -4,7 +4,8 @@
 //! stretch's two halves their means differ by less than a hundredth, and by no more than their own noise explains (twice the standard
 //! error, or a thousandth where there is less noise than that). A stretch is ten epochs or a fifth of the whole run, whichever is longer,
 //! of ten lines of the log at least; one in which the learning rate is below a tenth of its peak is left out: at the end of a schedule
-//! nothing moves, and is not to. Of the 161 trainings of ten lines or more that this was tried on, which all learned, it warns of none.
+//! nothing moves, and is not to. Tried on the logs of 26 trainings by nine methods that have such a stretch, and whose losses fell, it
+//! warns of none.
 
 use selfsup::train::loggers::Metrics;
 
@@ -82,7 +83,7 @@ mod tests {
             let noise = |k: u64| 1.0 + 0.02 * (Key::new(7).with(i).with(k).rng().random::<f64>() - 0.5);
             let values = WATCHED.iter().zip(value(epoch)).zip(0..);
             let values = values.map(|((name, v), k)| ((*name).to_owned(), Value::from(v * noise(k))));
-            let values = Map::from_iter(values);
+            let values: Map<_, _> = values.collect();
             let (lr, samples_per_second, seconds) = (rate(epoch), 0.0, 0.0);
             Metrics { step: i, epoch, lr, samples_per_second, seconds, values }
         };
@@ -119,7 +120,9 @@ mod tests {
     #[test]
     fn a_log_without_a_number_says_nothing() {
         let mut lines = log(30, |_| 0.1, |_| [5.0, 0.03, 12.0]);
-        lines.iter_mut().for_each(|line| line.values["rank_me"] = Value::Null);
+        for line in &mut lines {
+            line.values["rank_me"] = Value::Null;
+        }
         assert_eq!(first_standstill(&lines, 30), None);
         assert_eq!(standstill(&[], 30), None);
     }
@@ -129,7 +132,7 @@ mod tests {
     fn the_demos_run_is_not_taken_for_one_that_stands_still() {
         let line = |&[epoch, lr, loss, std, rank_me]: &[f64; 5]| {
             let values = WATCHED.iter().zip([loss, std, rank_me]);
-            let values = Map::from_iter(values.map(|(name, v)| ((*name).to_owned(), Value::from(v))));
+            let values: Map<_, _> = values.map(|(name, v)| ((*name).to_owned(), Value::from(v))).collect();
             Metrics { step: (epoch * 39.0) as u64, epoch, lr, samples_per_second: 0.0, seconds: 0.0, values }
         };
         let lines: Vec<Metrics> = DEMO.iter().map(line).collect();
