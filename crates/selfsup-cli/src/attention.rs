@@ -6,14 +6,17 @@ use crate::images;
 use crate::model::ImageModel;
 use crate::recipe::Recipe;
 use anyhow::Result;
-use selfsup::core::{Batches, Device, Kind, PatchEncoder, Tensor, check_shape, tch};
+use selfsup::core::{Batches, Device, Key, Kind, PatchEncoder, Tensor, check_shape, tch};
 use selfsup::data::ImageSet;
 use selfsup::encoders::Pooling;
+use selfsup::eval::{Interval, Mean};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// The images that the numbers are averaged over, at most.
 const IMAGES: usize = 2048;
+/// Draws of a bootstrap over the images.
+const RESAMPLES: usize = 1000;
 /// The images of a batch: the attention of all tokens to all takes memory with the square of their number.
 const BATCH: usize = 32;
 
@@ -30,6 +33,9 @@ pub struct AttentionFound {
     pub heads: Vec<f64>,
     /// The same of the average of all heads.
     pub mean: f64,
+    /// How sure these are, by a bootstrap over the images: of the average, then of each head.
+    #[serde(skip)]
+    pub intervals: Vec<Interval>,
 }
 
 /// How widely the heads of a run's encoder look; nothing for an encoder that does not work on patches.
@@ -48,21 +54,25 @@ pub fn measure(
     let some = images::some(set, IMAGES)?;
     let view = images::plain_view(recipe, set.channels())?;
     let batches = images::plain(&some, view, BATCH, recipe.train.loader_threads)?;
-    let (mut sums, mut images, mut patches) = (Vec::new(), 0, 0);
+    let (mut spreads, mut images, mut patches) = (Vec::new(), 0, 0);
     for batch in batches.epoch(0, 0)? {
         let batch = batch?.to_device(device);
         let maps = maps(encoder, of, batch.first("attention")?)?;
-        let [n, heads, rows, columns] = check_shape("maps", &maps, [-1, -1, -1, -1])?;
+        let [n, _, rows, columns] = check_shape("maps", &maps, [-1, -1, -1, -1])?;
         (images, patches) = (images + n as usize, (rows * columns) as usize);
-        let spread = spread(&with_mean(&maps)).sum_dim_intlist(0, false, Kind::Double); // [1 + heads]
-        sums.resize(1 + heads as usize, 0.0);
-        for (sum, spread) in sums.iter_mut().zip(Vec::<f64>::try_from(spread)?) {
-            *sum += spread;
-        }
+        spreads.push(spread(&with_mean(&maps)).to_device(Device::Cpu)); // [n, 1 + heads]
     }
-    let mut means = sums.into_iter().map(|sum| sum / images as f64);
-    let Some(mean) = means.next() else { return Ok(None) };
-    Ok(Some(AttentionFound { of, images, patches, heads: means.collect(), mean }))
+    if spreads.is_empty() {
+        return Ok(None);
+    }
+    let (mut means, mut intervals) = (Vec::new(), Vec::new());
+    for spread in Tensor::cat(&spreads, 0).unbind(1) {
+        let found = Mean::over_samples(&Vec::<f64>::try_from(spread)?, RESAMPLES, Key::new(0))?;
+        means.push(found.value);
+        intervals.extend(found.interval);
+    }
+    let heads = means.split_off(1);
+    Ok(Some(AttentionFound { of, images, patches, heads, mean: means[0], intervals }))
 }
 
 /// Where the heads of the last block look, from the class token or from all patches on average.

@@ -5,15 +5,18 @@
 
 use crate::full::Answers;
 use crate::layers::{self, LayerPair, Seen};
+use crate::origin::{self, Origin};
+use crate::pretrain::recipe_of;
 use crate::report::{self, Cell, Column, ReportData, Row, Scores, SuiteGroup, SuiteMeasure};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use selfsup::core::state::write_whole;
 use selfsup::eval::{
     Interval, LEVEL, McNemar, Mean, Paired, PairedConfig, Pairing, SeedTest, compare_seeds, holm, mcnemar,
     paired,
 };
-use serde::Serialize;
+use selfsup::train::checkpoint::{Checkpoints, Pointer, verify};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -71,30 +74,89 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 /// A run as `eval --suite full` left it.
 struct Judged {
     name: String,
-    /// What runs of one method have in common.
-    method: String,
-    seed: Option<u64>,
+    /// Method, encoder, size and step, as a reader knows them.
+    about: String,
+    /// The recipe without its seed; none for features from elsewhere, which no two folders have in common.
+    recipe: Option<Value>,
+    origin: Origin,
     answers: Answers,
 }
 
 impl Judged {
     fn read(folder: &Path) -> Result<Self> {
-        let answers = Answers::read(folder)?;
         let path = folder.join("report.json");
-        let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-        let report: Value = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
+        let again = || format!("{}: run selfsup eval --suite full {}", path.display(), folder.display());
+        let text = std::fs::read_to_string(&path).with_context(again)?;
+        let report: Value = serde_json::from_str(&text).with_context(again)?;
+        let origin = Origin::deserialize(&report["origin"]).with_context(again)?;
+        let answers = Answers::read(folder, &origin)?;
+        let recipe = origin.recipe.is_some().then(|| of_this_run(folder, &path, &origin)).transpose()?;
         let name = std::path::absolute(folder)?;
         let name = name.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let facts = &report["run"];
         let word = |key: &str| facts[key].as_str().map(str::to_owned);
-        let method = match (word("method"), word("encoder")) {
+        let about = match (word("method"), word("encoder")) {
             (Some(method), Some(encoder)) => {
                 format!("{method}, {encoder}, {} parameters, step {}", facts["parameters"], facts["step"])
             }
             _ => name.clone(),
         };
-        Ok(Judged { name, method, seed: facts["seed"].as_u64(), answers })
+        Ok(Judged { name, about, recipe, origin, answers })
     }
+}
+
+/// The method of the run in a folder, when report.json is of its last checkpoint and of its config.toml.
+fn of_this_run(folder: &Path, path: &Path, origin: &Origin) -> Result<Value> {
+    let recipe = recipe_of(folder)?;
+    // Of a run that was put away without its weights the report is all there is.
+    let last = Checkpoints::new(folder).find(Pointer::Last)?;
+    let step = last.map(|last| verify(&last)).transpose()?.map(|state| state.step).or(origin.step);
+    let run = Origin { step, ..Origin::of_run(&recipe, 0, [origin.train.clone(), origin.test.clone()])? };
+    origin.check_same(path, &run, "the run's last checkpoint and config.toml", folder)?;
+    origin::method(&recipe)
+}
+
+/// What each run's method is called: runs of one name differ in their seed alone.
+///
+/// # Errors
+/// When two runs of a method have the same seed: they are one training, and say nothing of others.
+fn methods(runs: &[Judged], names: &[String]) -> Result<Vec<String>> {
+    let same = |a: &Judged, b: &Judged| {
+        let (a, b) = (&a.origin, &b.origin);
+        a.recipe.is_some() && a.recipe == b.recipe && a.step == b.step
+    };
+    for (i, run) in runs.iter().enumerate() {
+        if let Some(j) = (0..i).find(|&j| same(&runs[j], run) && runs[j].origin.seed == run.origin.seed) {
+            let (seed, first) = (run.origin.seed.unwrap_or_default(), &names[j]);
+            bail!(
+                "{}: is the same recipe at the same step with the same train.seed = {seed} as {first}; name each training once, and \
+                 train with other seeds for a mean over them",
+                names[i]
+            );
+        }
+    }
+    let name = |i: usize| {
+        let run = &runs[i];
+        let Some(recipe) = &run.recipe else { return names[i].clone() };
+        // What tells it from the other methods that a reader would call the same.
+        let alike = runs.iter().filter(|other| other.about == run.about);
+        let others: Vec<&Value> = alike.filter_map(|other| other.recipe.as_ref()).collect();
+        let pointer = |path: &str| format!("/{}", path.replace('.', "/"));
+        let mut paths: Vec<String> =
+            others.iter().flat_map(|other| origin::fields(other)).map(|(path, _)| path).collect();
+        paths.sort();
+        paths.dedup();
+        paths.retain(|path| {
+            let own = recipe.pointer(&pointer(path));
+            others.iter().any(|other| other.pointer(&pointer(path)) != own)
+        });
+        let shown = paths.iter().map(|path| {
+            let value = recipe.pointer(&pointer(path)).map_or_else(|| "unset".to_owned(), Value::to_string);
+            format!(", {path} = {value}")
+        });
+        format!("{}{}", run.about, shown.collect::<String>())
+    };
+    Ok((0..runs.len()).map(name).collect())
 }
 
 /// The accuracy of a run.
@@ -153,17 +215,21 @@ impl Comparison {
         let first = runs.first().context("no run is named")?;
         let mut right = Vec::new();
         for run in runs {
-            ensure!(
-                run.answers.labels == first.answers.labels,
-                "{}: its test samples are others than those of {}",
-                run.name,
-                first.name
-            );
+            for (part, same) in [
+                (
+                    "test",
+                    run.answers.labels == first.answers.labels && run.origin.test.is_like(&first.origin.test),
+                ),
+                ("training", run.origin.train.is_like(&first.origin.train)),
+            ] {
+                ensure!(same, "{}: its {part} samples are others than those of {}", run.name, first.name);
+            }
             let probes: Vec<&str> = run.answers.predictions.keys().map(String::as_str).collect();
             let of_run = run.answers.right(probe);
             right.push(of_run.with_context(|| format!("--probe {probe}: there are {}", probes.join(", ")))?);
         }
         let names = distinct(runs);
+        let called = methods(runs, &names)?;
         let n = first.answers.labels.len();
         let accuracy = |right: &[bool]| -> Result<Mean> {
             let count = right.iter().filter(|r| **r).count() as u64;
@@ -173,9 +239,9 @@ impl Comparison {
                 n,
             })
         };
-        let of_runs = runs.iter().zip(&right).zip(&names).map(|((run, right), name)| {
-            let (method, seed) = (run.method.clone(), run.seed);
-            Ok(OfRun { run: name.clone(), method, seed, accuracy: accuracy(right)? })
+        let of_runs = runs.iter().enumerate().map(|(i, run)| {
+            let (name, method, seed) = (names[i].clone(), called[i].clone(), run.origin.seed);
+            Ok(OfRun { run: name, method, seed, accuracy: accuracy(&right[i])? })
         });
         let of_runs = of_runs.collect::<Result<Vec<_>>>()?;
         let values = |right: &[bool]| right.iter().map(|r| f64::from(u8::from(*r))).collect::<Vec<f64>>();
@@ -219,7 +285,8 @@ impl Comparison {
                        permutation test: whether it could be chance on other test samples",
             "mcnemar": "exact test of whether two runs err equally often",
             "p_holm": "the permutation test's p-value, corrected for the number of pairs (Holm 1979)",
-            "methods": "mean over seeds with Student's interval",
+            "methods": "mean over seeds with Student's interval; runs are of one method when their recipes differ in nothing but train.seed, and their \
+                        checkpoints are of one step",
             "method_pairs": "Welch's t-test between the seeds of two methods: whether it could be chance with other seeds",
             "layers": "linear CKA of every layer of a run with every layer of another on the same test images, debiased (Kornblith et \
                        al. 2019; Nguyen et al. 2021): 1 for one that is the other, rotated and scaled",
@@ -284,19 +351,16 @@ impl Comparison {
     }
 
     fn page(&self) -> ReportData {
-        let cell = |mean: &Mean| match mean.interval {
-            Some(i) => Cell { mean: mean.value, std: 0.5 * (i.high - i.low), n: 2 },
-            None => Cell { mean: mean.value, std: 0.0, n: 1 },
-        };
+        let of = |mean: &Mean| Some((mean.value, mean.interval.map(|i| [i.low, i.high])));
+        let cell = |mean: &Mean| of(mean).map(Cell::of_interval);
         let bars = Scores {
             columns: vec![Column { name: format!("{} probe", self.probe), explanation: String::new() }],
             rows: self
                 .runs
                 .iter()
-                .map(|r| Row { name: r.run.clone(), cells: vec![Some(cell(&r.accuracy))] })
+                .map(|r| Row { name: r.run.clone(), cells: vec![cell(&r.accuracy)] })
                 .collect(),
         };
-        let of = |mean: &Mean| Some((mean.value, mean.interval.map(|i| [i.low, i.high])));
         let definition = |key: &str| self.definitions[key].as_str().unwrap_or_default().to_owned();
         let accuracies = self.runs.iter().map(|run| SuiteMeasure {
             name: run.run.clone(),
@@ -367,26 +431,33 @@ fn distinct(runs: &[Judged]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::origin::Part;
 
-    /// A run that is wrong about every `step`-th of 200 samples.
-    fn judged(name: &str, method: &str, seed: u64, step: usize) -> Judged {
+    /// A run that is wrong about every `step`-th of 200 samples. Its method is its temperature.
+    fn judged(name: &str, temperature: f64, seed: u64, step: usize) -> Judged {
         let labels: Vec<i64> = (0..200).map(|i| i % 4).collect();
         let linear = (0..200).map(|i| if i % step == 0 { (labels[i] + 1) % 4 } else { labels[i] }).collect();
         let predictions = BTreeMap::from([("linear".to_owned(), linear)]);
-        Judged {
-            name: name.into(),
-            method: method.into(),
+        let recipe = json!({"objective": {"temperature": temperature}, "train": {"epochs": 3}});
+        let part = |labels: &[i64]| Part::new(labels.len(), Some(labels), Some(json!("digest")));
+        let origin = Origin {
+            step: Some(24),
+            recipe: Some(recipe.to_string()),
             seed: Some(seed),
-            answers: Answers { labels, predictions },
-        }
+            train: part(&[0, 1, 2, 3]),
+            test: part(&labels),
+        };
+        let answers = Answers { labels, predictions };
+        let about = "simclr, convnet".to_owned();
+        Judged { name: name.into(), about, recipe: Some(recipe), origin, answers }
     }
 
     fn four() -> Vec<Judged> {
         vec![
-            judged("a0", "a", 0, 10),
-            judged("a1", "a", 1, 11),
-            judged("b0", "b", 0, 3),
-            judged("b1", "b", 1, 4),
+            judged("a0", 0.1, 0, 10),
+            judged("a1", 0.1, 1, 11),
+            judged("b0", 0.5, 0, 3),
+            judged("b1", 0.5, 1, 4),
         ]
     }
 
@@ -402,7 +473,7 @@ mod tests {
             pair.paired.p_value < 0.001 && pair.p_holm >= pair.paired.p_value && pair.mcnemar.p_value < 0.001
         );
         let tables = found.tables();
-        for part in ["a0 - b1", "a (2 seeds)", "Holm"] {
+        for part in ["a0 - b1", "simclr, convnet, objective.temperature = 0.1 (2 seeds)", "Holm"] {
             assert!(tables.contains(part), "{tables}");
         }
         assert_eq!(found.method_pairs.len(), 1);
@@ -422,9 +493,51 @@ mod tests {
     }
 
     #[test]
+    fn what_differs_in_more_than_the_seed_is_no_mean_over_seeds() {
+        let found = Comparison::of(&[judged("a", 0.1, 0, 10), judged("b", 0.5, 1, 9)], "linear").unwrap();
+        assert!(found.methods.is_empty() && found.method_pairs.is_empty());
+        let methods: Vec<&str> = found.runs.iter().map(|run| run.method.as_str()).collect();
+        assert_eq!(
+            methods,
+            ["simclr, convnet, objective.temperature = 0.1", "simclr, convnet, objective.temperature = 0.5"]
+        );
+        // An earlier step of the same training is no other seed of it either.
+        let mut later = judged("later", 0.1, 1, 9);
+        later.origin.step = Some(48);
+        later.about = "simclr, convnet, step 48".to_owned();
+        let found = Comparison::of(&[judged("a", 0.1, 0, 10), later], "linear").unwrap();
+        assert!(found.methods.is_empty());
+    }
+
+    #[test]
+    fn one_training_named_twice_is_refused() {
+        let error = Comparison::of(&[judged("a", 0.1, 3, 10), judged("a", 0.1, 3, 10)], "linear");
+        let error = error.unwrap_err().to_string();
+        assert!(
+            error.starts_with(
+                "a (2): is the same recipe at the same step with the same train.seed = 3 as a (1)"
+            ),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn features_of_two_folders_are_no_seeds_of_one_method() {
+        let features = |step| {
+            let mut found = judged("features", 0.1, 0, step);
+            (found.recipe, found.origin.recipe, found.origin.seed) = (None, None, None);
+            found.about = "features".to_owned();
+            found
+        };
+        let found = Comparison::of(&[features(5), features(6)], "linear").unwrap();
+        assert!(found.methods.is_empty());
+        assert_eq!(found.runs[1].method, "features (2)");
+    }
+
+    #[test]
     fn runs_of_one_name_are_told_apart() {
-        let found = Comparison::of(&[judged("x", "a", 0, 5), judged("x", "a", 1, 6)], "linear").unwrap();
-        assert_eq!(found.runs[1].run, "x (2)");
+        let found = Comparison::of(&[judged("x", 0.1, 0, 5), judged("x", 0.1, 1, 6)], "linear").unwrap();
+        assert_eq!((found.runs[1].run.as_str(), found.methods.len()), ("x (2)", 1));
     }
 
     #[test]
@@ -432,6 +545,13 @@ mod tests {
         let mut runs = four();
         let error = Comparison::of(&runs, "mlp").unwrap_err().to_string();
         assert_eq!(error, "--probe mlp: there are linear");
+        runs[2].origin.train.labels = Some("others".to_owned());
+        let error = Comparison::of(&runs, "linear").unwrap_err().to_string();
+        assert_eq!(error, "b0: its training samples are others than those of a0");
+        runs[2].origin.test.content = Some(json!("others"));
+        let error = Comparison::of(&runs, "linear").unwrap_err().to_string();
+        assert_eq!(error, "b0: its test samples are others than those of a0");
+        runs = four();
         runs[2].answers.labels[0] = 3;
         let error = Comparison::of(&runs, "linear").unwrap_err().to_string();
         assert_eq!(error, "b0: its test samples are others than those of a0");

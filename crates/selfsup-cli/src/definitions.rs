@@ -27,7 +27,7 @@ const OF_A_RUN: [(&str, &str); 7] = [
     ),
     (
         "members",
-        "with --suite full: clusters of the test images' features (spherical k-means, the largest first), their members nearest to the centre and farthest from it with the cosine similarity to it; and by inversion the training images nearest to the features of test images",
+        "with --suite full: clusters of the test images' features (spherical k-means into as many clusters as there are classes, 10 where none are known; the 10 largest of cluster_count), their members nearest to the centre and farthest from it with the cosine similarity to it; and by inversion the training images nearest to the features of test images",
     ),
 ];
 
@@ -38,7 +38,7 @@ pub fn of_a_run(eval: &EvalConfig, labels: Option<&Labels>) -> Value {
         all[name] = json!(text);
     }
     all["saliency"] = json!(format!(
-        "with --suite full, by method of explanation: {}. completeness_gap: by what share of the score the parts of integrated gradients miss it, on average",
+        "with --suite full, by method of explanation: {}. completeness_gap: by what share of the gain over the baseline, the average image, the parts of integrated gradients miss it: sum |sum of parts - gain| / sum |gain| over the images",
         sanity_definition()
     ));
     all

@@ -54,6 +54,18 @@ pub fn of_texts(corpus: &Corpus) -> Value {
     json!({"names": shown(names), "texts": shown(texts)})
 }
 
+/// The checksum of whole numbers, in order.
+pub fn of_numbers(numbers: &[i64]) -> String {
+    shown(numbers.iter().fold(0, |sum, number| with(sum, &number.to_le_bytes())))
+}
+
+/// The checksum of a JSON value, in whichever order its fields stand.
+pub fn of_value(value: &Value) -> String {
+    let mut value = value.clone();
+    value.sort_all_objects();
+    shown(with(0, value.to_string().as_bytes()))
+}
+
 /// The checksum with more bytes. Their number comes first, so that "ab", "c" differs from "a", "bc".
 fn with(sum: u32, bytes: &[u8]) -> u32 {
     let sum = crc32c::crc32c_append(sum, &(bytes.len() as u64).to_le_bytes());
@@ -81,6 +93,15 @@ mod tests {
         std::fs::write(&path, vec![7; 1 << 20]).unwrap();
         assert_ne!(of_file(&path).unwrap(), long);
         assert!(of_file(&folder.path().join("y")).is_err());
+    }
+
+    #[test]
+    fn the_order_of_fields_says_nothing_and_that_of_numbers_does() {
+        let (ab, ba) = (json!({"x": {"a": 1, "b": 2}}), json!({"x": {"b": 2, "a": 1}}));
+        assert_ne!(ab.to_string(), ba.to_string());
+        assert_eq!(of_value(&ab), of_value(&ba));
+        assert_ne!(of_value(&ab), of_value(&json!({"x": {"a": 1, "b": 3}})));
+        assert_ne!(of_numbers(&[0, 1]), of_numbers(&[1, 0]));
     }
 
     #[test]

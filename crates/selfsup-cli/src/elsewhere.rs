@@ -5,10 +5,12 @@
 
 use crate::definitions;
 use crate::evaluate::TRAINED;
-use crate::full::{self, SuiteChoice};
+use crate::full::{self, Answers, SuiteChoice};
 use crate::judge::{Bars, Labels, Seen, check, judge, scores_json, table};
+use crate::origin::{self, Origin};
 use crate::recipe::{Assignment, EvalConfig, Recipe};
 use crate::report::{self, Cell, Column, Confusion, ReportData, Row, Scores};
+use crate::{sure, warnings};
 use anyhow::{Context, Result, bail, ensure};
 use selfsup::core::state::{self, write_whole};
 use selfsup::core::{Kind, Tensor};
@@ -19,7 +21,7 @@ use std::path::Path;
 use std::time::Instant;
 
 /// The file that holds all four.
-const ONE_FILE: &str = "features.safetensors";
+pub const ONE_FILE: &str = "features.safetensors";
 /// The names of the arrays: features, then labels.
 const PARTS: [[&str; 2]; 2] = [["train", "train_labels"], ["test", "test_labels"]];
 
@@ -58,12 +60,20 @@ pub fn run(folder: &Path, set: &[Assignment], suite: SuiteChoice, print_json: bo
         report["suite"] = full::json(&full)?;
         report["definitions"]["suite"] = full::definition();
     }
+    report["definitions"]["measurements"] = json!(sure::DEFINITION);
+    let known = sure::of_encoder(TRAINED, &seen, &verdict, &config)?;
+    report["measurements"] = sure::json(&known, &report["definitions"]);
+    let origin =
+        Origin::of_features([&seen.train, &seen.test].map(|x| x.size()[0] as usize), given.labels.as_ref())?;
+    report["origin"] = json!(origin);
+    report["definitions"]["origin"] = json!(origin::DEFINITION);
     let text = serde_json::to_string_pretty(&report)?;
     let path = folder.join("report.json");
+    Answers::remove(folder)?;
     write_whole(&path, text.as_bytes())?;
     if suite == SuiteChoice::Full {
         if let Some(answers) = &verdict.answers {
-            answers.write(folder)?;
+            answers.write(folder, &origin)?;
         }
         page(folder, &name, &report)?;
     }
@@ -75,6 +85,9 @@ pub fn run(folder: &Path, set: &[Assignment], suite: SuiteChoice, print_json: bo
             println!("\n{}", full::table(&full));
         }
         eprintln!("{} written in {:.0} s", path.display(), started.elapsed().as_secs_f64());
+    }
+    for warning in warnings::of(&report) {
+        eprintln!("warning: {warning}");
     }
     Ok(())
 }
@@ -95,7 +108,8 @@ fn page(folder: &Path, name: &str, report: &Value) -> Result<()> {
         let explanation = report["definitions"][key].as_str().unwrap_or_default().to_owned();
         columns.push(Column { name: readable.to_owned(), explanation });
         let score: selfsup::core::Score = serde_json::from_value(score.clone())?;
-        cells.push(Some(Cell { mean: score.mean, std: score.std, n: score.n }));
+        let interval = &report["measurements"][format!("/scores/{TRAINED}/{key}")]["interval"];
+        cells.push(Some(Cell::of(&score, serde_json::from_value(interval.clone())?)));
     }
     let data = &report["data"];
     let of = |key: &str| data[key].to_string();
@@ -113,6 +127,7 @@ fn page(folder: &Path, name: &str, report: &Value) -> Result<()> {
         command: format!("selfsup eval --suite full --features {}", folder.display()),
         scores: (!columns.is_empty())
             .then(|| Scores { columns, rows: vec![Row { name: "features".to_owned(), cells }] }),
+        warnings: warnings::of(report),
         suite_title: full::TITLE,
         suite: full::sections(&found, &["features"]),
         confusion: confusion.map(|c| Confusion {
@@ -130,12 +145,12 @@ fn page(folder: &Path, name: &str, report: &Value) -> Result<()> {
 ///
 /// # Errors
 /// With the field that is no probe's or cannot work.
-fn settings(set: &[Assignment]) -> Result<EvalConfig> {
+pub fn settings(set: &[Assignment]) -> Result<EvalConfig> {
     for field in set.iter().map(Assignment::field) {
-        let probes = ["eval.linear.", "eval.few_label.", "eval.knn."];
+        let probes = ["eval.linear.", "eval.few_label.", "eval.knn.", "eval.suite."];
         ensure!(
             probes.iter().any(|probe| field.starts_with(probe)),
-            "--set {field}: features are judged by the fields of eval.linear, eval.few_label and eval.knn alone"
+            "--set {field}: features are judged by the fields of eval.linear, eval.few_label, eval.knn and eval.suite alone"
         );
     }
     // The encoder and the objective stand for those that are not known here.
@@ -248,7 +263,12 @@ impl Given {
     }
 }
 
-fn read_npy(path: &Path) -> Result<Tensor> {
+/// The array of a file.
+///
+/// # Errors
+/// When there is no such file, or it cannot be read.
+pub fn read_npy(path: &Path) -> Result<Tensor> {
+    ensure!(path.is_file(), "{} is missing", path.display());
     let NpyArray { shape, values } = NpyArray::read(path)?;
     let shape: Vec<i64> = shape.iter().map(|&side| side as i64).collect();
     let flat = match &values {
@@ -258,8 +278,11 @@ fn read_npy(path: &Path) -> Result<Tensor> {
     Ok(flat.reshape(shape))
 }
 
-/// `[N, D]` floats of any size to Float, all of them finite.
-fn checked_features(x: &Tensor, called: &str) -> Result<Tensor> {
+/// `[N, D]` floats of any size to Float, all of them finite; `called` is where they are from.
+///
+/// # Errors
+/// With what they are in place of that.
+pub fn checked_features(x: &Tensor, called: &str) -> Result<Tensor> {
     let floats = matches!(x.kind(), Kind::Float | Kind::Double | Kind::Half | Kind::BFloat16);
     let (kind, shape) = (x.kind(), x.size());
     ensure!(floats && shape.len() == 2, "{called}: features are floats [N, D], these are {kind:?} {shape:?}");

@@ -3,22 +3,27 @@
 use crate::attention;
 use crate::attentive;
 use crate::definitions;
+use crate::digest;
 use crate::features;
-use crate::full::{self, SuiteChoice};
+use crate::full::{self, Answers, SuiteChoice};
 use crate::images::{self, Images};
 use crate::insight::{members, saliency};
 use crate::judge::{Bars, Labels, Seen, Verdict, check, judge, scores_json, table};
 use crate::model::{ImageModel, TextModel};
 use crate::objective::Modality;
+use crate::origin::{self, Origin, Part};
 use crate::pretrain::recipe_of;
 use crate::recipe::Recipe;
 use crate::robustness::Robustness;
+use crate::sure::{self, Known};
 use crate::task::{self, Said};
 use crate::text::{self, Texts};
+use crate::{warnings, watch};
 use anyhow::{Context, Result, bail};
 use selfsup::core::state::write_whole;
 use selfsup::core::{Dataset, Device};
 use selfsup::data::augment::PlainView;
+use selfsup::data::text::Corpus;
 use selfsup::eval::Stage;
 use selfsup::train::checkpoint::{Checkpoints, Pointer, verify};
 use selfsup::train::loggers::{Metrics, read_metrics};
@@ -57,12 +62,19 @@ pub fn run(run: &Path, rivals: Rivals, suite: SuiteChoice, print_json: bool, dev
     judged.report.insert("seconds".to_owned(), json!(started.elapsed().as_secs_f64()));
     let facts = RunFacts::new(&recipe, step, judged.model, &metrics);
     judged.report.insert("run".to_owned(), json!(facts));
+    let origin = Origin::of_run(&recipe, step, judged.parts.clone())?;
+    judged.report.insert("origin".to_owned(), json!(origin));
+    let mut definitions = std::mem::take(&mut judged.report["definitions"]);
+    definitions["measurements"] = json!(sure::DEFINITION);
+    judged.report.insert("measurements".to_owned(), sure::json(&judged.known, &definitions));
+    judged.report.insert("definitions".to_owned(), definitions);
     let report = Value::Object(std::mem::take(&mut judged.report));
     let text = serde_json::to_string_pretty(&report)?;
+    Answers::remove(run)?;
     write_whole(&run.join("report.json"), text.as_bytes())?;
     let trained = judged.verdicts.iter().find(|(name, _)| name == TRAINED);
     if let (SuiteChoice::Full, Some(answers)) = (suite, trained.and_then(|(_, v)| v.answers.as_ref())) {
-        answers.write(run)?;
+        answers.write(run, &origin)?;
     }
     if print_json {
         println!("{text}");
@@ -90,6 +102,11 @@ pub fn run(run: &Path, rivals: Rivals, suite: SuiteChoice, print_json: bool, dev
             run.join("report.json").display(),
             started.elapsed().as_secs_f64()
         );
+    }
+    for warning in
+        warnings::of(&report).into_iter().chain(watch::first_standstill(&metrics, recipe.train.epochs))
+    {
+        eprintln!("warning: {warning}");
     }
     Ok(())
 }
@@ -183,6 +200,9 @@ struct Judged {
     verdicts: Vec<(String, Verdict)>,
     report: Map<String, Value>,
     model: ModelFacts,
+    parts: [Part; 2],
+    /// Numbers of the report with how sure they are.
+    known: Vec<Known>,
     full: Vec<(String, full::Groups)>,
 }
 
@@ -237,7 +257,8 @@ fn on_images(
             },
         })
     };
-    let mut judging = Judging { recipe, labels: labels.as_ref(), rivals, suite, verdicts: Vec::new() };
+    let mut judging =
+        Judging { recipe, labels: labels.as_ref(), rivals, suite, verdicts: Vec::new(), known: Vec::new() };
     let mut robust = Robustness::open(recipe, &images, labels.as_ref(), suite, device)?;
     // What takes more than features.
     let mut further = |seen: &Seen, verdict: &mut Verdict, progress: &mut dyn FnMut(Stage)| -> Result<()> {
@@ -278,9 +299,12 @@ fn on_images(
         "name": images.name, "train": images.train.len(), "test": images.test.len(), "classes": images.classes(),
         "split": if images.held_out { "the test part was set aside here, by a fixed key" } else { "the set's own" },
     });
-    let mut judged = judging.finish(data, ModelFacts::new(model.encoder.dim(), model.parameters()))?;
+    let facts = ModelFacts::new(model.encoder.dim(), model.parameters());
+    let mut judged = judging.finish(data, facts, images.parts()?)?;
     judged.say(&said)?;
+    judged.known.extend(sure::of_task(&said, images.test.len(), seed)?);
     if let Some(attention) = attention {
+        judged.known.extend(sure::of_attention(&attention));
         judged.report.insert("attention".to_owned(), serde_json::to_value(attention)?);
     }
     judged.report.extend(insight);
@@ -312,7 +336,8 @@ fn on_text(
             layers: Vec::new(),
         })
     };
-    let mut judging = Judging { recipe, labels: labels.as_ref(), rivals, suite, verdicts: Vec::new() };
+    let mut judging =
+        Judging { recipe, labels: labels.as_ref(), rivals, suite, verdicts: Vec::new(), known: Vec::new() };
     judging.judge(UNTRAINED, encode)?;
     model.load(weights)?;
     judging.judge(TRAINED, encode)?;
@@ -330,7 +355,12 @@ fn on_text(
         "sequences": [train.len(), test.len()], "tokens": vocabulary,
         "split": "whole documents were set aside here, by a fixed key",
     });
-    let mut judged = judging.finish(data, ModelFacts::new(model.encoder.dim(), model.parameters()))?;
+    let part = |corpus: &Corpus| {
+        let content = digest::of_texts(corpus);
+        Part::new(corpus.documents.len(), corpus.labels().as_deref(), Some(content))
+    };
+    let facts = ModelFacts::new(model.encoder.dim(), model.parameters());
+    let mut judged = judging.finish(data, facts, [part(&texts.train), part(&texts.test)])?;
     let perplexity = text::perplexity(recipe, &texts, weights, device)?;
     judged.report.insert("perplexity".to_owned(), perplexity);
     Ok(judged)
@@ -346,6 +376,7 @@ struct Judging<'a> {
     rivals: Rivals,
     suite: SuiteChoice,
     verdicts: Vec<(String, Verdict)>,
+    known: Vec<Known>,
 }
 
 impl Judging<'_> {
@@ -370,12 +401,13 @@ impl Judging<'_> {
         let mut verdict =
             judge(&seen, self.labels, &self.recipe.eval, self.suite, &mut |stage| bars.show(stage))?;
         further(&seen, &mut verdict, &mut |stage| bars.show(stage))?;
+        self.known.extend(sure::of_encoder(name, &seen, &verdict, &self.recipe.eval)?);
         self.verdicts.push((name.to_owned(), verdict));
         Ok(Some(seen))
     }
 
     /// The trained encoder first, then what it is compared with.
-    fn finish(mut self, data: Value, model: ModelFacts) -> Result<Judged> {
+    fn finish(mut self, data: Value, model: ModelFacts, parts: [Part; 2]) -> Result<Judged> {
         self.verdicts.sort_by_key(|(name, _)| name != TRAINED);
         let by_name = |of: &dyn Fn(&Verdict) -> Value| -> Value {
             Value::Object(self.verdicts.iter().map(|(name, verdict)| (name.clone(), of(verdict))).collect())
@@ -392,8 +424,9 @@ impl Judging<'_> {
             report.insert("suite".to_owned(), full::json(&full)?);
             definitions["suite"] = full::definition();
         }
+        definitions["origin"] = json!(origin::DEFINITION);
         report.insert("definitions".to_owned(), definitions);
-        Ok(Judged { verdicts: self.verdicts, report, model, full })
+        Ok(Judged { verdicts: self.verdicts, report, model, parts, known: self.known, full })
     }
 }
 

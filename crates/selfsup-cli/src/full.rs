@@ -5,15 +5,16 @@
 //! them with those of other runs.
 
 use crate::judge::{Labels, Seen, Verdict};
+use crate::origin::Origin;
+use crate::recipe::EvalConfig;
 use crate::report::{Cell, Column, Row, Scores, SuiteGroup, SuiteMeasure};
 use crate::robustness;
+use crate::suite;
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use selfsup::core::state::write_whole;
 use selfsup::core::{Features, Tensor};
-use selfsup::eval::{
-    FewLabelConfig, FullSuiteConfig, LabelCurveConfig, Measurement, Stage, full_suite, pair_of_views,
-};
+use selfsup::eval::{Measurement, Stage, full_suite, pair_of_views};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -44,24 +45,48 @@ pub struct Answers {
     pub predictions: BTreeMap<String, Vec<i64>>,
 }
 
+/// answers.json: the answers and where they come from.
+#[derive(Debug, Serialize, Deserialize)]
+struct Kept<O, A> {
+    origin: O,
+    #[serde(flatten)]
+    answers: A,
+}
+
 impl Answers {
     /// Writes them into a folder.
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn write(&self, folder: &Path) -> Result<()> {
-        Ok(write_whole(&folder.join(ANSWERS), &serde_json::to_vec(self)?)?)
+    pub fn write(&self, folder: &Path, origin: &Origin) -> Result<()> {
+        let kept = serde_json::to_vec(&Kept { origin, answers: self })?;
+        Ok(write_whole(&folder.join(ANSWERS), &kept)?)
     }
 
-    /// Those of a folder.
+    /// Removes those of an earlier evaluation, which a new report.json would be taken together with.
     ///
     /// # Errors
-    /// When the file is missing, broken, or not of one length.
-    pub fn read(folder: &Path) -> Result<Answers> {
+    /// When the system refuses.
+    pub fn remove(folder: &Path) -> Result<()> {
+        let path = folder.join(ANSWERS);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| path.display().to_string())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Those of a folder, with where they come from; `reported` is what report.json beside them says of itself.
+    ///
+    /// # Errors
+    /// When the file is missing, broken, not of one length, or of another evaluation than report.json.
+    pub fn read(folder: &Path, reported: &Origin) -> Result<Answers> {
         let path = folder.join(ANSWERS);
         let hint = || format!("{}: run selfsup eval --suite full {}", path.display(), folder.display());
-        let answers: Answers =
+        let Kept { origin, answers }: Kept<Origin, Answers> =
             serde_json::from_slice(&std::fs::read(&path).with_context(hint)?).with_context(hint)?;
+        origin.check_same(&path, reported, "report.json", folder)?;
         let n = answers.labels.len();
         for (probe, predictions) in &answers.predictions {
             let found = predictions.len();
@@ -84,16 +109,16 @@ impl Answers {
 pub fn measure(
     seen: &Seen,
     labels: &Labels,
-    few: &FewLabelConfig,
+    asked: &EvalConfig,
     progress: &mut dyn FnMut(Stage),
 ) -> Result<Groups> {
     let classes = labels.classes.len() as i64;
     let features = |x: &Tensor, y: &Tensor| Features::new(x.shallow_clone(), y.shallow_clone(), classes);
     let (train, test) = (features(&seen.train, &labels.train)?, features(&seen.test, &labels.test)?);
     let views = seen.views.as_ref().map(|[x0, x1]| pair_of_views(x0, x1)).transpose()?;
-    let label_curve = LabelCurveConfig { few_label: few.clone(), ..Default::default() };
-    let config = FullSuiteConfig { label_curve, ..Default::default() };
-    let found = full_suite(&train, &test, views.as_ref(), &seen.layers, &config, progress)?;
+    let config = asked.suite.config(&asked.few_label);
+    let found = full_suite(&train, &test, views.as_ref(), &seen.layers, &config, progress);
+    let found = found.map_err(suite::blamed)?;
     Ok(found.groups("test")?)
 }
 
@@ -204,11 +229,6 @@ pub fn sections(found: &Found, names: &[&str]) -> Vec<SuiteGroup> {
         let rows: Vec<SuiteMeasure> = rows.collect();
         let drawn: Vec<&SuiteMeasure> =
             group.drawn.iter().filter_map(|name| rows.iter().find(|row| row.name == *name)).collect();
-        // The line through a bar is the interval.
-        let cell = |(mean, interval): (f64, Option<[f64; 2]>)| match interval {
-            Some([low, high]) => Cell { mean, std: 0.5 * (high - low), n: 2 },
-            None => Cell { mean, std: 0.0, n: 1 },
-        };
         let figure = (!drawn.is_empty()).then(|| Scores {
             columns: drawn
                 .iter()
@@ -217,7 +237,7 @@ pub fn sections(found: &Found, names: &[&str]) -> Vec<SuiteGroup> {
             rows: (0..encoders.len())
                 .map(|i| Row {
                     name: encoders[i].to_owned(),
-                    cells: drawn.iter().map(|m| m.values[i].map(cell)).collect(),
+                    cells: drawn.iter().map(|m| m.values[i].map(Cell::of_interval)).collect(),
                 })
                 .collect(),
         });
@@ -308,16 +328,24 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let predictions = BTreeMap::from([("linear".to_owned(), vec![0, 1, 1])]);
         let answers = Answers { labels: vec![0, 1, 2], predictions };
-        answers.write(folder.path()).unwrap();
-        let back = Answers::read(folder.path()).unwrap();
+        let part = || crate::origin::Part::new(3, Some(&[0, 1, 2]), None);
+        let origin = Origin { step: Some(4), recipe: None, seed: Some(0), train: part(), test: part() };
+        answers.write(folder.path(), &origin).unwrap();
+        let back = Answers::read(folder.path(), &origin).unwrap();
         assert_eq!(back, answers);
         assert_eq!(back.right("linear").unwrap(), [true, true, false]);
         assert_eq!(back.right("knn"), None);
+        let later = Origin { step: Some(5), ..origin.clone() };
+        let error = Answers::read(folder.path(), &later).unwrap_err().to_string();
+        assert!(error.contains("answers.json is of step 4, but report.json is of step 5"), "{error}");
         let short = Answers { labels: vec![0], ..answers };
-        short.write(folder.path()).unwrap();
-        let error = Answers::read(folder.path()).unwrap_err().to_string();
+        short.write(folder.path(), &origin).unwrap();
+        let error = Answers::read(folder.path(), &origin).unwrap_err().to_string();
         assert!(error.ends_with("3 predictions of linear for 1 labels"), "{error}");
-        let error = Answers::read(Path::new("/nowhere")).unwrap_err().to_string();
-        assert!(error.contains("run selfsup eval --suite full /nowhere"), "{error}");
+        for _ in 0..2 {
+            Answers::remove(folder.path()).unwrap();
+            let error = Answers::read(folder.path(), &origin).unwrap_err().to_string();
+            assert!(error.contains("answers.json: run selfsup eval --suite full /"), "{error}");
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! A recipe's images: opened, split, limited, and made into views.
 
+use crate::digest;
+use crate::origin::Part;
 use crate::recipe::{DataConfig, Recipe, ViewKind, inside};
 use anyhow::{Result, bail};
 use rand::seq::SliceRandom;
@@ -19,6 +21,8 @@ pub struct Images {
     pub train: Arc<dyn ImageSet>,
     /// What is judged by.
     pub test: Arc<dyn ImageSet>,
+    /// Both parts before they were made grey or colour: what tells sets apart.
+    pub as_stored: [Arc<dyn ImageSet>; 2],
     /// Whether the test part was split off here, because the set has none.
     pub held_out: bool,
 }
@@ -40,9 +44,22 @@ impl Images {
         if config.decoded {
             (train, test) = (decoded(train)?, decoded(test)?);
         }
+        let as_stored = [Arc::clone(&train), Arc::clone(&test)];
         let train = with_channels(train, config.channels)?;
         let test = with_channels(test, Some(train.channels()))?;
-        Ok(Images { name: splits.name, train, test, held_out })
+        Ok(Images { name: splits.name, train, test, as_stored, held_out })
+    }
+
+    /// What the training and the test part are told by.
+    ///
+    /// # Errors
+    /// When an image cannot be read.
+    pub fn parts(&self) -> Result<[Part; 2]> {
+        let part = |set: &Arc<dyn ImageSet>| -> Result<Part> {
+            Ok(Part::new(set.len(), set.labels().as_deref(), Some(digest::of_images(set.as_ref())?)))
+        };
+        let [train, test] = &self.as_stored;
+        Ok([part(train)?, part(test)?])
     }
 
     /// The names of the classes; none when the set has no labels.
@@ -376,6 +393,27 @@ mod tests {
         PlainView::new(raw, 1).unwrap();
         assert_eq!(recipe("resize = 32").raw_view().resize, Some(32));
         assert_eq!(recipe("").raw_view().resize, None);
+    }
+
+    #[test]
+    fn images_in_grey_and_in_colour_are_told_to_be_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        for (class, red) in [("a", 10), ("b", 200)] {
+            std::fs::create_dir(folder.path().join(class)).unwrap();
+            for i in 0..5_u8 {
+                let image = image::RgbImage::from_pixel(4, 4, image::Rgb([red, i, 90]));
+                image.save(folder.path().join(class).join(format!("{i}.png"))).unwrap();
+            }
+        }
+        let source = Some(folder.path().to_string_lossy().into_owned());
+        let open = |channels| {
+            Images::open(&DataConfig { source: source.clone(), channels, ..Default::default() }).unwrap()
+        };
+        let (colour, grey) = (open(None), open(Some(1)));
+        assert_eq!((colour.train.channels(), grey.train.channels(), grey.test.channels()), (3, 1, 1));
+        assert_eq!(colour.parts().unwrap(), grey.parts().unwrap());
+        let [train, test] = grey.parts().unwrap();
+        assert!((train.samples, test.samples) == (8, 2) && !train.is_like(&test));
     }
 
     #[test]

@@ -92,6 +92,7 @@ pub struct Health {
 pub fn check(recipe: &Recipe) -> Result<()> {
     suite(&recipe.eval, usize::MAX)?;
     ensure!(recipe.eval.batch_size > 0, "eval.batch_size = 0: at least 1");
+    recipe.eval.suite.check()?;
     recipe.eval.robustness.check()?;
     if recipe.objective.modality() == Modality::Images {
         // One number for all channels does for any, and three only for colour.
@@ -129,7 +130,7 @@ pub fn judge(
     let Some(labels) = labels else {
         let full = match suite_choice {
             SuiteChoice::Probes => None,
-            SuiteChoice::Full => Some(without_labels(seen, progress)?),
+            SuiteChoice::Full => Some(without_labels(seen, config.suite.seed, progress)?),
         };
         return Ok(Verdict { scores: Vec::new(), linear: None, health, full, answers: None });
     };
@@ -141,7 +142,7 @@ pub fn judge(
     let found = suite(config, labels.smallest)?.run(&train, &test, progress)?;
     let full = match suite_choice {
         SuiteChoice::Probes => None,
-        SuiteChoice::Full => Some(full::measure(seen, labels, &config.few_label, progress)?),
+        SuiteChoice::Full => Some(full::measure(seen, labels, config, progress)?),
     };
     let predictions = BTreeMap::from([
         ("linear".to_owned(), found.linear.predictions.clone()),
@@ -152,9 +153,9 @@ pub fn judge(
 }
 
 /// What the full suite asks of features without labels.
-fn without_labels(seen: &Seen, progress: &mut dyn FnMut(Stage)) -> Result<Groups> {
+fn without_labels(seen: &Seen, seed: u64, progress: &mut dyn FnMut(Stage)) -> Result<Groups> {
     let views = seen.views.as_ref().map(|[x0, x1]| pair_of_views(x0, x1)).transpose()?;
-    let config = LabelFreeConfig::default();
+    let config = LabelFreeConfig { seed, ..Default::default() };
     let found = label_free(&seen.test, views.as_ref(), &seen.layers, &config, progress)?;
     Ok(vec![("health".to_owned(), found.measurements("test"))])
 }
@@ -192,7 +193,7 @@ impl<'a> Bars<'a> {
 }
 
 /// Rows enough to measure a spread by, evenly taken: its cost grows with the square of their number.
-fn spread(x: &Tensor) -> Tensor {
+pub fn spread(x: &Tensor) -> Tensor {
     const ROWS: i64 = 2048;
     let step = (x.size()[0] / ROWS).max(1);
     x.slice(0, 0, None, step).to_kind(Kind::Float)

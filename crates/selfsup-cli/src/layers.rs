@@ -55,7 +55,9 @@ impl Seen {
         let view = images::plain_view(&recipe, some.channels())?;
         let batches = images::plain(&some, view, recipe.eval.batch_size, recipe.train.loader_threads)?;
         let layers = features::layers(model.encoder.as_ref(), &batches, device)?;
-        Ok(Seen { name: name.to_owned(), digest: digest::of_images(some.as_ref())?, layers })
+        // Two encoders may take the same images, one in grey and one in colour.
+        let stored = images::some(&sets.as_stored[1], IMAGES)?;
+        Ok(Seen { name: name.to_owned(), digest: digest::of_images(stored.as_ref())?, layers })
     }
 }
 

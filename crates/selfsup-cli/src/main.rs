@@ -31,6 +31,7 @@ mod model;
 mod nearest;
 mod network;
 mod objective;
+mod origin;
 mod panics;
 mod pretext;
 mod pretrain;
@@ -39,9 +40,14 @@ mod recipe;
 mod report;
 mod reporting;
 mod robustness;
+mod suite;
+mod sure;
+mod targets;
 mod task;
 mod text;
 mod training;
+mod warnings;
+mod watch;
 
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
@@ -70,7 +76,9 @@ enum Command {
         #[arg(required_unless_present = "features", conflicts_with = "features")]
         run: Option<PathBuf>,
         /// Judge features from elsewhere instead: a folder with train.npy, test.npy, train_labels.npy and
-        /// test_labels.npy, or features.safetensors with these four.
+        /// test_labels.npy, or features.safetensors with these four. In place of the labels train_targets.npy and
+        /// test_targets.npy hold numbers to predict (floats) or several labels (0 and 1), or test_anomalies.npy
+        /// marks what is not normal.
         #[arg(long, value_name = "DIR")]
         features: Option<PathBuf>,
         /// Judge the trained encoder alone: faster, where its rivals' scores are known from another seed
@@ -197,6 +205,10 @@ fn run(command: Command) -> Result<ExitCode> {
             }
             (None, Some(features)) => {
                 machine.choose()?;
+                if targets::lie_in(&features) {
+                    targets::run(&features, &set, suite, json)?;
+                    return Ok(ExitCode::SUCCESS);
+                }
                 elsewhere::run(&features, &set, suite, json)?;
             }
             (None, None) => bail!("name a run's folder, or one of features with --features"),

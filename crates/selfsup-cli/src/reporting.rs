@@ -9,8 +9,10 @@ use crate::pretrain::recipe_of;
 use crate::recipe::Recipe;
 use crate::report::robustness;
 use crate::report::{self, Cell, Column, Confusion, Curve, Perplexity, ReportData, Row, Scores};
+use crate::{warnings, watch};
 use anyhow::{Context, Result, bail, ensure};
 use selfsup::core::{Device, Score};
+use selfsup::eval::Measurement;
 use selfsup::train::loggers::{Metrics, read_metrics};
 use serde::Deserialize;
 use serde_json::Value;
@@ -56,7 +58,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
 pub fn of_run(run: &Path, device: Device) -> Result<()> {
     let recipe = recipe_of(run)?;
     let Last { weights, step } = last_checkpoint(run)?;
-    let found = Found::read(run)?;
+    let report = read_report(run)?;
+    let found = Found::of(&report, run)?;
     ensure!(
         found.run.step == step,
         "{} is of step {}, but the last checkpoint is of step {step}: run selfsup eval {}",
@@ -65,6 +68,8 @@ pub fn of_run(run: &Path, device: Device) -> Result<()> {
         run.display()
     );
     let metrics = read_metrics(run)?;
+    let mut warnings = warnings::of(&report);
+    warnings.extend(watch::first_standstill(&metrics, recipe.train.epochs));
     let Insight { views, method, maps, neighbours, saliency, clusters, inversion } =
         match recipe.objective.modality() {
             Modality::Images => insight::of_images(&recipe, &weights, &found.insight, device)?,
@@ -80,6 +85,7 @@ pub fn of_run(run: &Path, device: Device) -> Result<()> {
         paper: method.paper.to_owned(),
         facts: facts(&recipe, &found, &environment(run)?),
         command: format!("selfsup pretrain {} --run NEW_FOLDER", run.join("config.toml").display()),
+        warnings,
         scores: found.scores(),
         suite_title: full::TITLE,
         suite: full::sections(&found.suite, &["trained", "untrained", "pixels", "bag-of-words"]),
@@ -117,6 +123,9 @@ struct Found {
     perplexity: Option<PerplexityFound>,
     #[serde(default)]
     suite: full::Found,
+    /// How sure the numbers are, by their places.
+    #[serde(default)]
+    measurements: BTreeMap<String, Measurement>,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -140,11 +149,8 @@ struct DataFound {
 }
 
 impl Found {
-    fn read(run: &Path) -> Result<Self> {
-        let path = run.join("report.json");
-        let hint = || format!("{} is missing or broken: run selfsup eval {}", path.display(), run.display());
-        let text = std::fs::read_to_string(&path).with_context(hint)?;
-        serde_json::from_str(&text).with_context(hint)
+    fn of(report: &Value, run: &Path) -> Result<Self> {
+        Found::deserialize(report).with_context(|| broken(run))
     }
 
     /// The trained encoder first; none without labels.
@@ -158,10 +164,13 @@ impl Found {
                 columns.push((key, Column { name: name.to_owned(), explanation }));
             }
         }
-        let cell = |score: &Score| Cell { mean: score.mean, std: score.std, n: score.n };
         let rows = ["trained", "untrained", "pixels", "bag-of-words"].into_iter().filter_map(|encoder| {
             let scores = self.scores.get(encoder)?;
-            let cells = columns.iter().map(|(key, _)| scores.get(*key).map(cell)).collect();
+            let cell = |key: &str| {
+                let interval = self.measurements.get(&format!("/scores/{encoder}/{key}"));
+                Some(Cell::of(scores.get(key)?, interval.and_then(|found| found.interval)))
+            };
+            let cells = columns.iter().map(|(key, _)| cell(key)).collect();
             Some(Row { name: encoder.to_owned(), cells })
         });
         Some(Scores {
@@ -175,6 +184,16 @@ impl Found {
         let (counts, classes) = (probe.confusion.counts.clone(), self.data.classes.clone());
         Some(Confusion { by: "the linear probe".to_owned(), counts, classes })
     }
+}
+
+fn broken(run: &Path) -> String {
+    let path = run.join("report.json");
+    format!("{} is missing or broken: run selfsup eval {}", path.display(), run.display())
+}
+
+fn read_report(run: &Path) -> Result<Value> {
+    let text = std::fs::read_to_string(run.join("report.json")).with_context(|| broken(run))?;
+    serde_json::from_str(&text).with_context(|| broken(run))
 }
 
 fn environment(run: &Path) -> Result<BTreeMap<String, Value>> {

@@ -1,10 +1,12 @@
 //! The one way of training, whatever learns from whatever.
 
 use crate::recipe::{TrainConfig, inside};
+use crate::watch;
 use anyhow::{Context, Result};
 use selfsup::core::state::named_variables;
 use selfsup::core::{Batches, Device, Error, Objective, Result as CoreResult, Step, Tensor, nn, tch};
 use selfsup::eval::{FeatureHealth, Verdict, feature_health};
+use selfsup::train::loggers::read_metrics;
 use selfsup::train::optimizer::{decay_by_layer, parameters};
 use selfsup::train::{
     Existing, Logged, OptimizerConfig, Outcome, Parts, RunDir, Schedule, ScheduleConfig, Trainer,
@@ -125,6 +127,10 @@ impl Training<'_> {
         eprintln!("run        {}", self.folder.display());
 
         let mut warned = false;
+        // A run that goes on has a past.
+        let mut lines = read_metrics(run.path())?;
+        lines.retain(|line| line.step <= done);
+        let mut stood = watch::first_standstill(&lines, self.train.epochs).is_some();
         let outcome = trainer.fit(encoder, objective, batches, |logged: Logged<E, B::Batch>| {
             let features = tch::no_grad(|| look(logged.encoder, logged.batch))?;
             let health = health(&features)?;
@@ -141,6 +147,15 @@ impl Training<'_> {
                 logged.progress.say(&line);
                 run.log(&line)?;
                 warned = true;
+            }
+            if !stood {
+                lines.push(logged.metrics.clone());
+            }
+            if let Some(stands) = watch::standstill(&lines, self.train.epochs).filter(|_| !stood) {
+                let line = format!("warning: step {}: {stands}", logged.metrics.step);
+                logged.progress.say(&line);
+                run.log(&line)?;
+                stood = true;
             }
             Ok(ControlFlow::Continue(()))
         })?;

@@ -13,7 +13,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 /// What a run leaves in its folder, and what starting over removes; anything else is the user's.
-const OURS: [&str; 12] = [
+const OURS: [&str; 13] = [
     "config.toml",
     "env.json",
     "metrics.jsonl",
@@ -23,9 +23,17 @@ const OURS: [&str; 12] = [
     "exported",
     "report.json",
     "report.html",
+    "answers.json",
     "plots",
     "tokenizer.json",
     "labels.csv",
+];
+
+/// Folders of probes of the run, known by the first of their files. Data of the user's may well lie under such a name: of what is in
+/// them, these files alone are ours.
+const PROBES: [(&str, [&str; 3]); 2] = [
+    ("segmentation", ["dense.json", "report.html", "plots"]),
+    ("detection", ["dense.json", "report.html", "plots"]),
 ];
 
 /// What to do with a folder that holds a run already.
@@ -134,14 +142,33 @@ impl RunDir {
             let path = entry.map_err(Error::io(&self.path))?.path();
             let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
             let ours = OURS.contains(&name.as_str()) || name.starts_with(EVENTS) || name.starts_with(WRITING);
-            if !ours {
+            if ours {
+                remove(&path)?;
+            }
+        }
+        for (name, files) in PROBES {
+            let folder = self.path.join(name);
+            // One that is linked to lies elsewhere.
+            if folder.is_symlink() || !folder.join(files[0]).is_file() {
                 continue;
             }
-            let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-            removed.map_err(Error::io(&path))?;
+            for file in files.map(|file| folder.join(file)).iter().filter(|file| file.exists()) {
+                remove(file)?;
+            }
+            let mut left = fs::read_dir(&folder).map_err(Error::io(&folder))?;
+            if left.next().is_none() {
+                fs::remove_dir(&folder).map_err(Error::io(&folder))?;
+            }
         }
         Ok(())
     }
+}
+
+/// Removes a file, or a folder with all that is in it; of a link the link alone.
+fn remove(path: &Path) -> Result<()> {
+    let is_folder = path.is_dir() && !path.is_symlink();
+    let removed = if is_folder { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    removed.map_err(Error::io(path))
 }
 
 /// Whether a file is the lock, or one that a killed program was writing.
@@ -173,6 +200,42 @@ mod tests {
         fs::write(path.join("notes.txt"), "the user's").unwrap();
         RunDir::open(&path, Existing::Overwrite).unwrap();
         assert!(!path.join("config.toml").exists() && path.join("notes.txt").exists());
+    }
+
+    #[test]
+    fn what_was_found_of_a_run_goes_with_it_and_what_the_user_put_there_stays() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        RunDir::open(root.path(), Existing::Refuse).unwrap().describe("", &Map::new()).unwrap();
+        for folder in ["segmentation/plots", "detection/masks", "boxes"] {
+            fs::create_dir_all(at(folder)).unwrap();
+        }
+        for file in [
+            "report.json",
+            "answers.json",
+            "segmentation/dense.json",
+            "segmentation/report.html",
+            "segmentation/plots/miou.png",
+            "detection/masks/0.png",
+            "detection/report.html",
+            "boxes/dense.json",
+        ] {
+            fs::write(at(file), "{}").unwrap();
+        }
+        RunDir::open(root.path(), Existing::Overwrite).unwrap();
+        for gone in ["report.json", "answers.json", "segmentation"] {
+            assert!(!at(gone).exists(), "{gone}");
+        }
+        // No probe wrote this folder, and that one is called as the user liked.
+        for kept in ["detection/masks/0.png", "detection/report.html", "boxes/dense.json"] {
+            assert!(at(kept).exists(), "{kept}");
+        }
+        // A probe wrote into this one, where the user's masks lie.
+        fs::write(at("detection/dense.json"), "{}").unwrap();
+        fs::write(at("env.json"), r#"{"selfsup": "1"}"#).unwrap();
+        RunDir::open(root.path(), Existing::Overwrite).unwrap();
+        assert!(at("detection/masks/0.png").exists());
+        assert!(!at("detection/dense.json").exists() && !at("detection/report.html").exists());
     }
 
     #[test]

@@ -119,10 +119,6 @@ pub fn page(found: &Found, recipe: &Recipe, run: &Path) -> ReportData {
         });
     let measures: Vec<SuiteMeasure> = rows.collect();
     let drawn: Vec<&SuiteMeasure> = measures.iter().filter(|m| found.drawn.contains(&m.name)).collect();
-    let cell = |(mean, interval): (f64, Option<[f64; 2]>)| match interval {
-        Some([low, high]) => Cell { mean, std: 0.5 * (high - low), n: 2 },
-        None => Cell { mean, std: 0.0, n: 1 },
-    };
     let figure = Scores {
         columns: drawn
             .iter()
@@ -131,7 +127,7 @@ pub fn page(found: &Found, recipe: &Recipe, run: &Path) -> ReportData {
         rows: (0..names.len())
             .map(|i| Row {
                 name: names[i].clone(),
-                cells: drawn.iter().map(|m| m.values[i].map(cell)).collect(),
+                cells: drawn.iter().map(|m| m.values[i].map(Cell::of_interval)).collect(),
             })
             .collect(),
     };

@@ -8,18 +8,23 @@ use selfsup::eval::{
 };
 use serde::{Deserialize, Serialize};
 
-/// The clusters where no number of classes is known, at most.
+/// The clusters where no number of classes is known.
 const CLUSTERS: i64 = 10;
+/// The largest clusters, which are kept.
+const KEPT: usize = 10;
 /// The training images nearest to each test image.
 const NEAREST: i64 = 8;
 
 /// As report.json holds it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MembersFound {
-    /// The clusters of the test images.
+    /// The largest clusters of the test images.
     pub clusters: Vec<ClusterMembers>,
     /// Test images and the training images nearest to them.
     pub inversion: Vec<Neighbourhood>,
+    /// How many clusters there are.
+    #[serde(default)]
+    pub cluster_count: usize,
     /// The seed of the clusters.
     pub seed: u64,
 }
@@ -32,12 +37,15 @@ pub struct MembersFound {
 pub fn measure(seen: &Seen, classes: usize, queries: usize, seed: u64) -> Result<MembersFound> {
     let (train, test) = (super::unlabelled(&seen.train)?, super::unlabelled(&seen.test)?);
     let clusters = if classes > 1 { classes as i64 } else { CLUSTERS };
-    let config =
-        ClusterMembersConfig { clusters: clusters.min(CLUSTERS).min(test.len()), seed, ..Default::default() };
+    let config = ClusterMembersConfig { clusters: clusters.min(test.len()), seed, ..Default::default() };
     let count = queries.min(test.len() as usize) as i64;
     let queries: Vec<i64> = (0..count).map(|i| i * test.len() / count).collect();
+    let mut clusters = cluster_members(&test.x, &config)?;
+    let cluster_count = clusters.len();
+    clusters.truncate(KEPT);
     Ok(MembersFound {
-        clusters: cluster_members(&test.x, &config)?,
+        clusters,
+        cluster_count,
         inversion: nearest_neighbours(&test, &queries, &train, NEAREST.min(train.len()))?,
         seed,
     })
@@ -62,6 +70,8 @@ impl MembersFound {
             .iter()
             .map(|cluster| {
                 Ok(Cluster {
+                    images: tests,
+                    clusters: self.cluster_count,
                     size: cluster.size,
                     cohesion: cluster.cohesion,
                     typical: show(&cluster.typical)?,
@@ -129,6 +139,16 @@ mod tests {
         assert!(matches!(&shown[1].nearest[0].shown, Shown::Text(text) if text == "5"));
         let clusters = found.clusters(20, &|i| Ok(sample(i))).unwrap();
         assert_eq!(clusters.iter().map(|c| c.size).sum::<usize>(), 20);
+    }
+
+    #[test]
+    fn there_are_as_many_clusters_as_classes_and_the_largest_are_kept() {
+        let found = measure(&seen(), 14, 4, 1).unwrap();
+        assert_eq!((found.clusters.len(), found.cluster_count), (10, 14));
+        assert!(found.clusters.is_sorted_by(|a, b| a.size >= b.size));
+        let clusters = found.clusters(20, &|i| Ok(sample(i))).unwrap();
+        assert_eq!((clusters[0].images, clusters[0].clusters), (20, 14));
+        assert_eq!(measure(&seen(), 0, 4, 1).unwrap().cluster_count, 10);
     }
 
     #[test]

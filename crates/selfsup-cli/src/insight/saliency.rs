@@ -80,7 +80,7 @@ impl Method {
 pub struct SaliencyFound {
     /// How alike the maps of the trained encoder and of random weights are, by method.
     pub methods: BTreeMap<Method, MethodFound>,
-    /// By how much of the score the parts of integrated gradients miss it, on average over the images; none without gradients.
+    /// By what share of the score's gain over the baseline the parts of integrated gradients miss it, over all images; none without gradients.
     pub completeness_gap: Option<f64>,
     /// The test images.
     pub images: usize,
@@ -257,6 +257,7 @@ struct Explained<'a> {
 struct BatchMaps {
     maps: Vec<(Method, Tensor)>,
     patches: Option<Tensor>,
+    /// By how much the parts of integrated gradients miss each gain over the baseline, and that gain, `[2, N]`.
     gaps: Option<Tensor>,
 }
 
@@ -273,7 +274,7 @@ impl Explained<'_> {
                 integrated_gradients(&score, images, &self.baseline, &IntegratedGradientsConfig::default())?;
             found.maps.push((Method::IntegratedGradients, sum_channels(&parts)?.abs()));
             let gained = parts.flatten(1, -1).sum_dim_intlist(1, false, None) - &gaps;
-            found.gaps = Some(gaps.abs() / gained.abs().clamp_min(1e-12));
+            found.gaps = Some(Tensor::stack(&[gaps.abs(), gained.abs()], 0));
         }
         match (encoder.as_patches(), self.pooling, encoder.as_map()) {
             (Some(encoder), Some(pooling), _) => {
@@ -319,7 +320,7 @@ struct Maps {
     maps: BTreeMap<Method, Tensor>,
     /// Patches in the colours of their features, `[N, 3, H', W']`.
     colours: Option<Tensor>,
-    /// By what share of the score the parts of integrated gradients miss it.
+    /// By what share of the gain over the baseline the parts of integrated gradients miss it.
     gap: Option<f64>,
 }
 
@@ -334,11 +335,14 @@ impl Maps {
             maps.extend(joined(all.map(|(_, map)| map).collect()).map(|maps| (*method, maps)));
         }
         let patches = joined(batches.iter().filter_map(|batch| batch.patches.as_ref()).collect());
-        let gaps = joined(batches.iter().filter_map(|batch| batch.gaps.as_ref()).collect());
+        let sums = batches.iter().filter_map(|batch| batch.gaps.as_ref()).map(|gaps| -> Result<Vec<f64>> {
+            Ok(Vec::try_from(gaps.sum_dim_intlist(1, false, Kind::Double))?)
+        });
+        let sums = sums.collect::<Result<Vec<_>>>()?;
         Ok(Maps {
             maps,
             colours: patches.map(|x| patch_colours(&x)).transpose()?.map(|found| found.colours),
-            gap: gaps.map(|gaps| f64::try_from(gaps.mean(Kind::Double))).transpose()?,
+            gap: (!sums.is_empty()).then(|| shared_gap(&sums)),
         })
     }
 
@@ -360,6 +364,13 @@ impl Maps {
         }
         Ok(columns)
     }
+}
+
+/// What is missed as a share of what is gained, of all batches together: an image that gains nearly nothing decides nothing.
+fn shared_gap(sums: &[Vec<f64>]) -> f64 {
+    let of = |k: usize| sums.iter().map(|of_batch| of_batch[k]).sum::<f64>();
+    let (missed, gained) = (of(0), of(1));
+    if missed == 0.0 { 0.0 } else { missed / gained }
 }
 
 /// `[.., H', W']` with each place as large as its patch of an image.
@@ -408,11 +419,20 @@ mod tests {
             assert!(difference < 1e-5, "{method:?}: {difference}");
             assert!(f64::try_from(maps.abs().max()).unwrap() > 0.0, "{method:?}");
         }
+        assert!((whole.gap.unwrap() - parts.gap.unwrap()).abs() < 1e-5);
         assert!(whole.gap.unwrap() < 0.05 && whole.colours.is_none(), "{:?}", whole.gap);
         let columns = whole.pictures([12, 12]).unwrap();
         assert!(
             columns.iter().all(|(_, all)| all.len() == 3 && all.iter().all(|p| p.dimensions() == (12, 12)))
         );
+    }
+
+    #[test]
+    fn an_image_like_the_baseline_does_not_decide_the_gap() {
+        // Missed by 0.01 of 1.0, and by 0.001 of one ten-millionth.
+        let gap = shared_gap(&[vec![0.01, 1.0], vec![0.001, 1e-7]]);
+        assert!((gap - 0.011).abs() < 1e-6, "{gap}");
+        assert_eq!(shared_gap(&[vec![0.0, 0.0]]), 0.0);
     }
 
     #[test]

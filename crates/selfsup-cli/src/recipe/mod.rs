@@ -16,6 +16,7 @@ use crate::nearest::instead;
 use crate::network::NetworkConfig;
 use crate::objective::{Modality, ObjectiveConfig};
 use crate::robustness::RobustnessConfig;
+use crate::suite::SuiteSettings;
 use anyhow::{Context, Result, bail};
 use selfsup::core::Error;
 use selfsup::data::augment::{Interpolation, PlainConfig, ViewConfig};
@@ -298,6 +299,8 @@ pub struct EvalConfig {
     pub linear: LinearProbeConfig,
     /// The few-label probe.
     pub few_label: FewLabelConfig,
+    /// How the full suite asks.
+    pub suite: SuiteSettings,
     /// What is asked of disturbed images by the full suite.
     pub robustness: RobustnessConfig,
     /// The points of the report's map.
@@ -315,6 +318,7 @@ impl Default for EvalConfig {
             knn: KnnConfig::default(),
             linear: LinearProbeConfig::default(),
             few_label: FewLabelConfig::default(),
+            suite: SuiteSettings::default(),
             robustness: RobustnessConfig::default(),
             map_points: 2000,
             queries: 8,

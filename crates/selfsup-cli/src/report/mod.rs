@@ -45,7 +45,9 @@ pub use tsne::{EPOCHS, tsne};
 
 use anyhow::{Context, Result};
 use image::RgbImage;
+use selfsup::core::Score;
 use selfsup::core::state::write_whole;
+use selfsup::eval::{Interval, LEVEL};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -64,6 +66,8 @@ pub struct ReportData {
     pub facts: Vec<(String, String)>,
     /// The command that repeats the run.
     pub command: String,
+    /// What should make the reader doubt it, each in a sentence that begins small.
+    pub warnings: Vec<String>,
     /// The scores of the trained encoder and what it is compared with.
     pub scores: Option<Scores>,
     /// The measures by group.
@@ -253,7 +257,7 @@ pub struct Saliency {
     pub checks: Vec<MapCheck>,
     /// Whether the last column has patches in the colours of their features.
     pub patch_colours: bool,
-    /// By what share of the score the parts of integrated gradients miss it; none where there are none.
+    /// By what share of the score's gain over the average image the parts of integrated gradients miss it; none where there are none.
     pub completeness_gap: Option<f64>,
     /// The images that the check is averaged over.
     pub images: usize,
@@ -288,6 +292,10 @@ pub struct MapCheck {
 /// A cluster of images.
 #[derive(Clone, Debug)]
 pub struct Cluster {
+    /// The images of all clusters together.
+    pub images: usize,
+    /// How many clusters there are, of which the largest are shown.
+    pub clusters: usize,
     /// Its members.
     pub size: usize,
     /// The mean cosine similarity of its members to its middle.
@@ -325,15 +333,65 @@ pub struct Row {
     pub cells: Vec<Option<Cell>>,
 }
 
-/// A score over repetitions.
+/// A score and how sure it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Cell {
     /// The mean accuracy, from 0 to 1.
     pub mean: f64,
-    /// The standard deviation over the repetitions, in the same unit.
-    pub std: f64,
-    /// The number of repetitions.
-    pub n: usize,
+    /// What is known of how it would vary.
+    pub spread: Spread,
+}
+
+/// How a score varies.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Spread {
+    /// Not known: it was measured once.
+    #[default]
+    None,
+    /// From repetition to repetition; printed behind a plus-minus sign.
+    StandardDeviation {
+        /// The standard deviation, in the score's unit.
+        std: f64,
+        /// The repetitions.
+        n: usize,
+    },
+    /// Between two bounds, at some level of confidence; printed in brackets.
+    Interval {
+        /// The lower bound.
+        low: f64,
+        /// The upper bound.
+        high: f64,
+        /// The share of repetitions in which such an interval covers the true value.
+        level: f64,
+    },
+}
+
+impl Cell {
+    /// A score over repetitions, or one that was measured once, which its interval belongs to if it has one.
+    pub fn of(score: &Score, interval: Option<Interval>) -> Self {
+        let Score { mean, std, n } = *score;
+        let spread = match interval {
+            _ if n > 1 => Spread::StandardDeviation { std, n },
+            Some(Interval { low, high, level, .. }) => Spread::Interval { low, high, level },
+            None => Spread::None,
+        };
+        Cell { mean, spread }
+    }
+
+    /// A score and its 95 % interval, where it has one.
+    pub fn of_interval((mean, interval): (f64, Option<[f64; 2]>)) -> Self {
+        let spread = interval.map(|[low, high]| Spread::Interval { low, high, level: LEVEL });
+        Cell { mean, spread: spread.unwrap_or_default() }
+    }
+
+    /// Where the line through a bar's end begins and ends.
+    pub fn bounds(&self) -> Option<[f64; 2]> {
+        match self.spread {
+            Spread::StandardDeviation { std, .. } => Some([self.mean - std, self.mean + std]),
+            Spread::Interval { low, high, .. } => Some([low, high]),
+            Spread::None => None,
+        }
+    }
 }
 
 /// Measures that answer one question.

@@ -1,6 +1,6 @@
 //! The outcome of a run in words, computed from its scores and nothing else.
 
-use super::{Cell, Scores};
+use super::{Cell, Scores, Spread};
 
 /// What came out, for the head of the report: how the trained encoder (the first row) does by the first probe, and
 /// how much that is above or below each other row; `None` without a score to tell.
@@ -35,13 +35,24 @@ fn comparison(trained: Cell, other: Cell, name: &str) -> String {
         return format!("no better than the {name}");
     }
     let side = if points > 0.0 { "above" } else { "below" };
-    let doubt = if is_within_spread(trained, other) { " (within the spread of the repetitions)" } else { "" };
-    format!("{:.1} points {side} the {name}{doubt}", points.abs())
+    format!("{:.1} points {side} the {name}{}", points.abs(), doubt(trained, other))
 }
 
-/// Whether the difference is smaller than the repetitions of both scatter.
-fn is_within_spread(a: Cell, b: Cell) -> bool {
-    (a.n > 1 || b.n > 1) && (a.mean - b.mean).abs() < a.std.hypot(b.std)
+/// What speaks against taking a difference for one: the repetitions scatter as much, or the intervals have values in common.
+fn doubt(a: Cell, b: Cell) -> &'static str {
+    let std = |cell: Cell| match cell.spread {
+        Spread::StandardDeviation { std, .. } => std,
+        Spread::None | Spread::Interval { .. } => 0.0,
+    };
+    match (a.spread, b.spread) {
+        (Spread::Interval { low: a, high: b, .. }, Spread::Interval { low: c, high: d, .. })
+            if a <= d && c <= b =>
+        {
+            " (their 95 % intervals overlap)"
+        }
+        _ if (a.mean - b.mean).abs() < std(a).hypot(std(b)) => " (within the spread of the repetitions)",
+        _ => "",
+    }
 }
 
 /// An accuracy in per cent with one decimal.
@@ -49,9 +60,30 @@ pub fn percent(share: f64) -> String {
     format!("{:.1}", share * 100.0)
 }
 
-/// A score as the table shows it, in per cent: `84.1`, or `71.0 ± 0.8` over repetitions.
+/// A score as the table shows it, in per cent: `84.1`, `71.0 ± 0.8` over repetitions, or `71.0 [69.9, 72.1]` with its interval.
 pub fn score(cell: Cell) -> String {
-    if cell.n > 1 { format!("{} ± {}", percent(cell.mean), percent(cell.std)) } else { percent(cell.mean) }
+    let mean = percent(cell.mean);
+    match cell.spread {
+        Spread::None => mean,
+        Spread::StandardDeviation { std, .. } => format!("{mean} ± {}", percent(std)),
+        Spread::Interval { low, high, .. } => format!("{mean} [{}, {}]", percent(low), percent(high)),
+    }
+}
+
+/// What stands beside the scores, in words; empty where nothing does.
+pub fn legend(scores: &Scores) -> String {
+    let spreads = || scores.rows.iter().flat_map(|row| row.cells.iter().flatten()).map(|cell| cell.spread);
+    let mut said = String::new();
+    if spreads().any(|spread| matches!(spread, Spread::StandardDeviation { .. })) {
+        said.push_str(" ± is the standard deviation over repetitions.");
+    }
+    let level = spreads().find_map(|spread| match spread {
+        Spread::Interval { level, .. } => Some(level),
+        _ => None,
+    });
+    let brackets =
+        |level: f64| format!(" Brackets hold the {:.0} % interval over test samples.", level * 100.0);
+    said + &level.map(brackets).unwrap_or_default()
 }
 
 /// The words with a capital letter at the beginning.
@@ -64,11 +96,12 @@ pub fn capital(words: &str) -> String {
 mod tests {
     use super::super::{Column, Row};
     use super::*;
+    use selfsup::core::Score;
 
     fn scores(values: &[(&str, f64, f64, usize)]) -> Scores {
         let row = |&(name, mean, std, n): &(&str, f64, f64, usize)| Row {
             name: name.into(),
-            cells: vec![Some(Cell { mean, std, n })],
+            cells: vec![Some(Cell::of(&Score { mean, std, n }, None))],
         };
         Scores {
             columns: vec![Column { name: "linear probe".into(), explanation: String::new() }],
@@ -113,8 +146,31 @@ mod tests {
     }
 
     #[test]
-    fn the_spread_is_shown_for_repetitions_only() {
-        assert_eq!(score(Cell { mean: 0.7104, std: 0.0081, n: 5 }), "71.0 ± 0.8");
-        assert_eq!(score(Cell { mean: 0.7104, std: 0.0, n: 1 }), "71.0");
+    fn a_deviation_and_an_interval_are_not_shown_alike() {
+        let repeated = |n| Cell::of(&Score { mean: 0.7104, std: 0.0081, n }, None);
+        let interval = Cell::of_interval((0.7104, Some([0.6949, 0.7131])));
+        assert_eq!(score(repeated(5)), "71.0 ± 0.8");
+        assert_eq!(score(repeated(1)), "71.0");
+        assert_eq!(score(interval), "71.0 [69.5, 71.3]");
+        assert_eq!(score(Cell::of_interval((0.7104, None))), "71.0");
+        let with = |cells: &[Cell]| {
+            let cells = cells.iter().map(|cell| Some(*cell)).collect();
+            legend(&Scores { rows: vec![Row { name: String::new(), cells }], ..Default::default() })
+        };
+        assert_eq!(with(&[repeated(1)]), "");
+        assert_eq!(with(&[repeated(5)]), " ± is the standard deviation over repetitions.");
+        assert_eq!(
+            with(&[interval, repeated(5)]),
+            " ± is the standard deviation over repetitions. Brackets hold the 95 % interval over test samples."
+        );
+        assert_eq!(interval.bounds(), Some([0.6949, 0.7131]));
+    }
+
+    #[test]
+    fn intervals_that_have_values_in_common_leave_a_doubt() {
+        let cell = |low, high| Cell::of_interval((0.5 * (low + high), Some([low, high])));
+        assert_eq!(doubt(cell(0.5, 0.7), cell(0.65, 0.9)), " (their 95 % intervals overlap)");
+        assert_eq!(doubt(cell(0.5, 0.6), cell(0.65, 0.9)), "");
+        assert_eq!(doubt(cell(0.8, 0.9), cell(0.5, 0.7)), "");
     }
 }

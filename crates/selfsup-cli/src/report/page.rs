@@ -84,6 +84,7 @@ fn with_pictures_of(data: &ReportData, most: u32) -> Result<String> {
     let galleries = galleries.collect::<Result<Vec<_>>>()?;
     let body = html! {
         (head(data))
+        @for warning in &data.warnings { p.warning { strong { "Warning: " } (warning) "." } }
         @for section in sections.into_iter().flatten().chain(galleries) { (section) }
     };
     Ok(document(&data.title, &body))
@@ -162,7 +163,6 @@ fn scores(scores: &Scores) -> Result<Markup> {
             means.filter(|mean| mean.is_finite()).reduce(f64::max)
         })
         .collect();
-    let repeats = scores.rows.iter().flat_map(|row| row.cells.iter().flatten()).any(|cell| cell.n > 1);
     let figure = plot::svg(&Bars(scores), "The table's accuracies as bars that begin at zero.")?;
     Ok(html! {
         section {
@@ -172,8 +172,7 @@ fn scores(scores: &Scores) -> Result<Markup> {
                     div.scroll {
                         table {
                             caption {
-                                "Test accuracy in per cent; the best of each column is bold."
-                                @if repeats { " ± is the standard deviation over repetitions." }
+                                "Test accuracy in per cent; the best of each column is bold." (outcome::legend(scores))
                             }
                             thead {
                                 tr {

@@ -96,8 +96,8 @@ fn checks(found: &Saliency) -> Markup {
             @for check in &found.checks { li.note { (words(check)) } }
             @if let Some(gap) = found.completeness_gap {
                 li.note {
-                    "The parts of integrated gradients miss the score by " (share(gap)) " % on average; they add \
-                     up to it but for the error of the sum over steps."
+                    "The parts of integrated gradients miss what the score gains over the average image by " (share(gap)) " % of it; they \
+                     add up to it but for the error of the sum over steps."
                 }
             }
         }
@@ -142,11 +142,10 @@ pub fn rows(found: &Saliency) -> Vec<ViewRow> {
 /// # Errors
 /// Pictures without pixels.
 pub fn clusters(found: &[Cluster], most: u32) -> Result<Markup> {
-    let images: usize = found.iter().map(|cluster| cluster.size).sum();
     let shown = found.iter().enumerate().map(|(i, cluster)| {
         Ok(html! {
             div.cluster {
-                p.note { (heading(i, cluster, images)) }
+                p.note { (heading(i, cluster)) }
                 (row("typical", &cluster.typical, most)?)
                 @if !cluster.atypical.is_empty() { (row("atypical", &cluster.atypical, most)?) }
             }
@@ -157,7 +156,12 @@ pub fn clusters(found: &[Cluster], most: u32) -> Result<Markup> {
         section {
             h2 { "Typical and atypical images" }
             p.note {
-                "The test images in clusters that k-means found in the features without labels, the largest first. Typical images are \
+                "The test images in clusters that k-means found in the features without labels, as many as there are classes, or ten \
+                 where no classes are known; the largest first"
+                @if found.first().is_some_and(|first| first.clusters > found.len()) {
+                    ", " (found.len()) " of " (found[0].clusters)
+                }
+                ". Typical images are \
                  nearest to the middle of their cluster and say what it stands for; atypical ones are farthest from it: rare \
                  images, wrong labels, or the border of another cluster. The numbers are cosine similarities to the middle."
             }
@@ -184,8 +188,8 @@ fn row(name: &str, members: &[(Sample, f64)], most: u32) -> Result<Markup> {
 }
 
 /// A cluster in words.
-pub fn heading(index: usize, cluster: &Cluster, images: usize) -> String {
-    let share = outcome::percent(cluster.size as f64 / images.max(1) as f64);
+pub fn heading(index: usize, cluster: &Cluster) -> String {
+    let share = outcome::percent(cluster.size as f64 / cluster.images.max(1) as f64);
     format!(
         "Cluster {}: {} images ({share} %), {:.2} to the middle on average",
         index + 1,
@@ -249,7 +253,7 @@ mod tests {
             "0.50<br><span class=\"note\">[0.25, 0.75]",
             "<td>–</td>",
             "<b>Occlusion</b>: what is hidden. They stay.",
-            "miss the score by 0.2 % on average",
+            "miss what the score gains over the average image by 0.2 % of it",
         ] {
             assert!(page.contains(part), "{part}: {page}");
         }
@@ -260,9 +264,17 @@ mod tests {
 
     #[test]
     fn a_cluster_without_atypical_members_shows_typical_ones_alone() {
-        let cluster = Cluster { size: 1, cohesion: 0.75, typical: vec![member()], atypical: vec![] };
+        let cluster = Cluster {
+            images: 4,
+            clusters: 3,
+            size: 1,
+            cohesion: 0.75,
+            typical: vec![member()],
+            atypical: vec![],
+        };
         let page = clusters(&[cluster], 160).unwrap().into_string();
-        assert!(page.contains("Cluster 1: 1 images (100.0 %), 0.75 to the middle on average"), "{page}");
+        assert!(page.contains("the largest first, 1 of 3. Typical"), "{page}");
+        assert!(page.contains("Cluster 1: 1 images (25.0 %), 0.75 to the middle on average"), "{page}");
         assert!(page.contains("<h4>Typical</h4>") && !page.contains("<h4>Atypical</h4>"));
         assert!(page.contains("<figcaption>cat 0.75</figcaption>"));
     }

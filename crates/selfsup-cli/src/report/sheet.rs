@@ -80,7 +80,7 @@ impl<'a> Row<'a> {
 
 impl<'a> Row<'a> {
     /// The typical members, then the atypical ones.
-    fn of_cluster((index, cluster): (usize, &'a Cluster), images: usize) -> [Self; 2] {
+    fn of_cluster((index, cluster): (usize, &'a Cluster)) -> [Self; 2] {
         let cells = |members: &'a [(super::Sample, f64)]| -> Vec<Cell<'a>> {
             let cell = |(sample, near): &'a (super::Sample, f64)| match &sample.shown {
                 Shown::Image(image) => Some(Cell::new(image, saliency::caption(sample, *near))),
@@ -88,7 +88,7 @@ impl<'a> Row<'a> {
             };
             members.iter().filter_map(cell).collect()
         };
-        let heading = saliency::heading(index, cluster, images);
+        let heading = saliency::heading(index, cluster);
         [
             Row { heading, cells: cells(&cluster.typical) },
             Row { heading: "atypical".into(), cells: cells(&cluster.atypical) },
@@ -101,8 +101,7 @@ impl<'a> Row<'a> {
 /// # Errors
 /// What plotters refuses.
 pub fn clusters(title: &str, shown: &[Cluster]) -> Result<Vec<u8>> {
-    let images = shown.iter().map(|cluster| cluster.size).sum();
-    let rows = shown.iter().enumerate().flat_map(|cluster| Row::of_cluster(cluster, images));
+    let rows = shown.iter().enumerate().flat_map(Row::of_cluster);
     sheet(title, &rows.filter(|row| !row.cells.is_empty()).collect::<Vec<_>>())
 }
 

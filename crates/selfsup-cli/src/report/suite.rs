@@ -105,7 +105,10 @@ mod tests {
         };
         let figure = Scores {
             columns: vec![Column { name: "hit rate@10".into(), explanation: String::new() }],
-            rows: vec![Row { name: "trained".into(), cells: vec![Some(Cell { mean: 0.5, std: 0.0, n: 1 })] }],
+            rows: vec![Row {
+                name: "trained".into(),
+                cells: vec![Some(Cell { mean: 0.5, ..Default::default() })],
+            }],
         };
         let group = SuiteGroup {
             title: "Retrieval".into(),

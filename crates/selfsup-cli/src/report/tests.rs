@@ -19,7 +19,9 @@ fn tiny() -> ReportData {
         |name: &str, explanation: &str| Column { name: name.into(), explanation: explanation.into() };
     let row = |name: &str, linear: f64, few: f64| Row {
         name: name.into(),
-        cells: vec![Some(Cell { mean: linear, std: 0.0, n: 1 }), Some(Cell { mean: few, std: 0.012, n: 5 })],
+        cells: [(linear, 0.0, 1), (few, 0.012, 5)]
+            .map(|(mean, std, n)| Some(Cell::of(&Score { mean, std, n }, None)))
+            .into(),
     };
     let classes = vec!["cat".to_owned(), "dog".to_owned()];
     let map = |name: &str, turn: f32| Map {
@@ -34,6 +36,7 @@ fn tiny() -> ReportData {
         paper: "Chen et al., A Simple Framework, 2020".into(),
         facts: vec![("Data".into(), "pets, 8 images".into()), ("Seed".into(), "7".into())],
         command: "selfsup pretrain simclr-pets --set train.seed=7".into(),
+        warnings: vec!["the probe on <b> did not converge".into()],
         scores: Some(Scores {
             columns: vec![column("linear probe", "A linear classifier."), column("few labels", "")],
             rows: vec![row("trained", 0.841, 0.71), row("untrained encoder", 0.779, 0.715)],
@@ -52,7 +55,7 @@ fn tiny() -> ReportData {
                 columns: vec![column("hit rate@10", "")],
                 rows: vec![Row {
                     name: "trained".into(),
-                    cells: vec![Some(Cell { mean: 0.875, std: 0.0, n: 1 })],
+                    cells: vec![Some(Cell { mean: 0.875, ..Default::default() })],
                 }],
             }),
         }],
@@ -131,6 +134,8 @@ fn tiny() -> ReportData {
             images: 32,
         }),
         clusters: vec![Cluster {
+            images: 5,
+            clusters: 1,
             size: 5,
             cohesion: 0.875,
             typical: vec![(sample(15, "cat"), 0.97)],
@@ -305,7 +310,7 @@ fn a_run_that_went_wrong_has_a_report_all_the_same() {
     maps.maps[0].points = vec![[f32::NAN; 2]; 8];
     maps.maps[1].points = vec![[1.0; 2]; 8];
     data.scores.as_mut().unwrap().rows[0].cells =
-        vec![Some(Cell { mean: f64::NAN, std: f64::NAN, n: 3 }), None];
+        vec![Some(Cell::of(&Score { mean: f64::NAN, std: f64::NAN, n: 3 }, None)), None];
     data.confusion.as_mut().unwrap().counts = vec![vec![0, 0], vec![0, 0]];
     data.perplexity = Some(Perplexity { model: f64::NAN, unigram: 10.0 });
     data.task.as_mut().unwrap().numbers[0].value = f64::NAN;

@@ -199,6 +199,23 @@ fn features_that_a_run_gave_away_are_judged_as_the_run_is() {
 }
 
 #[test]
+fn a_run_that_does_not_learn_is_told_to_stand_still() {
+    let place = Place::new();
+    let still = ["optimizer.lr=1e-12", "train.epochs=24"].iter().flat_map(|setting| ["--set", setting]);
+    place.pretrain("run", &still.collect::<Vec<_>>()).assert().success();
+    let log = fs::read_to_string(place.path("run/train.log")).unwrap();
+    assert_eq!(log.matches(": standstill: from epoch ").count(), 1, "{log}");
+    let said = place.program(&["eval", "run", "--alone"]).assert().success().get_output().stderr.clone();
+    assert!(String::from_utf8(said).unwrap().contains("warning: standstill: from epoch "));
+    place.program(&["report", "run"]).assert().success();
+    let page = fs::read_to_string(place.path("run/report.html")).unwrap();
+    assert!(page.contains("Warning: </strong>standstill: from epoch "));
+    let learns = ["train.epochs=24", "optimizer.lr=0.1"].iter().flat_map(|setting| ["--set", setting]);
+    let printed = place.pretrain("learns", &learns.collect::<Vec<_>>()).assert().success();
+    assert!(!String::from_utf8(printed.get_output().stderr.clone()).unwrap().contains("standstill"));
+}
+
+#[test]
 fn text_becomes_scores_and_a_perplexity() {
     let place = Place::empty();
     // Each text is made of two words of its genre: the rest of a text tells what is hidden in it.
@@ -265,4 +282,53 @@ fn what_can_be_named_is_listed() {
     let machine: Value = serde_json::from_slice(&listed(&["doctor", "--json"])).unwrap();
     assert_eq!(machine["libtorch"], "2.11.0");
     assert!(machine["cpu_threads"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn features_with_other_targets_than_classes_are_judged_too() {
+    let place = Place::empty();
+    let x = |i: u64, d: u64| ((i * 5 + d) as f32).powf(1.5).sin();
+    let rows: Vec<Vec<f32>> = (0..150).map(|i| (0..5).map(|d| x(i, d)).collect()).collect();
+    let folder = |name: &str| {
+        fs::create_dir(place.path(name)).unwrap();
+        write_features(&place.path(name).join("train.npy"), &rows[..100]);
+        write_features(&place.path(name).join("test.npy"), &rows[100..]);
+    };
+    let judged = |name: &str| -> Value {
+        place.program(&["eval", "--features", name, "--suite", "full"]).assert().success();
+        let page = fs::read_to_string(place.path(name).join("report.html")).unwrap();
+        assert!(page.contains("Report of features") && page.contains("<svg"), "{name}");
+        json(&place.path(name).join("report.json"))
+    };
+    folder("numbers");
+    let numbers: Vec<f32> = rows.iter().map(|row| 3.0 * row[0] - row[4] + 7.0).collect();
+    write_npy(&place.path("numbers/train_targets.npy"), &[100], &numbers[..100]);
+    write_npy(&place.path("numbers/test_targets.npy"), &[50], &numbers[100..]);
+    let r2 = &judged("numbers")["suite"]["trained"]["regression"][0];
+    assert!(r2["name"] == "r2" && r2["value"].as_f64().unwrap() > 0.99, "{r2}");
+    assert!(r2["interval"]["low"].is_f64() && r2["split"] == "test" && r2["definition"].is_string(), "{r2}");
+
+    folder("labels");
+    let labels: Vec<i64> = rows.iter().flat_map(|row| [row[0] > 0.0, row[1] > 0.3].map(i64::from)).collect();
+    write_npy(&place.path("labels/train_targets.npy"), &[100, 2], &labels[..200]);
+    write_npy(&place.path("labels/test_targets.npy"), &[50, 2], &labels[200..]);
+    let report = judged("labels");
+    let map = &report["suite"]["trained"]["multi_label"][0];
+    assert!(map["name"] == "multi_label_map" && map["value"].as_f64().unwrap() > 0.9, "{map}");
+    assert!(report["health"]["trained"]["std"].is_f64());
+
+    folder("anomalies");
+    let marks: Vec<i64> = (0..50).map(|i| i64::from(i >= 40)).collect();
+    write_npy(&place.path("anomalies/test_anomalies.npy"), &[50], &marks);
+    let moved = |row: &Vec<f32>, by: f32| row.iter().map(|v| v + by).collect::<Vec<f32>>();
+    let normal: Vec<_> = rows[..100].iter().map(|row| moved(row, 4.0)).collect();
+    write_features(&place.path("anomalies/train.npy"), &normal);
+    let mixed: Vec<_> =
+        rows[100..].iter().zip(&marks).map(|(row, m)| moved(row, 4.0 - 8.0 * *m as f32)).collect();
+    write_features(&place.path("anomalies/test.npy"), &mixed);
+    let auroc = &judged("anomalies")["suite"]["trained"]["anomalies"][0];
+    assert!(auroc["name"] == "ood_auroc_knn" && auroc["value"].as_f64().unwrap() > 0.99, "{auroc}");
+
+    let said = place.refusal(&["compare", "numbers", "labels"]);
+    assert!(said.contains("numbers/report.json"), "{said}");
 }

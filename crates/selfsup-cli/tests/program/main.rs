@@ -5,6 +5,7 @@
 
 mod annotation;
 mod audit;
+mod compare;
 mod dense;
 mod finetune;
 mod interruption;

@@ -1,0 +1,277 @@
+//! How sure the numbers of report.json are: each again under `measurements`, by the place where it stands, with its split, its
+//! seed and, where there are samples or repetitions to tell it from, its interval.
+//!
+//! ```text
+//! accuracies of all test samples    Wilson, as selfsup compare has it
+//! accuracies over draws of labels   Student, over the draws
+//! std, uniformity                   jackknife over the rows, from the sums without each row
+//! alignment, attention              bootstrap over the images
+//! ```
+//! RankMe has none: rows drawn twice lower the rank, so that drawing again tells of another number.
+
+use crate::attention::AttentionFound;
+use crate::judge::{self, Seen, Verdict};
+use crate::recipe::EvalConfig;
+use crate::task::Said;
+use anyhow::Result;
+use selfsup::core::{Key, Kind, Score, Tensor, TensorExt};
+use selfsup::eval::{Interval, LEVEL, Mean, Measurement};
+use serde_json::{Map, Value, json};
+
+/// What the key `measurements` of report.json is.
+pub const DEFINITION: &str = "the numbers of scores, health, task, answers and attention by their JSON pointer (RFC 6901), each with its split, seed and \
+                              95 % interval: Wilson's for shares of right answers among all test samples, Student's over draws of labels, the jackknife's for std \
+                              and uniformity, a bootstrap's over images for alignment and attention; none for RankMe, which drawing rows again lowers. They tell \
+                              what other test samples would change, not another training";
+
+/// Draws of a bootstrap.
+const RESAMPLES: usize = 1000;
+/// Rows that are looked at at a time.
+const BLOCK: i64 = 512;
+
+/// A number of report.json by its pointer; what it is stands among the definitions.
+pub type Known = (String, Measurement);
+
+fn known(pointer: String, name: &str, mean: Mean, seed: Option<u64>) -> Known {
+    let Mean { value, interval, n } = mean;
+    let (name, split, definition) = (name.to_owned(), "test".to_owned(), String::new());
+    (pointer, Measurement { name, value, interval, n, split, seed, definition })
+}
+
+/// The scores and the health of an encoder.
+///
+/// # Errors
+/// When features are not finite.
+pub fn of_encoder(encoder: &str, seen: &Seen, verdict: &Verdict, eval: &EvalConfig) -> Result<Vec<Known>> {
+    let mut all = Vec::new();
+    for (name, score) in &verdict.scores {
+        let right = verdict.answers.as_ref().and_then(|answers| answers.right(name));
+        let mean = match right {
+            Some(right) => share(right.iter().filter(|right| **right).count() as u64, right.len() as u64)?,
+            None => over_draws(score)?,
+        };
+        let seed = match name.as_str() {
+            "linear" => Some(eval.linear.seed),
+            "knn" => None,
+            _ => Some(eval.few_label.seed),
+        };
+        all.push(known(format!("/scores/{encoder}/{name}"), name, mean, seed));
+    }
+    let health = &verdict.health;
+    let z = judge::spread(&seen.test).to_kind(Kind::Double).l2_normalize(); // [n, D]
+    let n = z.size()[0] as usize;
+    let mut tell = |name: &str, value: f64, interval, n| {
+        all.push(known(format!("/health/{encoder}/{name}"), name, Mean { value, interval, n }, None));
+    };
+    tell("std", health.spread.std, jackknifed(health.spread.std, &std_without(&z)?)?, n);
+    tell("rank_me", health.spread.rank_me, None, n);
+    let uniformity = health.spread.uniformity;
+    tell("uniformity", uniformity, jackknifed(uniformity, &uniformity_without(&z)?)?, n);
+    if let (Some(alignment), Some([x0, x1])) = (health.alignment, &seen.views) {
+        let unit = |x: &Tensor| x.to_kind(Kind::Float).l2_normalize();
+        let apart = (unit(x0) - unit(x1)).square().sum_dim_intlist(1, false, Kind::Double);
+        let found = Mean::over_samples(&Vec::<f64>::try_from(apart)?, RESAMPLES, Key::new(0))?;
+        tell("alignment", alignment, found.interval, found.n);
+    }
+    Ok(all)
+}
+
+/// What an objective says of its own task, from so many images.
+///
+/// # Errors
+/// None: shares are of what was asked.
+pub fn of_task(said: &Said, images: usize, seed: u64) -> Result<Vec<Known>> {
+    let mut all = Vec::new();
+    for (name, value, _) in &said.numbers {
+        // A number that is the share of right answers is as sure as that.
+        let is_it = |right: u64, asked: u64| asked > 0 && (right as f64 / asked as f64 - value).abs() < 1e-6;
+        let answers = said.answers.iter().find(|answers| is_it(answers.right, answers.asked));
+        let mean = match answers.map(|answers| share(answers.right, answers.asked)).transpose()? {
+            Some(found) => Mean { value: *value, ..found },
+            None => Mean { value: *value, interval: None, n: images },
+        };
+        all.push(known(format!("/task/{name}"), name, mean, Some(seed)));
+    }
+    for (i, answers) in said.answers.iter().enumerate() {
+        all.push(known(
+            format!("/answers/{i}/right"),
+            "answers",
+            share(answers.right, answers.asked)?,
+            Some(seed),
+        ));
+    }
+    Ok(all)
+}
+
+/// How widely the heads look.
+pub fn of_attention(found: &AttentionFound) -> Vec<Known> {
+    let places = ["/attention/mean".to_owned()]
+        .into_iter()
+        .chain((0..found.heads.len()).map(|head| format!("/attention/heads/{head}")));
+    let values = [found.mean].into_iter().chain(found.heads.iter().copied());
+    let intervals = found.intervals.iter().copied().map(Some).chain(std::iter::repeat(None));
+    let all = places.zip(values).zip(intervals);
+    all.map(|((place, value), interval)| {
+        known(place, "attention", Mean { value, interval, n: found.images }, None)
+    })
+    .collect()
+}
+
+/// The value of the key `measurements`, each with what `definitions` says of it.
+pub fn json(all: &[Known], definitions: &Value) -> Value {
+    let one = |(pointer, found): &Known| {
+        let definition = definitions[&found.name].as_str().unwrap_or_default().to_owned();
+        (pointer.clone(), json!(Measurement { definition, ..found.clone() }))
+    };
+    Value::Object(all.iter().map(one).collect::<Map<_, _>>())
+}
+
+fn share(right: u64, asked: u64) -> Result<Mean> {
+    let value = right as f64 / asked as f64;
+    Ok(Mean { value, interval: Interval::wilson(right, asked, LEVEL)?, n: asked as usize })
+}
+
+/// The mean over draws, from what is kept of them: values evenly apart that have their mean and deviation have their interval.
+fn over_draws(score: &Score) -> Result<Mean> {
+    let Score { mean, std, n } = *score;
+    let places: Vec<f64> = (0..n).map(|i| i as f64 - 0.5 * (n as f64 - 1.0)).collect();
+    let unit = (places.iter().map(|x| x * x).sum::<f64>() / (n as f64 - 1.0)).sqrt();
+    let values: Vec<f64> = places.iter().map(|x| if n > 1 { mean + std * x / unit } else { mean }).collect();
+    Ok(Mean { value: mean, interval: Interval::student(&values, LEVEL)?, n })
+}
+
+fn jackknifed(value: f64, without: &[f64]) -> Result<Option<Interval>> {
+    let without: Vec<(f64, u64)> = without.iter().map(|value| (*value, 1)).collect();
+    Ok(Interval::jackknife(value, &without, LEVEL)?)
+}
+
+/// The mean over features of their deviation without each row of `z` `[n, D]`; nothing of fewer than three rows.
+fn std_without(z: &Tensor) -> Result<Vec<f64>> {
+    let n = z.size()[0];
+    if n < 3 {
+        return Ok(Vec::new());
+    }
+    // From the middle, which squares of what lies far from it would drown.
+    let z = z - z.mean_dim(0, true, Kind::Double);
+    let (sum, squares) =
+        (z.sum_dim_intlist(0, true, Kind::Double), z.square().sum_dim_intlist(0, true, Kind::Double));
+    let mut all = Vec::new();
+    for rows in z.split(BLOCK, 0) {
+        let (sum, squares) = (&sum - &rows, &squares - rows.square()); // [b, D]
+        let variance = (squares - sum.square() / (n - 1)) / (n - 2);
+        all.extend(Vec::<f64>::try_from(variance.clamp_min(0.0).sqrt().mean_dim(1, false, Kind::Double))?);
+    }
+    Ok(all)
+}
+
+/// The uniformity without each row of `z` `[n, D]`, whose rows have length 1; nothing of fewer than three rows.
+fn uniformity_without(z: &Tensor) -> Result<Vec<f64>> {
+    let n = z.size()[0];
+    if n < 3 {
+        return Ok(Vec::new());
+    }
+    let mut of_rows = Vec::new();
+    for rows in z.split(BLOCK, 0) {
+        let potentials =
+            (rows.matmul(&z.tr()) * 4.0 - 4.0).exp().sum_dim_intlist(1, false, Kind::Double) - 1.0;
+        of_rows.extend(Vec::<f64>::try_from(potentials)?);
+    }
+    let total: f64 = of_rows.iter().sum();
+    let pairs = (n - 1) as f64 * (n - 2) as f64;
+    Ok(of_rows.iter().map(|own| ((total - 2.0 * own).max(f64::MIN_POSITIVE) / pairs).ln()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::full::SuiteChoice;
+    use crate::judge::Labels;
+    use selfsup::core::Device;
+    use selfsup::eval::{IntervalMethod, feature_health};
+
+    fn x(n: i64, d: i64) -> Tensor {
+        (Tensor::arange(n * d, (Kind::Float, Device::Cpu)).pow_tensor_scalar(1.5) * 0.37).sin().view([n, d])
+    }
+
+    #[test]
+    fn the_jackknifes_sums_are_those_of_features_without_each_row() {
+        let x = x(12, 5);
+        let z = x.to_kind(Kind::Double).l2_normalize();
+        let (std, uniformity) = (std_without(&z).unwrap(), uniformity_without(&z).unwrap());
+        for i in 0..12 {
+            let rest: Vec<i64> = (0..12).filter(|j| *j != i).collect();
+            let health = feature_health(&x.index_select(0, &Tensor::from_slice(&rest))).unwrap();
+            assert!((health.std - std[i as usize]).abs() < 1e-6, "{i}");
+            assert!((health.uniformity - uniformity[i as usize]).abs() < 1e-5, "{i}");
+        }
+        assert!(std_without(&z.narrow(0, 0, 2)).unwrap().is_empty());
+        assert!(uniformity_without(&z.narrow(0, 0, 2)).unwrap().is_empty());
+    }
+
+    #[test]
+    fn draws_have_the_interval_that_their_own_values_have() {
+        let values = [0.81, 0.84, 0.79, 0.83, 0.80];
+        let found = over_draws(&Score::of(&values)).unwrap();
+        let expected = Mean::over_repetitions(&values).unwrap();
+        let (a, b) = (found.interval.unwrap(), expected.interval.unwrap());
+        assert!((a.low - b.low).abs() < 1e-12 && (a.high - b.high).abs() < 1e-12, "{a:?} {b:?}");
+        let once = over_draws(&Score::of(&[0.5])).unwrap();
+        assert_eq!((once.value, once.interval, once.n), (0.5, None, 1));
+    }
+
+    #[test]
+    fn every_number_of_an_encoder_has_its_split_and_what_can_be_told_of_it() {
+        let labels: Vec<i64> = (0..40).map(|i| i % 2).collect();
+        let names = vec!["a".to_owned(), "b".to_owned()];
+        let labels = Labels::new(names, Some(labels.clone()), Some(labels)).unwrap();
+        let seen = Seen {
+            train: x(40, 6),
+            test: x(40, 6),
+            views: Some([x(9, 6), x(9, 6) + 0.1]),
+            layers: Vec::new(),
+        };
+        let eval = EvalConfig::default();
+        let verdict = judge::judge(&seen, Some(&labels), &eval, SuiteChoice::Probes, &mut |_| ()).unwrap();
+        let found = of_encoder("trained", &seen, &verdict, &eval).unwrap();
+        let pointers: Vec<&str> = found.iter().map(|(pointer, _)| pointer.as_str()).collect();
+        let scores = ["linear", "few10", "knn"].map(|name| format!("/scores/trained/{name}"));
+        let health =
+            ["std", "rank_me", "uniformity", "alignment"].map(|name| format!("/health/trained/{name}"));
+        assert_eq!(pointers, scores.iter().chain(&health).map(String::as_str).collect::<Vec<_>>());
+        let definitions = json!({"linear": "what it is"});
+        let all = json(&found, &definitions);
+        for (pointer, method) in [
+            ("/scores/trained/linear", Some(IntervalMethod::Wilson)),
+            ("/scores/trained/few10", Some(IntervalMethod::Student)),
+            ("/health/trained/std", Some(IntervalMethod::Jackknife)),
+            ("/health/trained/rank_me", None),
+            ("/health/trained/alignment", Some(IntervalMethod::Bootstrap)),
+        ] {
+            let one: Measurement = serde_json::from_value(all[pointer].clone()).unwrap();
+            assert_eq!(one.interval.map(|i| i.method), method, "{pointer}");
+            assert!(one.interval.is_none_or(|i| i.low <= one.value && one.value <= i.high), "{one:?}");
+            assert_eq!(one.split, "test");
+        }
+        assert_eq!(all["/scores/trained/linear"]["definition"], "what it is");
+        assert_eq!(all["/scores/trained/linear"]["value"], verdict.scores[0].1.mean);
+        assert_eq!(all["/health/trained/alignment"]["n"], 9);
+    }
+
+    #[test]
+    fn a_task_that_asks_questions_is_as_sure_as_its_answers() {
+        let answers = crate::task::AnswersFound {
+            name: "answers".into(),
+            question: "Which?".into(),
+            asked: 40,
+            right: 30,
+            confusion: None,
+        };
+        let numbers = vec![("accuracy".to_owned(), 0.75, "A share."), ("error".to_owned(), 1.5, "A loss.")];
+        let said = Said { numbers, answers: vec![answers], prototypes: Vec::new() };
+        let found = of_task(&said, 10, 3).unwrap();
+        let intervals: Vec<bool> = found.iter().map(|(_, m)| m.interval.is_some()).collect();
+        assert_eq!(intervals, [true, false, true]);
+        assert_eq!(found.iter().map(|(_, m)| m.n).collect::<Vec<_>>(), [40, 10, 40]);
+        assert_eq!(found[2].0, "/answers/0/right");
+    }
+}
