@@ -70,7 +70,7 @@ pub fn of_run(run: &Path, device: Device) -> Result<()> {
             Modality::Images => insight::of_images(&recipe, &weights, &found.insight, device)?,
             Modality::Text => insight::of_text(&recipe, run, &weights, device)?,
         };
-    let OfMethod { made, task, prototypes, attention } = method;
+    let OfMethod { made, made_by_parts, task, prototypes, attention } = method;
     let robustness = robustness::shown(&found.suite, || crate::robustness::examples(&recipe))?;
     let method = recipe.objective.method();
     let data = ReportData {
@@ -97,7 +97,7 @@ pub fn of_run(run: &Path, device: Device) -> Result<()> {
         neighbours,
         confusion: found.confusion(),
         perplexity: found.perplexity.map(|p| Perplexity { model: p.model, unigram: p.unigram }),
-        galleries: Vec::new(),
+        galleries: made_by_parts,
         layers: Vec::new(),
     };
     println!("{}", report::write(&data, run)?.display());
