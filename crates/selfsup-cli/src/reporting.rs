@@ -6,7 +6,7 @@ use crate::insight::method::OfMethod;
 use crate::insight::{self, Insight};
 use crate::objective::Modality;
 use crate::pretrain::recipe_of;
-use crate::recipe::Recipe;
+use crate::recipe::{Recipe, Whose};
 use crate::report::robustness;
 use crate::report::{self, Cell, Column, Confusion, Curve, Perplexity, ReportData, Row, Scores};
 use anyhow::{Context, Result, bail, ensure};
@@ -54,9 +54,11 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
 /// # Errors
 /// When the folder holds no run, no checkpoint or no evaluation, or the data cannot be read.
 pub fn of_run(run: &Path, device: Device) -> Result<()> {
-    let recipe = recipe_of(run)?;
+    let mut recipe = recipe_of(run)?;
     let Last { weights, step } = last_checkpoint(run)?;
     let found = Found::read(run)?;
+    // The page shows the encoder that was judged.
+    recipe.weights = recipe.weights.of(found.run.weights, &weights)?;
     ensure!(
         found.run.step == step,
         "{} is of step {}, but the last checkpoint is of step {step}: run selfsup eval {}",
@@ -219,6 +221,9 @@ fn facts(recipe: &Recipe, found: &Found, environment: &BTreeMap<String, Value>) 
     ];
     if let Some(rate) = samples_per_second {
         facts.insert(4, ("Rate", format!("{rate:.0} samples/s")));
+    }
+    if found.run.weights == Whose::Teacher {
+        facts.insert(2, ("Weights", "the teacher's".to_owned()));
     }
     facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }

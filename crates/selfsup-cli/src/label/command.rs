@@ -29,7 +29,7 @@ const SEED: u64 = 0;
 pub fn run(arguments: &Arguments) -> Result<()> {
     arguments.check()?;
     let device = arguments.machine.choose()?;
-    let samples = Samples::open(&arguments.run, &arguments.data, device)?;
+    let samples = Samples::open(&arguments.run, arguments.weights, &arguments.data, device)?;
     match arguments.next {
         Some(n) => propose(arguments, &samples, n),
         None => label(arguments, &samples),

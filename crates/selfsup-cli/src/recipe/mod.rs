@@ -10,7 +10,7 @@ mod weights;
 
 pub use assign::Assignment;
 pub use views::{SizePhase, ViewKind, ViewsConfig};
-pub use weights::Weights;
+pub use weights::{Weights, Whose};
 
 use crate::nearest::instead;
 use crate::network::NetworkConfig;
