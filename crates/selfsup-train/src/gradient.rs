@@ -40,13 +40,19 @@ impl Clip {
     pub fn apply(self, parameters: &[Parameter], norm: &Tensor) {
         match self {
             Clip::Together(most) => clip_gradients(parameters, norm, most),
-            Clip::Each(most) => parameters.iter().for_each(|parameter| clip_to(&[parameter], most)),
+            Clip::Each(most) => {
+                for parameter in parameters {
+                    clip_to(&[parameter], most);
+                }
+            }
             Clip::Modules(most) => {
                 let mut modules: BTreeMap<&str, Vec<&Parameter>> = BTreeMap::new();
                 for parameter in parameters {
                     modules.entry(module(&parameter.name)).or_default().push(parameter);
                 }
-                modules.values().for_each(|parameters| clip_to(parameters, most));
+                for parameters in modules.values() {
+                    clip_to(parameters, most);
+                }
             }
         }
     }

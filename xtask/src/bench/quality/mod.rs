@@ -168,16 +168,16 @@ impl Setting {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let threads = arguments.threads.unwrap_or((cores / arguments.jobs).max(1));
         let length = arguments.steps.map_or(Length::Seconds(arguments.budget), Length::Steps);
-        let mut name = match length {
-            Length::Seconds(seconds) => format!("{set}-{seconds}s-{threads}t"),
-            Length::Steps(steps) => format!("{set}-{steps}steps-{threads}t"),
+        let long = match length {
+            Length::Seconds(seconds) => format!("{seconds}s"),
+            Length::Steps(steps) => format!("{steps}steps"),
         };
-        if arguments.images != entrant::IMAGES {
-            name.push_str(&format!("-{}", arguments.images));
-        }
-        if arguments.check {
-            name.push_str("-check");
-        }
+        let images = match arguments.images {
+            entrant::IMAGES => String::new(),
+            images => format!("-{images}"),
+        };
+        let check = if arguments.check { "-check" } else { "" };
+        let name = format!("{set}-{long}-{threads}t{images}{check}");
         Ok(Setting {
             data: arguments.data.clone(),
             length,
