@@ -6,7 +6,7 @@ use crate::finetune::encoder_of;
 use crate::images;
 use crate::model::{ImageModel, TextModel};
 use crate::objective::Modality;
-use crate::recipe::Recipe;
+use crate::recipe::{Recipe, Whose};
 use crate::text;
 use anyhow::{Context, Result, bail};
 use ndarray::Array2;
@@ -20,17 +20,18 @@ use std::sync::Arc;
 /// Runs the command: writes the features of all samples of `data`, in order, with the samples' names.
 ///
 /// # Errors
-/// When the folder holds no run or no checkpoint, the data cannot be read or do not fit the encoder, or `out` ends in
-/// neither `.npy` nor `.csv`.
-pub fn run(run: &Path, data: &str, out: &Path, device: Device) -> Result<()> {
+/// When the folder holds no run or no checkpoint, or none of a teacher that is asked for, the data cannot be read or do not fit the
+/// encoder, or `out` ends in neither `.npy` nor `.csv`.
+pub fn run(run: &Path, whose: Whose, data: &str, out: &Path, device: Device) -> Result<()> {
     let write: fn(&Array2<f32>, &[String], &Path) -> Result<()> =
         match out.extension().and_then(|e| e.to_str()) {
             Some("npy") => write_npy,
             Some("csv") => write_csv,
             _ => bail!("--out {}: a file that ends in .npy or .csv", out.display()),
         };
-    let recipe = encoder_of(run)?;
+    let mut recipe = encoder_of(run)?;
     let weights = last_checkpoint(run)?.weights;
+    recipe.weights = recipe.weights.of(whose, &weights)?;
     let (features, names) = match recipe.objective.modality() {
         Modality::Images => of_images(&recipe, &weights, data, device)?,
         Modality::Text => of_text(&recipe, run, &weights, data, device)?,

@@ -13,7 +13,7 @@ use crate::model::{ImageModel, TextModel};
 use crate::objective::Modality;
 use crate::origin::{self, Origin, Part};
 use crate::pretrain::recipe_of;
-use crate::recipe::Recipe;
+use crate::recipe::{Recipe, Whose};
 use crate::robustness::Robustness;
 use crate::sure::{self, Known};
 use crate::task::{self, Said};
@@ -48,11 +48,19 @@ pub enum Rivals {
 /// Runs the command: writes report.json and prints it or its table.
 ///
 /// # Errors
-/// When the folder holds no run or no checkpoint, or the data cannot be read.
-pub fn run(run: &Path, rivals: Rivals, suite: SuiteChoice, print_json: bool, device: Device) -> Result<()> {
-    let recipe = recipe_of(run)?;
+/// When the folder holds no run or no checkpoint, or none of a teacher that is asked for, or the data cannot be read.
+pub fn run(
+    run: &Path,
+    whose: Whose,
+    rivals: Rivals,
+    suite: SuiteChoice,
+    print_json: bool,
+    device: Device,
+) -> Result<()> {
+    let mut recipe = recipe_of(run)?;
     check(&recipe)?;
     let Last { weights, step } = last_checkpoint(run)?;
+    recipe.weights = recipe.weights.of(whose, &weights)?;
     let metrics = read_metrics(run)?;
     let started = Instant::now();
     let mut judged = match recipe.objective.modality() {
@@ -137,6 +145,9 @@ pub fn last_checkpoint(run: &Path) -> Result<Last> {
 pub struct RunFacts {
     /// The optimizer steps of the checkpoint that is judged.
     pub step: u64,
+    /// Whose encoder in it.
+    #[serde(default)]
+    pub weights: Whose,
     /// The objective's `kind`.
     pub method: String,
     /// The encoder's `kind`.
@@ -177,6 +188,7 @@ impl RunFacts {
             metrics.iter().map(|m| m.samples_per_second).filter(|rate| *rate > 0.0).collect();
         RunFacts {
             step,
+            weights: recipe.weights.whose(),
             method: recipe.objective.method().kind.to_owned(),
             encoder: recipe.encoder.name().to_owned(),
             model,

@@ -2,6 +2,7 @@
 
 use crate::evaluate::last_checkpoint;
 use crate::finetune::encoder_of;
+use crate::recipe::Whose;
 use anyhow::{Context, Result, ensure};
 use selfsup::core::state::{save, write_whole};
 use serde_json::json;
@@ -10,10 +11,11 @@ use std::path::Path;
 /// Runs the command: writes model.safetensors and config.json to `out`.
 ///
 /// # Errors
-/// When the folder holds no run or no checkpoint, or `out` holds something already.
-pub fn run(run: &Path, out: &Path) -> Result<()> {
-    let recipe = encoder_of(run)?;
+/// When the folder holds no run or no checkpoint, or none of a teacher that is asked for, or `out` holds something already.
+pub fn run(run: &Path, whose: Whose, out: &Path) -> Result<()> {
+    let mut recipe = encoder_of(run)?;
     let weights = last_checkpoint(run)?.weights;
+    recipe.weights = recipe.weights.of(whose, &weights)?;
     let encoder = recipe.weights.of_encoder(&weights)?;
     std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
     let model = out.join("model.safetensors");
@@ -22,6 +24,7 @@ pub fn run(run: &Path, out: &Path) -> Result<()> {
     let config = json!({
         "encoder": recipe.encoder,
         "input": recipe.views.as_ref().map(|_| json!({"size": plain.size, "mean": plain.mean, "std": plain.std})),
+        "weights": recipe.weights.whose(),
         "checkpoint": weights.parent().and_then(Path::file_name).map(|name| name.to_string_lossy()),
     });
     write_whole(&out.join("config.json"), serde_json::to_string_pretty(&config)?.as_bytes())?;

@@ -81,6 +81,9 @@ enum Command {
         /// marks what is not normal.
         #[arg(long, value_name = "DIR")]
         features: Option<PathBuf>,
+        /// Whose encoder.
+        #[arg(long, value_enum, default_value = "trained", conflicts_with = "features")]
+        weights: recipe::Whose,
         /// Judge the trained encoder alone: faster, where its rivals' scores are known from another seed
         #[arg(long, conflicts_with = "features")]
         alone: bool,
@@ -106,6 +109,9 @@ enum Command {
     Embed {
         /// The run's folder.
         run: PathBuf,
+        /// Whose encoder.
+        #[arg(long, value_enum, default_value = "trained")]
+        weights: recipe::Whose,
         /// A known set's name, or the path of a file or folder.
         #[arg(long, value_name = "NAME_OR_PATH")]
         data: String,
@@ -121,6 +127,9 @@ enum Command {
     Export {
         /// The run's folder.
         run: PathBuf,
+        /// Whose encoder.
+        #[arg(long, value_enum, default_value = "trained")]
+        weights: recipe::Whose,
         /// The folder to write model.safetensors and config.json to.
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
@@ -194,11 +203,11 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Data { name } => data::fetch_set(&name)?,
         Command::Pretrain(arguments) => return pretrain::run(&arguments),
         Command::Finetune(arguments) => return finetune::run(&arguments),
-        Command::Eval { run, features, alone, set, suite, json, machine } => match (run, features) {
+        Command::Eval { run, features, weights, alone, set, suite, json, machine } => match (run, features) {
             (Some(run), _) => {
                 let rivals = if alone { evaluate::Rivals::None } else { evaluate::Rivals::All };
                 let device = machine.choose()?;
-                evaluate::run(&run, rivals, suite, json, device)?;
+                evaluate::run(&run, weights, rivals, suite, json, device)?;
                 if suite == full::SuiteChoice::Full {
                     reporting::of_run(&run, device)?;
                 }
@@ -216,9 +225,11 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Dense(arguments) => dense::run(&arguments)?,
         Command::Compare(arguments) => compare::run(&arguments)?,
         Command::Audit(arguments) => audit::run(&arguments)?,
-        Command::Embed { run, data, out, machine } => embed::run(&run, &data, &out, machine.choose()?)?,
+        Command::Embed { run, weights, data, out, machine } => {
+            embed::run(&run, weights, &data, &out, machine.choose()?)?;
+        }
         Command::Label(arguments) => label::run(&arguments)?,
-        Command::Export { run, out } => export::run(&run, &out)?,
+        Command::Export { run, weights, out } => export::run(&run, weights, &out)?,
         Command::Report(arguments) => return reporting::run(&arguments),
     }
     Ok(ExitCode::SUCCESS)

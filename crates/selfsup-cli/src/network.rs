@@ -118,6 +118,19 @@ impl NetworkConfig {
         Ok(self.image_network(path)?)
     }
 
+    /// The same network as a teacher has it: without stochastic depth, which the authors of DINO, iBOT and DINOv2 leave out of it.
+    /// A teacher may still run in training mode, in which BatchNorm normalises a batch by itself.
+    fn of_teacher(&self) -> Self {
+        match self.clone() {
+            NetworkConfig::Vit(config) => NetworkConfig::Vit(VitConfig { drop_path: 0.0, ..config }),
+            NetworkConfig::Projected(config) => {
+                let network = Box::new(config.network.of_teacher());
+                NetworkConfig::Projected(ProjectedConfig { network, ..config })
+            }
+            other => other,
+        }
+    }
+
     fn image_network(&self, path: nn::Path) -> CoreResult<Box<dyn ImageNetwork>> {
         self.network(path).map_err(|e| crate::recipe::inside(e, "encoder"))
     }
@@ -147,7 +160,7 @@ impl NetworkConfig {
         encoder: &'a (dyn ImageNetwork + 'static),
         samples: usize,
     ) -> Site<'a, dyn ImageNetwork> {
-        Site::new(store, encoder, samples as i64, |path| self.image_network(path))
+        Site::new(store, encoder, samples as i64, |path| self.of_teacher().image_network(path))
     }
 
     /// The same site for an objective that needs a map of features.
@@ -157,10 +170,10 @@ impl NetworkConfig {
     pub fn map_site<'a>(&'a self, site: &Site<'a, dyn ImageNetwork>) -> Result<Site<'a, dyn MapEncoder>> {
         let encoder = site.encoder.as_map().context(NO_MAP)?;
         Ok(Site::new(site.store, encoder, site.samples, |path| {
-            Ok(match self {
-                NetworkConfig::Convnet(config) => Box::new(ConvNet::new(path, config)?),
-                NetworkConfig::Resnet(config) => Box::new(ResNet::new(path, config)?),
-                NetworkConfig::Vit(config) => Box::new(Vit::new(path, config)?),
+            Ok(match self.of_teacher() {
+                NetworkConfig::Convnet(config) => Box::new(ConvNet::new(path, &config)?),
+                NetworkConfig::Resnet(config) => Box::new(ResNet::new(path, &config)?),
+                NetworkConfig::Vit(config) => Box::new(Vit::new(path, &config)?),
                 NetworkConfig::PixelTransformer(_)
                 | NetworkConfig::TextTransformer(_)
                 | NetworkConfig::Projected(_) => {
@@ -183,8 +196,8 @@ impl NetworkConfig {
             )
         };
         let encoder = site.encoder.as_patches().with_context(no_patches)?;
-        Ok(Site::new(site.store, encoder, site.samples, move |path| match self {
-            NetworkConfig::Vit(config) => Ok(Box::new(Vit::new(path, config)?)),
+        Ok(Site::new(site.store, encoder, site.samples, move |path| match self.of_teacher() {
+            NetworkConfig::Vit(config) => Ok(Box::new(Vit::new(path, &config)?)),
             _ => Err(selfsup::core::Error::Other(no_patches())),
         })
         .at_the_place_of(site))
@@ -338,4 +351,32 @@ pub struct TokenShape {
     pub max_length: i64,
     /// The id that fills short sequences.
     pub pad_id: i64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use selfsup::core::{Device, Kind, Mode, Tensor, tch};
+
+    #[test]
+    fn a_teacher_has_no_stochastic_depth_wherever_it_is_built() {
+        let vit = VitConfig { image_size: 8, patch_size: 4, channels_in: 1, ..VitConfig::default() };
+        let vit = VitConfig { dim: 12, depth: 3, heads: 3, drop_path: 0.5, ..vit };
+        let config = NetworkConfig::Vit(vit);
+        let store = nn::VarStore::new(Device::Cpu);
+        let encoder = config.image_encoder(store.root() / "encoder").unwrap();
+        let site = config.site(&store, encoder.as_ref(), 10);
+        let x = (Tensor::arange(16 * 64, (Kind::Float, Device::Cpu)) * 0.7).sin().view([16, 1, 8, 8]);
+        let steady = |encode: &dyn Fn() -> CoreResult<Tensor>| {
+            tch::manual_seed(0);
+            encode().unwrap() == encode().unwrap()
+        };
+        assert!(!steady(&|| encoder.encode(&x, Mode::Train)), "the student has it");
+        let teacher = (site.twin)(store.root() / "teacher").unwrap();
+        assert!(steady(&|| teacher.encode(&x, Mode::Train)));
+        let teacher = (config.map_site(&site).unwrap().twin)(store.root() / "of_maps").unwrap();
+        assert!(steady(&|| teacher.encode(&x, Mode::Train)));
+        let teacher = (config.patch_site(&site).unwrap().twin)(store.root() / "of_patches").unwrap();
+        assert!(steady(&|| teacher.encode(&x, Mode::Train)));
+    }
 }

@@ -6,7 +6,7 @@ use crate::insight::method::OfMethod;
 use crate::insight::{self, Insight};
 use crate::objective::Modality;
 use crate::pretrain::recipe_of;
-use crate::recipe::Recipe;
+use crate::recipe::{Recipe, Whose};
 use crate::report::robustness;
 use crate::report::{self, Cell, Column, Confusion, Curve, Perplexity, ReportData, Row, Scores};
 use crate::{warnings, watch};
@@ -56,10 +56,12 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
 /// # Errors
 /// When the folder holds no run, no checkpoint or no evaluation, or the data cannot be read.
 pub fn of_run(run: &Path, device: Device) -> Result<()> {
-    let recipe = recipe_of(run)?;
+    let mut recipe = recipe_of(run)?;
     let Last { weights, step } = last_checkpoint(run)?;
     let report = read_report(run)?;
     let found = Found::of(&report, run)?;
+    // The page shows the encoder that was judged.
+    recipe.weights = recipe.weights.of(found.run.weights, &weights)?;
     ensure!(
         found.run.step == step,
         "{} is of step {}, but the last checkpoint is of step {step}: run selfsup eval {}",
@@ -75,7 +77,7 @@ pub fn of_run(run: &Path, device: Device) -> Result<()> {
             Modality::Images => insight::of_images(&recipe, &weights, &found.insight, device)?,
             Modality::Text => insight::of_text(&recipe, run, &weights, device)?,
         };
-    let OfMethod { made, task, prototypes, attention } = method;
+    let OfMethod { made, made_by_parts, task, prototypes, attention } = method;
     let robustness = robustness::shown(&found.suite, || crate::robustness::examples(&recipe))?;
     let method = recipe.objective.method();
     let data = ReportData {
@@ -103,7 +105,7 @@ pub fn of_run(run: &Path, device: Device) -> Result<()> {
         neighbours,
         confusion: found.confusion(),
         perplexity: found.perplexity.map(|p| Perplexity { model: p.model, unigram: p.unigram }),
-        galleries: Vec::new(),
+        galleries: made_by_parts,
         layers: Vec::new(),
     };
     println!("{}", report::write(&data, run)?.display());
@@ -238,6 +240,9 @@ fn facts(recipe: &Recipe, found: &Found, environment: &BTreeMap<String, Value>) 
     ];
     if let Some(rate) = samples_per_second {
         facts.insert(4, ("Rate", format!("{rate:.0} samples/s")));
+    }
+    if found.run.weights == Whose::Teacher {
+        facts.insert(2, ("Weights", "the teacher's".to_owned()));
     }
     facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }

@@ -7,7 +7,7 @@ use selfsup::core::state::named_variables;
 use selfsup::core::{Batches, Device, Error, Objective, Result as CoreResult, Step, Tensor, nn, tch};
 use selfsup::eval::{FeatureHealth, Verdict, feature_health};
 use selfsup::train::loggers::read_metrics;
-use selfsup::train::optimizer::{decay_by_layer, parameters};
+use selfsup::train::optimizer::{decay_by_layer, parameters, scale_rates, without_decay};
 use selfsup::train::{
     Existing, Logged, OptimizerConfig, Outcome, Parts, RunDir, Schedule, ScheduleConfig, Trainer,
 };
@@ -92,6 +92,8 @@ impl Training<'_> {
                 .map_err(|e| inside(e, "schedule"))?;
         let Learner { store, encoder, objective } = learner;
         let mut parameters = parameters(store, &self.train.fixed_lr)?;
+        without_decay(&mut parameters, &self.train.no_decay).map_err(|e| inside(e, "train"))?;
+        scale_rates(&mut parameters, &self.train.lr_scale).map_err(|e| inside(e, "train"))?;
         if let Some(decay) = self.train.layer_decay {
             decay_by_layer(&mut parameters, "encoder.", decay).map_err(|e| inside(e, "train"))?;
         }

@@ -78,9 +78,40 @@ pub struct Prototypes {
     pub scores: Tensor,
 }
 
+/// What a method paints: one set of images, or one for each part of a combination that paints.
+#[derive(Debug, Default)]
+pub struct Pictures {
+    /// The sets, in the order of the parts.
+    pub sets: Vec<PictureSet>,
+}
+
+impl Pictures {
+    /// The same under the name of a part, as in `mae` or `combined.mae`.
+    #[must_use]
+    pub fn of_part(mut self, part: &str) -> Self {
+        for PictureSet { name, .. } in &mut self.sets {
+            *name = if name.is_empty() { part.to_owned() } else { format!("{part}.{name}") }.into();
+        }
+        self
+    }
+
+    /// These and then others.
+    pub fn extend(&mut self, other: Pictures) {
+        self.sets.extend(other.sets);
+    }
+}
+
+impl From<PictureSet> for Pictures {
+    fn from(set: PictureSet) -> Self {
+        Pictures { sets: vec![set] }
+    }
+}
+
 /// Images side by side: columns with a caption each, whose rows belong to the same sample.
 #[derive(Debug)]
-pub struct Pictures {
+pub struct PictureSet {
+    /// Which part of a combination painted them; empty of a method that stands alone.
+    pub name: Cow<'static, str>,
     /// What the numbers are.
     pub scale: PictureScale,
     /// Captions and images, `[N, C, H, W]` each; the first are the samples themselves.

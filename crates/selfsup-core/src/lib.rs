@@ -65,7 +65,7 @@ pub use comm::{Communicator, SingleProcess};
 pub use ema::Ema;
 pub use error::{Error, Result};
 pub use heads::{HeadNorm, MlpHead, MlpHeadConfig};
-pub use judgement::{Answers, Judgement, Number, PictureScale, Pictures, Prototypes};
+pub use judgement::{Answers, Judgement, Number, PictureScale, PictureSet, Pictures, Prototypes};
 pub use precision::Precision;
 pub use pseudo::{FeatureRows, Logits, Probabilities, PseudoLabeler, PseudoLabels, Reason};
 pub use random::{Key, Rng};

@@ -112,14 +112,14 @@ impl<E: ?Sized, B> Objective<E> for Combined<E, B> {
         Ok(all)
     }
 
-    /// Those of the first part that has any.
     fn pictures(&self, encoder: &E, batch: &B) -> Result<Option<Pictures>> {
-        for part in &self.parts {
-            if let Some(pictures) = part.objective.pictures(encoder, batch)? {
-                return Ok(Some(pictures));
+        let mut all = Pictures::default();
+        for Part { name, objective, .. } in &self.parts {
+            if let Some(pictures) = objective.pictures(encoder, batch)? {
+                all.extend(pictures.of_part(name));
             }
         }
-        Ok(None)
+        Ok((!all.sets.is_empty()).then_some(all))
     }
 }
 
@@ -128,7 +128,9 @@ mod tests {
     use super::*;
     use selfsup_core::ema::{Buffers, Ema};
     use selfsup_core::layers::{Bias, Linear};
-    use selfsup_core::{Device, Encoder, Kind, Mode, Number, Site, TensorExt, check_shape, tch};
+    use selfsup_core::{
+        Device, Encoder, Kind, Mode, Number, PictureScale, PictureSet, Site, TensorExt, check_shape, tch,
+    };
 
     #[derive(Debug)]
     struct Net(Linear);
@@ -252,6 +254,39 @@ mod tests {
         assert_eq!(numbers, ["one.mean", "two.mean"]);
         assert_eq!(prototypes, ["one.prototypes", "two.prototypes"]);
         assert_eq!(judged.prototypes[1].scores, batch());
+    }
+
+    #[test]
+    fn every_part_that_paints_shows_its_pictures_under_its_name() {
+        let part = |name: &str, objective| Part::<Net, Tensor> { name: name.into(), weight: 1.0, objective };
+        let (store, encoder, inner) = setup(&[("quiet", 1.0)]);
+        drop(store);
+        assert!(inner.unwrap().pictures(&encoder, &batch()).unwrap().is_none());
+        let inner = Combined::new(vec![part("deep", Box::new(Painter(3.0)))]).unwrap();
+        let combined = Combined::new(vec![
+            part("first", Box::new(Painter(1.0))),
+            part("quiet", Box::new(Nothing)),
+            part("second", Box::new(Painter(2.0))),
+            part("nested", Box::new(inner)),
+        ]);
+        let Pictures { sets } = combined.unwrap().pictures(&encoder, &batch()).unwrap().unwrap();
+        let shown: Vec<(&str, f64)> =
+            sets.iter().map(|set| (set.name.as_ref(), set.columns[0].1.double_value(&[0, 0]))).collect();
+        assert_eq!(shown, [("first", 1.0), ("second", 2.0), ("nested.deep", 3.0)]);
+    }
+
+    /// Paints a number.
+    struct Painter(f64);
+
+    impl Objective<Net> for Painter {
+        type Batch = Tensor;
+        fn loss(&mut self, _encoder: &Net, batch: &Tensor, _step: &Step) -> Result<Loss> {
+            Ok(Loss::new(batch.sum(None)))
+        }
+        fn pictures(&self, _encoder: &Net, batch: &Tensor) -> Result<Option<Pictures>> {
+            let columns = vec![("painted", batch.full_like(self.0))];
+            Ok(Some(PictureSet { name: "".into(), scale: PictureScale::Pixels, columns }.into()))
+        }
     }
 
     #[test]

@@ -42,7 +42,7 @@ mod schedule;
 mod signals;
 mod trainer;
 
-pub use gradient::{clip_gradients, gradient_norm};
+pub use gradient::{Clip, clip_gradients, gradient_norm};
 pub use optimizer::OptimizerConfig;
 pub use run_dir::{Existing, RunDir};
 pub use schedule::{Schedule, ScheduleConfig, ScheduleKind};

@@ -2,7 +2,7 @@
 //! numbers that are not finite.
 
 use crate::checkpoint::{self, Checkpoints, Pointer, TrainState};
-use crate::gradient::{clip_gradients, gradient_norm};
+use crate::gradient::{Clip, gradient_norm};
 use crate::loggers::{EventFile, Metrics, MetricsFile, Progress};
 use crate::optimizer::{Optimizer, Rate};
 use crate::run_dir::RunDir;
@@ -27,8 +27,8 @@ pub struct LoopConfig {
     pub epochs: u64,
     /// Batches whose gradients are averaged into one optimizer step. An incomplete group at an epoch's end is left out.
     pub accumulate: u64,
-    /// The largest norm of all gradients together; longer ones are scaled down to it.
-    pub clip: Option<f64>,
+    /// How long gradients may be; longer ones are scaled down.
+    pub clip: Option<Clip>,
     /// Steps between two lines of the log.
     pub log_every: u64,
     /// Steps between two checkpoints within an epoch; there is one at every epoch's end all the same.
@@ -69,8 +69,8 @@ impl LoopConfig {
         if self.checkpoint_every == Some(0) {
             return Err(Error::config("checkpoint_every", 0, "at least 1, or absent"));
         }
-        if let Some(clip) = self.clip.filter(|clip| clip.is_nan() || *clip <= 0.0) {
-            return Err(Error::config("clip", clip, "a norm above 0, or absent"));
+        if let Some(clip) = self.clip {
+            clip.check()?;
         }
         let per_epoch = batches_per_epoch / self.accumulate;
         if per_epoch == 0 {
@@ -282,7 +282,7 @@ impl<'a> Trainer<'a> {
             self.run.log(&std::iter::once(line).chain(samples).collect::<Vec<_>>().join("\n  "))?;
         } else {
             if let Some(clip) = self.config.clip {
-                clip_gradients(self.optimizer.parameters(), &norm, clip);
+                clip.apply(self.optimizer.parameters(), &norm);
             }
             let rate = Rate { scheduled: self.schedule.at(step.step), base: self.schedule.base() };
             *self.optimizer.weight_decay() = self.schedule.weight_decay_at(step.step, self.base_weight_decay);

@@ -9,7 +9,7 @@ use selfsup_train::checkpoint::{Checkpoints, Pointer, verify};
 use selfsup_train::loggers::read_metrics;
 use selfsup_train::optimizer::{AdamWConfig, LarsConfig, SgdConfig, parameters};
 use selfsup_train::{
-    Existing, LoopConfig, OptimizerConfig, Outcome, Parts, RunDir, Schedule, ScheduleConfig, Trainer,
+    Clip, Existing, LoopConfig, OptimizerConfig, Outcome, Parts, RunDir, Schedule, ScheduleConfig, Trainer,
 };
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -115,7 +115,7 @@ fn run(path: &Path, setting: &Setting, asked: Asked) -> Result<(Outcome, BTreeMa
     let config = LoopConfig {
         epochs: 3,
         accumulate: setting.accumulate,
-        clip: Some(1.0),
+        clip: Some(Clip::Together(1.0)),
         log_every: 2,
         checkpoint_every: asked.checkpoint_every,
         max_skipped: asked.max_skipped,
@@ -295,6 +295,6 @@ fn a_loop_that_cannot_be_is_refused() {
     assert_eq!(refusal(too_many), "accumulate = 8: at most the 7 batches of an epoch");
     let endless = LoopConfig { epochs: u64::MAX, ..LoopConfig::default() };
     assert_eq!(refusal(endless), format!("epochs = {}: at most {}", u64::MAX, u64::MAX / 7));
-    let clip = LoopConfig { clip: Some(-1.0), ..LoopConfig::default() };
+    let clip = LoopConfig { clip: Some(Clip::Together(-1.0)), ..LoopConfig::default() };
     assert_eq!(refusal(clip), "clip = -1: a norm above 0, or absent");
 }

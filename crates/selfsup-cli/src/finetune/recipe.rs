@@ -242,7 +242,7 @@ impl FinetuneRecipe {
         let before = encoder_of(run).with_context(|| format!("--from {}", run.display()))?;
         let ObjectiveConfig::SimclrV2(SimClrV2Config { projector, .. }) = &before.objective else {
             let of = match &before.weights {
-                Weights::Trained => before.objective.method().kind,
+                Weights::Trained | Weights::Teacher { .. } => before.objective.method().kind,
                 Weights::Averaged { .. } => "selfsup finetune, whose layers come along by themselves",
             };
             let run = run.display();

@@ -7,12 +7,13 @@ use crate::images::{self, Images};
 use crate::model::ImageModel;
 use crate::recipe::Recipe;
 use crate::report::{
-    Answer, Attention, Confusion, Number, Prototype, PrototypeSet, Questions, Sample, Task, View, ViewRow,
+    Answer, Attention, Confusion, Gallery, Number, Prototype, PrototypeSet, Questions, Sample, Task, View,
+    ViewRow,
 };
 use crate::task::{self, AnswersFound, PrototypesFound};
 use anyhow::{Context, Result, ensure};
 use selfsup::core::{
-    Answers, Batches, Device, ImageViews, Key, PictureScale, Pictures, Tensor, check_shape, tch,
+    Answers, Batches, Device, ImageViews, Key, PictureScale, PictureSet, Tensor, check_shape, tch,
 };
 use selfsup::data::augment::PlainConfig;
 use selfsup::encoders::Pooling;
@@ -42,6 +43,8 @@ pub struct Found {
 pub struct OfMethod {
     /// Test images and what the method paints; none where it does not.
     pub made: Vec<ViewRow>,
+    /// The same of each part of a combination that paints.
+    pub made_by_parts: Vec<Gallery>,
     /// How its task is solved.
     pub task: Option<Task>,
     /// Its prototypes.
@@ -63,8 +66,10 @@ pub fn of_images(
     device: Device,
 ) -> Result<OfMethod> {
     let looker = Looker { recipe, model, images, plain: recipe.plain_view(), device };
+    let (made, made_by_parts) = looker.made()?;
     Ok(OfMethod {
-        made: looker.made()?,
+        made,
+        made_by_parts,
         task: looker.task(found)?,
         prototypes: prototypes(found, images.test.len(), sample)?,
         attention: found.attention.as_ref().map(|found| looker.attention(found)).transpose()?.flatten(),
@@ -89,16 +94,31 @@ impl Looker<'_> {
         Ok(batch.to_device(self.device))
     }
 
-    /// Some test images with what the method paints.
-    fn made(&self) -> Result<Vec<ViewRow>> {
+    /// Some test images with what the method paints: of itself, and of the parts of a combination.
+    fn made(&self) -> Result<(Vec<ViewRow>, Vec<Gallery>)> {
         Key::new(self.recipe.train.seed).seed_torch();
         let batch = self.some(SHOWN_IMAGES)?;
         let found = tch::no_grad(|| self.model.objective.pictures(self.model.encoder.as_ref(), &batch))?;
-        let Some(Pictures { scale, columns }) = found else { return Ok(Vec::new()) };
-        let columns = columns.into_iter().map(|(caption, x)| {
-            (caption.to_owned(), if scale == PictureScale::Views { self.pixels(&x) } else { x })
-        });
-        rows(&columns.collect::<Vec<_>>())
+        let (mut made, mut by_parts) = (Vec::new(), Vec::new());
+        for PictureSet { name, scale, columns } in found.map(|found| found.sets).unwrap_or_default() {
+            let columns = columns.into_iter().map(|(caption, x)| {
+                (caption.to_owned(), if scale == PictureScale::Views { self.pixels(&x) } else { x })
+            });
+            let rows = rows(&columns.collect::<Vec<_>>())?;
+            if name.is_empty() {
+                made = rows;
+                continue;
+            }
+            by_parts.push(Gallery {
+                title: format!("What {name} makes of images"),
+                note: "Test images, which training never saw, what this part of the method was shown of them and what it \
+                       made of that."
+                    .to_owned(),
+                first: "the image".to_owned(),
+                rows,
+            });
+        }
+        Ok((made, by_parts))
     }
 
     /// What the views made of pixels is undone: `[N, C, H, W]` to pixels from 0 to 1.

@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 pub struct Arguments {
     /// The folder of the run whose encoder looks at the samples.
     pub run: PathBuf,
+    /// Whose encoder.
+    #[arg(long, value_enum, default_value = "trained")]
+    pub weights: crate::recipe::Whose,
     /// A known set's name, or the path of a file or folder; its training part is labelled.
     #[arg(long, value_name = "NAME_OR_PATH")]
     pub data: String,

@@ -34,7 +34,7 @@ const NOTHING_UNLIKE: &str = "no sample is rejected as unlike the labelled ones:
 pub fn run(arguments: &Arguments) -> Result<()> {
     arguments.check()?;
     let device = arguments.machine.choose()?;
-    let samples = Samples::open(&arguments.run, &arguments.data, device)?;
+    let samples = Samples::open(&arguments.run, arguments.weights, &arguments.data, device)?;
     match arguments.next {
         Some(n) => propose(arguments, &samples, n),
         None => label(arguments, &samples),

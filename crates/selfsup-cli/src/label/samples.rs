@@ -5,7 +5,7 @@ use crate::evaluate::last_checkpoint;
 use crate::finetune::encoder_of;
 use crate::model::ImageModel;
 use crate::objective::Modality;
-use crate::recipe::{Recipe, ViewKind, Weights};
+use crate::recipe::{Recipe, ViewKind, Weights, Whose};
 use crate::{digest, features, images, label_table};
 use anyhow::{Context, Result, ensure};
 use image::RgbImage;
@@ -34,14 +34,15 @@ impl Samples {
     ///
     /// # Errors
     /// When the folder holds no run of images with a checkpoint, or the data cannot be opened.
-    pub fn open(run: &Path, data: &str, device: Device) -> Result<Samples> {
-        let recipe = encoder_of(run)?;
+    pub fn open(run: &Path, whose: Whose, data: &str, device: Device) -> Result<Samples> {
+        let mut recipe = encoder_of(run)?;
         ensure!(
             matches!(recipe.objective.modality(), Modality::Images),
             "{}: the run is of texts; selfsup label takes runs of images",
             run.display()
         );
         let weights = last_checkpoint(run)?.weights;
+        recipe.weights = recipe.weights.of(whose, &weights)?;
         let channels = recipe.data.channels()?;
         let splits = crate::data::open_images(data)?;
         let set = images::with_channels(splits.train, Some(channels))?;
@@ -52,7 +53,7 @@ impl Samples {
     pub fn own_classes(&self) -> Option<&[String]> {
         match &self.recipe.weights {
             Weights::Averaged { classes } => Some(classes),
-            Weights::Trained => None,
+            Weights::Trained | Weights::Teacher { .. } => None,
         }
     }
 

@@ -10,7 +10,7 @@ mod weights;
 
 pub use assign::Assignment;
 pub use views::{SizePhase, ViewKind, ViewsConfig};
-pub use weights::Weights;
+pub use weights::{Weights, Whose};
 
 use crate::nearest::instead;
 use crate::network::NetworkConfig;
@@ -23,9 +23,10 @@ use selfsup::data::augment::{Interpolation, PlainConfig, ViewConfig};
 use selfsup::data::text::TokenizerConfig;
 use selfsup::data::{LoaderConfig, Pixels};
 use selfsup::eval::{FewLabelConfig, KnnConfig, LinearProbeConfig};
-use selfsup::train::{LoopConfig, OptimizerConfig, ScheduleConfig};
+use selfsup::train::{Clip, LoopConfig, OptimizerConfig, ScheduleConfig};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::Path;
 use toml::Table;
 
@@ -212,9 +213,10 @@ pub struct TrainConfig {
     pub accumulate: u64,
     /// What every random draw of the run depends on.
     pub seed: u64,
-    /// The largest norm of the gradient of all parameters together; without it, any.
+    /// The largest norm of the gradient: a number is of all parameters together, `{ each = 3.0 }` of each, `{ modules = 3.0 }`
+    /// within the encoder and within each part of the objective; without it, any.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub clip: Option<f64>,
+    pub clip: Option<Clip>,
     /// Steps between two lines of the log.
     pub log_every: u64,
     /// Steps between two checkpoints, besides the one at every epoch's end; 0 for none.
@@ -225,6 +227,12 @@ pub struct TrainConfig {
     pub max_skipped: u64,
     /// Beginnings of the names of parameters whose learning rate stays at its base (SimSiam's predictor).
     pub fixed_lr: Vec<String>,
+    /// Beginnings of the names of parameters that weight decay leaves alone, beside biases and norms (MSN's prototypes).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub no_decay: Vec<String>,
+    /// What learning rates are multiplied by, by the beginnings of parameters' names (DINOv2's patch embedding).
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub lr_scale: BTreeMap<String, f64>,
     /// By how much the learning rate falls from each block of the encoder to the one before it, as BEiT and MAE fine-tune; without
     /// it, all have one.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -249,6 +257,8 @@ impl Default for TrainConfig {
             keep: 1,
             max_skipped: 0,
             fixed_lr: Vec::new(),
+            no_decay: Vec::new(),
+            lr_scale: BTreeMap::new(),
             layer_decay: None,
             loader_threads: loader.threads,
             prefetch: loader.prefetch,

@@ -120,6 +120,22 @@ mod tests {
     }
 
     #[test]
+    fn shipped_views_that_change_what_is_light_change_colours_too() {
+        for (name, text) in crate::recipe::SHIPPED {
+            let recipe = crate::recipe::Recipe::parse(text, &[]).unwrap();
+            for view in recipe.views.into_iter().flat_map(|views| views.kinds).map(|kind| kind.view) {
+                let colours = view.jitter.hue > 0.0 && view.jitter.saturation > 0.0 && view.grayscale > 0.0;
+                assert!(
+                    view.jitter.p == 0.0 || colours,
+                    "{name}: {:?}, grey {}",
+                    view.jitter,
+                    view.grayscale
+                );
+            }
+        }
+    }
+
+    #[test]
     fn sizes_follow_the_schedule() {
         let views = views("kinds = [{ size = 28 }, { size = 14 }]\nschedule = [{ until = 0.6, size = 20 }]");
         let stretches = views.stretches(10).unwrap();

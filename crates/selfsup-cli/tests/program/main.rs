@@ -15,6 +15,7 @@ mod labels;
 mod pictures;
 mod recipes;
 mod refusals;
+mod teacher;
 
 use assert_cmd::Command;
 use image::{GrayImage, Luma};

@@ -85,6 +85,15 @@ pub struct ViewParams {
 }
 
 impl ViewParams {
+    /// What changes nothing in a grey picture is not said of it. It was drawn all the same, so that the other draws are those of
+    /// a recipe without it.
+    fn forget_colours(&mut self) {
+        self.grayscale = false;
+        if let Some(jitter) = &mut self.jitter {
+            (jitter.saturation, jitter.hue) = (1.0, 0.0);
+        }
+    }
+
     /// The parameters in one short line, for a caption: `crop 20x24+3+1 flip bright 1.20 blur 0.70`; what changes
     /// nothing is left out.
     pub fn describe(&self) -> String {
@@ -162,14 +171,18 @@ impl AugmentedView {
 
     /// Draws the parameters of a view of an image with `height` rows and `width` columns.
     pub fn draw(&self, height: usize, width: usize, rng: &mut Rng) -> ViewParams {
-        ViewParams {
+        let mut params = ViewParams {
             crop: self.crop.draw(height, width, rng),
             flip: self.flip.draw(rng),
             jitter: self.config.jitter.draw(rng),
             grayscale: chance(self.config.grayscale, rng),
             blur: self.config.blur.draw(rng),
             solarize: chance(self.config.solarize.p, rng),
+        };
+        if self.channels == 1 {
+            params.forget_colours();
         }
+        params
     }
 
     /// The view of `image` with these parameters, before normalisation: for looking at it.
@@ -335,6 +348,37 @@ mod tests {
             let params = view.draw(12, 16, &mut key.rng());
             assert_eq!(out, view.show(&image, &params).unwrap().values);
         }
+    }
+
+    #[test]
+    fn changes_of_colour_leave_the_views_of_a_grey_image_as_they_are_bit_for_bit() {
+        let grey = ViewConfig {
+            grayscale: 0.0,
+            jitter: ColorJitter { brightness: 0.6, contrast: 0.6, saturation: 0.0, hue: 0.0, p: 0.8 },
+            ..config(1)
+        };
+        let colour = ViewConfig {
+            grayscale: 0.2,
+            jitter: ColorJitter { saturation: 0.6, hue: 0.15, ..grey.jitter },
+            ..grey.clone()
+        };
+        let [without, with] = [grey, colour.clone()].map(|config| AugmentedView::new(config, 1).unwrap());
+        let (image, mut scratch) = (picture(1), Scratch::default());
+        for sample in 0..200 {
+            let key = Key::new(4).with(sample);
+            let [a, b] = [&without, &with].map(|view| {
+                let mut out = vec![0.0; 64];
+                view.write(&image, &mut key.rng(), &mut scratch, &mut out).unwrap();
+                out.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+            });
+            assert_eq!(a, b, "sample {sample}");
+            assert_eq!(without.draw(12, 16, &mut key.rng()), with.draw(12, 16, &mut key.rng()));
+        }
+        let colour = ViewConfig { mean: vec![0.5], std: vec![0.5], ..colour };
+        let view = AugmentedView::new(colour, 3).unwrap();
+        let drawn: Vec<_> = (0..200).map(|i| view.draw(12, 16, &mut Key::new(4).with(i).rng())).collect();
+        assert!(drawn.iter().any(|params| params.grayscale));
+        assert!(drawn.iter().any(|params| params.jitter.is_some_and(|jitter| jitter.hue != 0.0)));
     }
 
     #[test]

@@ -6,9 +6,11 @@
 //! block (random masking); a smaller one is a small crop (focal masking) and keeps its patches. Encoder and projector
 //! have a teacher, their moving average; [`MsnLoss`] joins anchors and targets over learned prototypes.
 //!
+//! The authors leave the prototypes out of weight decay, as the recipe does (`train.no_decay`): the loss does not see their
+//! length, but under an adaptive optimizer the length, and with it the decay, sets how fast they turn.
+//!
 //! Departures: every image has a mask of its own, where the authors' code draws one for a batch; the layers before a
-//! BatchNorm have no bias; weight decay reaches the prototypes, which the authors leave out of it. The loss does not see
-//! their length, but under an adaptive optimizer the length, and with it the decay, sets how fast they turn.
+//! BatchNorm have no bias.
 
 use crate::clustering::crops::check_crops;
 use crate::clustering::msn_loss::{MsnLoss, MsnLossConfig, MsnOutput};

@@ -1,8 +1,8 @@
 //! Pixels as a network takes them, and as a picture shows them.
 
 use selfsup_core::{
-    Device, Error, ImageViews, Kind, PictureScale, Pictures, Result, Tensor, TensorExt, check_kind,
-    check_shape,
+    Device, Error, ImageViews, Kind, PictureScale, PictureSet, Pictures, Result, Tensor, TensorExt,
+    check_kind, check_shape,
 };
 use serde::{Deserialize, Serialize};
 
@@ -105,7 +105,7 @@ impl From<Reconstruction> for Pictures {
         let Reconstruction { input, corrupted, output } = found;
         let columns =
             vec![("the image", input), ("what is seen of it", corrupted), ("what is made of that", output)];
-        Pictures { scale: PictureScale::Pixels, columns }
+        PictureSet { name: "".into(), scale: PictureScale::Pixels, columns }.into()
     }
 }
 

@@ -4,7 +4,7 @@
 //! authors' `patchify`): value `(r * p + c) * C + k` is channel `k` of the pixel in row `r` and column `c`.
 
 use selfsup_core::{
-    Error, ImageViews, Kind, PictureScale, Pictures, Result, Tensor, check_kind, check_shape,
+    Error, ImageViews, Kind, PictureScale, PictureSet, Pictures, Result, Tensor, check_kind, check_shape,
 };
 
 /// Cuts images into square patches with a side of `patch` pixels.
@@ -95,7 +95,7 @@ impl From<MaskedReconstruction> for Pictures {
         let painted = prediction.where_self(&mask, &input);
         let columns =
             vec![("the image", input), ("what is seen of it", seen), ("with the rest painted", painted)];
-        Pictures { scale: PictureScale::Views, columns }
+        PictureSet { name: "".into(), scale: PictureScale::Views, columns }.into()
     }
 }
 

@@ -10,9 +10,9 @@
 //! ```
 //!
 //! The last layer stays as it is in the first epoch. As in the authors' code the teacher runs in training mode, so that
-//! BatchNorm normalises its batches by themselves; stochastic depth, where the encoder has it, acts in the teacher too
-//! (theirs has none). They clip the gradient of each parameter apart; here `train.clip` is for all together. A run is judged by
-//! the student's encoder, where the paper takes the teacher's.
+//! BatchNorm normalises its batches by themselves; the site's twin is to have no stochastic depth, as their teacher has none.
+//! They clip the gradient of each parameter apart, as the recipes do (`train.clip = { each = 3.0 }`), and take the teacher's
+//! encoder, as `selfsup eval --weights teacher` does.
 
 use crate::clustering::crops::{check_crops, encode_crops};
 use crate::self_distillation::dino_head::{DinoHead, DinoHeadConfig, LastLayer};

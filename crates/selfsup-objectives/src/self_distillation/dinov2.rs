@@ -11,10 +11,13 @@
 //! [`KoLeoLoss`](super::koleo_loss::KoLeoLoss) on the student's features before the head. Exactly half of the global
 //! views hide patches, with shares spread evenly from 0.1 to 0.5.
 //!
-//! Departures from the authors' code: the teacher's temperature rises epoch by epoch instead of step by step; Sinkhorn's
-//! algorithm balances the hidden patches of one rank and not of all; with [`Centring::Mean`](super::targets::Centring) the
-//! centre of patches is that of all patches, as in iBOT; there is no layer-wise decay of the rate; and the encoder that a
-//! run is judged by is the student's, where the authors take the teacher's.
+//! As in the authors' code, by the recipe, the rate falls by 0.9 from layer to layer and is a fifth for the patch embedding
+//! (`train.layer_decay`, `train.lr_scale`), and gradients are clipped within the encoder and within each head (`train.clip`).
+//! They take the teacher's encoder, as `selfsup eval --weights teacher` does.
+//!
+//! Departures: the teacher's temperature rises epoch by epoch instead of step by step; Sinkhorn's algorithm balances the
+//! hidden patches of one rank and not of all; with [`Centring::Mean`](super::targets::Centring) the centre of patches is that
+//! of all patches, as in iBOT; the rate of the last norm falls with the last block's, as in BEiT and MAE.
 
 use crate::self_distillation::block_masks::{BlockMasking, Shares};
 use crate::self_distillation::dino_head::DinoHeadConfig;

@@ -10,8 +10,8 @@
 //!
 //! The student sees its global views with blocks of patches replaced by a token that learns; its local views, and all
 //! that the teacher sees, are whole. The centre of patches is the mean of all patches, hidden or not. The head is one for
-//! features and patches. The features are those that the encoder's pooling makes, the class token in the paper. A run is
-//! judged by the student's encoder, where the paper takes the teacher's.
+//! features and patches. The features are those that the encoder's pooling makes, the class token in the paper. As in DINO each
+//! parameter's gradient is clipped apart, and the paper takes the teacher's encoder (`selfsup eval --weights teacher`).
 
 use crate::self_distillation::block_masks::{BlockMasking, Shares};
 use crate::self_distillation::dino_head::DinoHeadConfig;

@@ -1,7 +1,8 @@
 //! Optimizers whose state lies in named tensors, so that a checkpoint holds all of it.
 //!
 //! Each equals PyTorch's (LARS: lightly's) step by step. Parameters of one dimension, biases and the scales of norms,
-//! are outside weight decay and outside LARS' adaptation, as every self-supervised recipe has it.
+//! are outside weight decay and outside LARS' adaptation, as every self-supervised recipe has it; [`without_decay`] adds
+//! others to them, [`scale_rates`] and [`decay_by_layer`] give parameters rates of their own.
 
 mod adamw;
 mod lars;
@@ -25,7 +26,7 @@ pub struct Parameter {
     pub name: String,
     /// The variable.
     pub tensor: Tensor,
-    /// Whether weight decay and LARS' adaptation apply: it has more than one dimension.
+    /// Whether weight decay and LARS' adaptation apply: it has more than one dimension, and nobody took it out.
     pub decayed: bool,
     /// Whether the schedule applies; otherwise the learning rate stays at its base.
     pub scheduled: bool,
@@ -56,6 +57,48 @@ pub fn parameters(store: &nn::VarStore, fixed: &[String]) -> Result<Vec<Paramete
         name,
     };
     Ok(variables.into_iter().map(parameter).collect())
+}
+
+/// Takes the parameters whose names begin with one of `prefixes` out of weight decay and LARS' adaptation (MSN's prototypes).
+///
+/// # Errors
+/// [`Error::Config`] when a prefix fits none.
+pub fn without_decay(parameters: &mut [Parameter], prefixes: &[String]) -> Result<()> {
+    for prefix in prefixes {
+        for parameter in beginning(parameters, "no_decay", prefix)? {
+            parameter.decayed = false;
+        }
+    }
+    Ok(())
+}
+
+/// Multiplies the learning rates of the parameters whose names begin with a prefix by its factor (DINOv2's patch embedding). The
+/// weight decay of a step, which every optimizer here multiplies with the rate, shrinks along.
+///
+/// # Errors
+/// [`Error::Config`] when a factor is not above 0, or a prefix fits no parameter.
+pub fn scale_rates(parameters: &mut [Parameter], factors: &BTreeMap<String, f64>) -> Result<()> {
+    for (prefix, factor) in factors {
+        if !(*factor > 0.0 && factor.is_finite()) {
+            return Err(Error::config(format!("lr_scale.{prefix:?}"), factor, "a factor above 0"));
+        }
+        for parameter in beginning(parameters, "lr_scale", prefix)? {
+            parameter.scale *= factor;
+        }
+    }
+    Ok(())
+}
+
+/// The parameters whose names begin with `prefix`, at least one.
+fn beginning<'a>(
+    parameters: &'a mut [Parameter],
+    field: &str,
+    prefix: &str,
+) -> Result<impl Iterator<Item = &'a mut Parameter>> {
+    if !parameters.iter().any(|parameter| parameter.name.starts_with(prefix)) {
+        return Err(Error::config(field, prefix, "the beginning of a parameter's name"));
+    }
+    Ok(parameters.iter_mut().filter(move |parameter| parameter.name.starts_with(prefix)))
 }
 
 /// The learning rates of a step.
@@ -276,6 +319,46 @@ mod tests {
         assert_eq!((a.double_value(&[0]), b.double_value(&[0])), (-0.25, -1.0));
         let error = parameters(&store, &["c".to_owned()]).unwrap_err().to_string();
         assert_eq!(error, "fixed_lr = c: the beginning of a parameter's name");
+    }
+
+    #[test]
+    fn no_decay_and_factors_are_those_of_pytorchs_parameter_groups() {
+        // a, b, c = ([[1.0]] each).requires_grad_(), all with the gradient 0.5
+        // o = torch.optim.SGD([{"params": [a]}, {"params": [b], "weight_decay": 0.0}, {"params": [c], "lr": 0.02}],
+        //                     lr=0.1, weight_decay=0.5)
+        // o.step(); print(a, b, c)
+        let store = nn::VarStore::new(Device::Cpu);
+        let names = ["a", "b", "c"];
+        let [a, b, c] = names.map(|name| store.root().ones(name, &[1, 1]));
+        let mut all = parameters(&store, &[]).unwrap();
+        without_decay(&mut all, &["b".to_owned()]).unwrap();
+        scale_rates(&mut all, &BTreeMap::from([("c".to_owned(), 0.2)])).unwrap();
+        let config = SgdConfig { lr: 0.1, momentum: 0.0, weight_decay: 0.5, nesterov: false };
+        let mut sgd = Sgd::new(all, &config).unwrap();
+        ((&a + &b + &c) * 0.5).sum(None).backward();
+        sgd.step(Rate { scheduled: 0.1, base: 0.1 }).unwrap();
+        for (x, expected) in [(a, 0.9), (b, 0.95), (c, 0.98)] {
+            assert!((x.double_value(&[0, 0]) - expected).abs() < 1e-6, "{x}");
+        }
+    }
+
+    #[test]
+    fn factors_multiply_each_other_and_unknown_names_are_refused() {
+        let store = nn::VarStore::new(Device::Cpu);
+        let _ = (store.root() / "encoder" / "patch_embed").ones("w", &[1]);
+        let _ = (store.root() / "encoder" / "blocks" / 0).ones("w", &[1]);
+        let mut all = parameters(&store, &[]).unwrap();
+        decay_by_layer(&mut all, "encoder.", 0.5).unwrap();
+        scale_rates(&mut all, &BTreeMap::from([("encoder.patch_embed.".to_owned(), 0.2)])).unwrap();
+        let scales: Vec<f64> = all.iter().map(|p| p.scale).collect();
+        assert_eq!((scales[0], scales[1]), (0.5, 0.25 * 0.2), "{all:?}");
+        let scaled = |prefix: &str, factor| BTreeMap::from([(prefix.to_owned(), factor)]);
+        let error = scale_rates(&mut all, &scaled("head", 0.2)).unwrap_err().to_string();
+        assert_eq!(error, "lr_scale = head: the beginning of a parameter's name");
+        let error = scale_rates(&mut all, &scaled("encoder", 0.0)).unwrap_err().to_string();
+        assert_eq!(error, "lr_scale.\"encoder\" = 0: a factor above 0");
+        let error = without_decay(&mut all, &["prototypes".to_owned()]).unwrap_err().to_string();
+        assert_eq!(error, "no_decay = prototypes: the beginning of a parameter's name");
     }
 
     #[test]

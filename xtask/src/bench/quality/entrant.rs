@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use super::Setting;
+use super::{self as quality, Setting};
 use crate::run::{program, root, stage};
 
 /// The epochs and images by which a recipe's speed is measured: some of each stretch of its views.
 const TRIAL_EPOCHS: u64 = 4;
 const TRIAL_IMAGES: u64 = 2560;
-/// The images that all learn from, the first of the training part.
-const IMAGES: u64 = 10_000;
+/// The images that all learn from unless told otherwise, the first of the training part.
+pub const IMAGES: u64 = 10_000;
 /// The recipe that stands for SimCLR; it is not named by its method.
 const SIMCLR: &str = "simclr-fashion-mnist";
 /// The methods of ours that lightly has too.
@@ -58,34 +58,48 @@ pub struct Outcome {
 }
 
 /// The recipe of every method on images.
-pub fn ours(methods: &[Value], recipes: &[Value], only: Option<&str>) -> Vec<Entrant> {
+pub fn ours(methods: &[Value], recipes: &[Value], only: &[String]) -> Vec<Entrant> {
     let shipped = |name: &str| recipes.iter().any(|recipe| recipe["name"] == name);
     let entrant = |method: &Value| {
         let name = method["name"].as_str()?;
         let recipe = if name == "simclr" { SIMCLR } else { name };
-        let chosen = shipped(recipe) && only.is_none_or(|only| recipe.contains(only));
-        chosen.then(|| Entrant {
+        shipped(recipe).then(|| Entrant {
             name: name.to_owned(),
             title: word(method, "title"),
             family: word(method, "family"),
             side: Side::Recipe(recipe.to_owned()),
         })
     };
-    methods.iter().filter_map(entrant).collect()
+    chosen(methods.iter().filter_map(entrant).collect(), only)
+}
+
+/// Those that are named: by exactly one of the names, or, of a name that no method has, by a part of it; all, without any.
+fn chosen(all: Vec<Entrant>, only: &[String]) -> Vec<Entrant> {
+    let exact: Vec<bool> =
+        only.iter().map(|name| all.iter().any(|entrant| entrant.method() == name)).collect();
+    let named = |entrant: &Entrant| {
+        only.is_empty()
+            || only.iter().zip(&exact).any(
+                |(name, &exact)| {
+                    if exact { entrant.method() == name } else { entrant.is(name) }
+                },
+            )
+    };
+    all.into_iter().filter(named).collect()
 }
 
 /// Lightly's implementations.
-pub fn peers(methods: &[Value], only: Option<&str>) -> Vec<Entrant> {
+pub fn peers(methods: &[Value], only: &[String]) -> Vec<Entrant> {
     let entrant = |name: &str| {
         let method = methods.iter().find(|method| method["name"] == name)?;
-        only.is_none_or(|only| name.contains(only)).then(|| Entrant {
+        Some(Entrant {
             name: format!("lightly-{name}"),
             title: format!("{} by lightly", word(method, "title")),
             family: word(method, "family"),
             side: Side::Lightly(name.to_owned()),
         })
     };
-    LIGHTLY.into_iter().filter_map(entrant).collect()
+    chosen(LIGHTLY.into_iter().filter_map(entrant).collect(), only)
 }
 
 fn word(method: &Value, key: &str) -> String {
@@ -112,6 +126,28 @@ impl Entrant {
         }
     }
 
+    /// The method, whoever's.
+    fn method(&self) -> &str {
+        self.name.strip_prefix("lightly-").unwrap_or(&self.name)
+    }
+
+    /// Whether a name of `--only` means it among others.
+    pub fn is(&self, name: &str) -> bool {
+        let recipe = match &self.side {
+            Side::Recipe(recipe) | Side::Lightly(recipe) => recipe,
+        };
+        recipe.contains(name) || self.method() == name
+    }
+
+    /// Deletes what was measured.
+    pub fn forget(&self, setting: &Setting) -> Result<()> {
+        let folder = self.folder(setting);
+        if folder.exists() {
+            fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
+        }
+        Ok(())
+    }
+
     fn folder(&self, setting: &Setting) -> PathBuf {
         setting.folder.join(&self.name)
     }
@@ -121,6 +157,13 @@ impl Entrant {
     pub fn length(&self, setting: &Setting) -> Result<Length> {
         let Side::Recipe(recipe) = &self.side else {
             return Ok(Length { epochs: 0, seconds_per_image: f64::NAN });
+        };
+        let seconds = match setting.length {
+            quality::Length::Steps(steps) => {
+                let epochs = epochs_of(steps, &text_of(recipe)?, setting.images)?;
+                return Ok(Length { epochs, seconds_per_image: f64::NAN });
+            }
+            quality::Length::Seconds(seconds) => seconds,
         };
         let folder = self.folder(setting);
         let file = folder.join("epochs.json");
@@ -140,11 +183,11 @@ impl Entrant {
         let mut command = pretrain(recipe, &trial, 0, TRIAL_EPOCHS, setting)?;
         command.args(["--overwrite", "--set", &format!("data.limit={TRIAL_IMAGES}")]);
         stage("measuring the speed", &mut command, "the message above says why")?;
-        let seconds_per_image = seconds(&trial)? / (TRIAL_EPOCHS * trial_images(&trial)?) as f64;
-        let epochs = epochs_in(setting.budget, seconds_per_image * IMAGES as f64);
+        let seconds_per_image = seconds_of(&trial)? / (TRIAL_EPOCHS * trial_images(&trial)?) as f64;
+        let epochs = epochs_in(seconds, seconds_per_image * setting.images as f64);
         fs::remove_dir_all(&trial).with_context(|| trial.display().to_string())?;
         let note = json!({
-            "epochs": epochs, "budget_seconds": setting.budget, "seconds_per_image": seconds_per_image,
+            "epochs": epochs, "budget_seconds": seconds, "seconds_per_image": seconds_per_image,
             "made_with": made_with,
         });
         fs::write(&file, format!("{note:#}\n")).with_context(|| file.display().to_string())?;
@@ -166,8 +209,12 @@ impl Entrant {
                 let (report, memory) = (read(&report)?, read(&run.join("memory.json"))?);
                 Ok(Outcome {
                     epochs: epochs as f64,
-                    // Of the trial: a long run may have shared the machine.
-                    samples_per_second: 1.0 / seconds_per_image,
+                    // Of the trial, where there was one: a long run may have shared the machine.
+                    samples_per_second: if seconds_per_image.is_nan() {
+                        number(&report["run"], "samples_per_second")
+                    } else {
+                        1.0 / seconds_per_image
+                    },
                     seconds: number(&report["run"], "training_seconds"),
                     peak_megabytes: number(&memory, "peak_megabytes"),
                     scores: report["scores"].clone(),
@@ -218,7 +265,7 @@ fn pretrain(recipe: &str, run: &Path, seed: u64, epochs: u64, setting: &Setting)
         command.args(["--data", data]);
     }
     command.args(["--set", &format!("train.seed={seed}"), "--set", &format!("train.epochs={epochs}")]);
-    command.args(["--set", &format!("data.limit={IMAGES}")]);
+    command.args(["--set", &format!("data.limit={}", setting.images)]);
     command.args(["--set", &format!("train.loader_threads={}", setting.threads)]);
     let text = text_of(recipe)?;
     // A warm-up that the recipe counts in epochs keeps its share of the run.
@@ -249,7 +296,10 @@ fn lightly(method: &str, out: &Path, seed: u64, setting: &Setting) -> Result<()>
         .arg(root().join("benches/peers/quality.py"))
         .args(["--method", method, "--data", &data, "--out"])
         .arg(out);
-    let numbers = [("--budget", setting.budget), ("--seed", seed), ("--threads", setting.threads as u64)];
+    let quality::Length::Seconds(budget) = setting.length else {
+        bail!("lightly's side counts seconds; leave --steps out");
+    };
+    let numbers = [("--budget", budget), ("--seed", seed), ("--threads", setting.threads as u64)];
     for (name, value) in numbers {
         command.args([name, &value.to_string()]);
     }
@@ -264,6 +314,16 @@ fn epochs_in(budget: u64, seconds_per_epoch: f64) -> u64 {
     (budget as f64 / seconds_per_epoch.max(1e-3)).round().max(1.0) as u64
 }
 
+/// The epochs of a recipe that come nearest to so many optimizer steps, at least one.
+fn epochs_of(steps: u64, recipe: &str, images: u64) -> Result<u64> {
+    let batch = number_in(recipe, "batch_size").context("the recipe says no batch_size")?;
+    let per_epoch = (images as f64 / (batch * number_in(recipe, "accumulate").unwrap_or(1.0))).floor();
+    if per_epoch < 1.0 {
+        bail!("--images {images}: at least a batch of the recipe, {batch}");
+    }
+    Ok((steps as f64 / per_epoch).round().max(1.0) as u64)
+}
+
 fn number(value: &Value, key: &str) -> f64 {
     value[key].as_f64().unwrap_or(f64::NAN)
 }
@@ -275,7 +335,7 @@ fn number_in(toml: &str, key: &str) -> Option<f64> {
 }
 
 /// The seconds of training that a run's log tells.
-fn seconds(run: &Path) -> Result<f64> {
+fn seconds_of(run: &Path) -> Result<f64> {
     let path = run.join("metrics.jsonl");
     let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
     let last = text.lines().last().context("the log is empty")?;
@@ -335,16 +395,37 @@ mod tests {
     }
 
     #[test]
+    fn a_number_of_steps_is_as_many_epochs_as_come_nearest() {
+        let epochs = |steps, recipe: &str, images| epochs_of(steps, recipe, images).ok();
+        assert_eq!(epochs(200, "batch_size = 256\n", 10_000), Some(5)); // of 39 steps
+        assert_eq!(epochs(200, "batch_size = 64\naccumulate = 2\n", 10_000), Some(3)); // of 78
+        assert_eq!(epochs(1, "batch_size = 64\n", 10_000), Some(1));
+        assert_eq!(epochs(1, "batch_size = 64\n", 63), None);
+    }
+
+    #[test]
     fn every_method_on_images_has_its_recipe() {
         let methods = [json!({ "name": "simclr" }), json!({ "name": "byol" }), json!({ "name": "text" })];
         let shipped = [json!({ "name": SIMCLR }), json!({ "name": "byol" })];
         let names = |entrants: Vec<Entrant>| -> Vec<String> {
             entrants.into_iter().map(|entrant| entrant.name).collect()
         };
-        assert_eq!(names(ours(&methods, &shipped, None)), ["simclr", "byol"]);
-        assert_eq!(names(ours(&methods, &shipped, Some("byo"))), ["byol"]);
-        assert!(ours(&methods, &shipped, Some("nobody")).is_empty());
-        assert_eq!(names(peers(&methods, None)), ["lightly-simclr", "lightly-byol"]);
+        assert_eq!(names(ours(&methods, &shipped, &[])), ["simclr", "byol"]);
+        assert_eq!(names(peers(&methods, &[])), ["lightly-simclr", "lightly-byol"]);
+    }
+
+    #[test]
+    fn a_name_is_a_methods_or_a_part_of_several() {
+        let methods = ["simclr", "simclr-v2", "byol", "mae"].map(|name| json!({ "name": name }));
+        let shipped = [SIMCLR, "simclr-v2", "byol", "mae"].map(|name| json!({ "name": name }));
+        let names = |only: &[&str]| -> Vec<String> {
+            let only: Vec<String> = only.iter().map(|&name| name.to_owned()).collect();
+            ours(&methods, &shipped, &only).into_iter().map(|entrant| entrant.name).collect()
+        };
+        assert_eq!(names(&["simclr"]), ["simclr"]);
+        assert_eq!(names(&["simcl"]), ["simclr", "simclr-v2"]);
+        assert_eq!(names(&["mae", "simclr", "nobody"]), ["simclr", "mae"]);
+        assert!(names(&["nobody"]).is_empty());
     }
 
     #[test]

@@ -23,15 +23,21 @@ use entrant::{Entrant, Outcome};
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Only the recipes whose names contain this
-    #[arg(long, value_name = "NAME")]
-    only: Option<String>,
+    /// Only these methods: by name, or the recipes whose names contain one; several with commas between
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    only: Vec<String>,
     /// The set to learn from, in place of the recipes' own: a name or a path
     #[arg(long, value_name = "NAME_OR_PATH")]
     data: Option<String>,
     /// The time for pretraining each, in seconds
     #[arg(long, default_value_t = 120)]
     budget: u64,
+    /// The optimizer steps for pretraining each, as near as whole epochs come, in place of a time: slow machines judge the same
+    #[arg(long, conflicts_with_all = ["budget", "peers"])]
+    steps: Option<u64>,
+    /// So many images to learn from, the first of the training part
+    #[arg(long, default_value_t = entrant::IMAGES, conflicts_with = "peers")]
+    images: u64,
     /// The seeds of each
     #[arg(long, default_value_t = 3)]
     seeds: u64,
@@ -41,7 +47,8 @@ pub struct Arguments {
     /// Runs at a time; more than one makes sense with as many cores as `jobs` times `threads`
     #[arg(long, default_value_t = 1)]
     jobs: usize,
-    /// Write no table; fail when a method collapsed, or all its probes are far below those of its untrained encoder
+    /// Begin anew and write no table; fail when a method's features collapsed, or none of its probes is above that of its
+    /// untrained encoder
     #[arg(long, conflicts_with = "peers")]
     check: bool,
     /// Lightly's implementations as well, where it has the method (installs it, 6 GB)
@@ -53,7 +60,8 @@ pub struct Arguments {
 struct Setting {
     set: String,
     data: Option<String>,
-    budget: u64,
+    length: Length,
+    images: u64,
     threads: usize,
     /// Where the runs lie.
     folder: PathBuf,
@@ -61,7 +69,19 @@ struct Setting {
     python: Option<PathBuf>,
 }
 
+/// How long each is pretrained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Length {
+    /// So many seconds.
+    Seconds(u64),
+    /// So many optimizer steps.
+    Steps(u64),
+}
+
 pub fn run(arguments: &Arguments) -> Result<()> {
+    if arguments.steps == Some(0) || arguments.images == 0 {
+        bail!("--steps and --images: at least 1 each");
+    }
     if arguments.budget == 0 || arguments.seeds == 0 || arguments.jobs == 0 || arguments.threads == Some(0) {
         bail!("--budget, --seeds, --jobs and --threads: at least 1 each");
     }
@@ -76,16 +96,20 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     )?;
     let setting = Setting::new(arguments)?;
     let methods = listed("methods")?;
-    let mut entrants = entrant::ours(&methods, &listed("recipes")?, arguments.only.as_deref());
+    let mut entrants = entrant::ours(&methods, &listed("recipes")?, &arguments.only);
     if arguments.data.is_none() {
         // A recipe without a set of its own is for colour images of the user's.
         entrants.retain(Entrant::has_data);
     }
     if arguments.peers {
-        entrants.extend(entrant::peers(&methods, arguments.only.as_deref()));
+        entrants.extend(entrant::peers(&methods, &arguments.only));
     }
-    if entrants.is_empty() {
-        bail!("--only {}: no recipe of a method on images", arguments.only.as_deref().unwrap_or_default());
+    if let Some(name) = arguments.only.iter().find(|name| !entrants.iter().any(|entrant| entrant.is(name))) {
+        bail!("--only {name}: no recipe of a method on images");
+    }
+    if arguments.check {
+        // What an older program left says nothing of this one.
+        entrants.iter().try_for_each(|entrant| entrant.forget(&setting))?;
     }
 
     // First the speeds, then seed by seed, so that a table that is stopped early has all methods.
@@ -143,10 +167,21 @@ impl Setting {
         let set = Path::new(set).file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let threads = arguments.threads.unwrap_or((cores / arguments.jobs).max(1));
-        let name = format!("{set}-{}s-{threads}t", arguments.budget);
+        let length = arguments.steps.map_or(Length::Seconds(arguments.budget), Length::Steps);
+        let long = match length {
+            Length::Seconds(seconds) => format!("{seconds}s"),
+            Length::Steps(steps) => format!("{steps}steps"),
+        };
+        let images = match arguments.images {
+            entrant::IMAGES => String::new(),
+            images => format!("-{images}"),
+        };
+        let check = if arguments.check { "-check" } else { "" };
+        let name = format!("{set}-{long}-{threads}t{images}{check}");
         Ok(Setting {
             data: arguments.data.clone(),
-            budget: arguments.budget,
+            length,
+            images: arguments.images,
             folder: root().join("runs/quality").join(name),
             python: arguments.peers.then(peers::environment).transpose()?,
             threads,
