@@ -64,15 +64,18 @@ pub mod generative;
 pub mod language;
 pub mod masked;
 pub mod non_contrastive;
+pub mod pretext;
 pub mod self_distillation;
 pub mod semi_supervised;
 pub mod supervised;
+mod views;
 
 pub use clustering::deepcluster_v2::{DeepClusterV2, DeepClusterV2Config};
 pub use clustering::msn::{Msn, MsnConfig};
 pub use clustering::msn_loss::{MsnLoss, MsnLossConfig, MsnOutput};
 pub use clustering::swav::{Swav, SwavConfig};
 pub use clustering::swav_loss::{SwavLoss, SwavLossConfig, SwavOutput};
+pub use combined::{Combined, Part};
 pub use contrastive::dcl::{Dcl, DclConfig, DecoupledContrastive, DecoupledContrastiveOutput, PairWeights};
 pub use contrastive::densecl::{DenseCl, DenseClConfig};
 pub use contrastive::distillation::{Distillation, DistillationConfig};
@@ -81,9 +84,6 @@ pub use contrastive::memory_nce::{Compared, MemoryNce, MemoryNceOutput, Probabil
 pub use contrastive::moco_v2::{MocoV2, MocoV2Config};
 pub use contrastive::moco_v3::{MocoV3, MocoV3Config, PatchProjection};
 pub use contrastive::nnclr::{Nnclr, NnclrConfig};
-pub mod pretext;
-
-pub use combined::{Combined, Part};
 pub use contrastive::nt_xent::{NtXent, NtXentConfig, NtXentOutput};
 pub use contrastive::pirl::{Pirl, PirlConfig};
 pub use contrastive::queue::Queue;

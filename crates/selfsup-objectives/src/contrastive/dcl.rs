@@ -14,10 +14,10 @@
 //! gradient. The paper sums over i and k; here, as in its reimplementations, the loss is the mean. Across ranks the
 //! negatives and the mean of the weights are those of the whole batch.
 
-use crate::contrastive::views::two_views;
+use crate::contrastive::simclr::project_together;
 use selfsup_core::{
-    Communicator, Encoder, Error, ImageViews, Kind, Loss, MlpHead, MlpHeadConfig, Mode, Objective, Result,
-    Site, Step, Tensor, TensorExt, check_shape,
+    Communicator, Encoder, Error, ImageViews, Kind, Loss, MlpHead, MlpHeadConfig, Objective, Result, Site,
+    Step, Tensor, TensorExt, check_shape,
 };
 use serde::{Deserialize, Serialize};
 
@@ -176,10 +176,7 @@ impl<E: Encoder + ?Sized> Objective<E> for Dcl {
     type Batch = ImageViews;
 
     fn loss(&mut self, encoder: &E, batch: &ImageViews, step: &Step) -> Result<Loss> {
-        let (view0, view1, n) = two_views(batch, "DCL")?;
-        let h = encoder.encode(&Tensor::cat(&[view0, view1], 0), Mode::Train)?; // [2N, D]
-        let z = self.projector.forward(&h, Mode::Train)?; // [2N, P]
-        let (z0, z1) = (z.narrow(0, 0, n), z.narrow(0, n, n)); // [N, P] each
+        let [z0, z1] = project_together(encoder, &self.projector, batch, "DCL")?; // [N, P] each
         let DecoupledContrastiveOutput { loss, accuracy } = self.loss.forward(&z0, &z1, step.comm)?;
         Ok(Loss::new(loss).with("contrastive_accuracy", &accuracy))
     }

@@ -16,9 +16,10 @@
 //! this.
 
 use crate::contrastive::info_nce::{InfoNce, InfoNceOutput};
-use crate::contrastive::moco_v2::has_batch_norm;
 use crate::contrastive::queue::Queue;
-use crate::contrastive::views::two_views;
+use crate::contrastive::shuffled_groups;
+use crate::self_distillation::dino::check_momentum;
+use crate::views::two_views;
 use selfsup_core::ema::Buffers;
 use selfsup_core::{
     Ema, Error, HeadNorm, ImageViews, Kind, Loss, MapEncoder, MlpHead, MlpHeadConfig, Mode, Objective,
@@ -136,13 +137,10 @@ impl<E: MapEncoder + ?Sized> DenseCl<E> {
     /// [`Error::Config`] when a size or the temperature is not positive, or the momentum or lambda lies outside 0 to 1.
     pub fn new(site: &Site<E>, config: &DenseClConfig) -> Result<Self> {
         let loss = InfoNce::new(config.temperature)?;
-        for (field, value) in [("momentum", config.momentum), ("lambda", config.lambda)] {
-            if !(0.0..=1.0).contains(&value) {
-                return Err(Error::config(field, value, "a number from 0 to 1"));
-            }
-        }
-        if config.groups < 1 {
-            return Err(Error::config("groups", config.groups, "at least 1 group"));
+        check_momentum(config.momentum)?;
+        shuffled_groups::check(config.groups)?;
+        if !(0.0..=1.0).contains(&config.lambda) {
+            return Err(Error::config("lambda", config.lambda, "from 0 to 1"));
         }
         let path = site.path();
         let heads = Heads::new(&path, site, config)?;
@@ -157,7 +155,7 @@ impl<E: MapEncoder + ?Sized> DenseCl<E> {
             queue: Queue::new(&path / "queue", config.queue, config.projector.output)?,
             dense_queue: Queue::new(&path / "dense_queue", config.queue, config.dense_projector.output)?,
             lambda: config.lambda,
-            groups: has_batch_norm(site).then_some(config.groups),
+            groups: shuffled_groups::where_there_is_batch_norm(site, config.groups),
             loss,
         })
     }
@@ -168,27 +166,18 @@ impl<E: MapEncoder + ?Sized> Objective<E> for DenseCl<E> {
 
     fn loss(&mut self, encoder: &E, batch: &ImageViews, step: &Step) -> Result<Loss> {
         let (view0, view1, n) = two_views(batch, "DenseCL")?;
-        if let Some(groups) = self.groups
-            && n < 2 * groups
-        {
-            let least = 2 * groups;
-            return Err(Error::Shape {
-                name: "view 0".to_owned(),
-                expected: format!("at least {least} images, two for BatchNorm in each of {groups} groups"),
-                found: format!("{:?}", view0.size()),
-            });
-        }
+        shuffled_groups::two_in_each(self.groups, view0)?;
         let groups = self.groups.unwrap_or(1);
         let student = self.heads.embed(encoder, view0, groups)?;
-        let teacher = tch::no_grad(|| -> Result<Embedded> {
-            let shuffled = Tensor::randperm(n, (Kind::Int64, view1.device()));
-            let images = view1.index_select(0, &shuffled);
-            let Embedded { global, dense, map } =
-                self.teacher_heads.embed(&*self.teacher, &images, groups)?;
-            let back = shuffled.argsort(0, false);
-            let unshuffle = |x: Tensor| x.index_select(0, &back);
-            Ok(Embedded { global: unshuffle(global), dense: unshuffle(dense), map: unshuffle(map) })
+        let [global, dense, map] = tch::no_grad(|| {
+            let order = Tensor::randperm(n, (Kind::Int64, view1.device()));
+            shuffled_groups::shuffled(view1, &order, |images| {
+                let Embedded { global, dense, map } =
+                    self.teacher_heads.embed(&*self.teacher, images, groups)?;
+                Ok([global, dense, map])
+            })
         })?;
+        let teacher = Embedded { global, dense, map };
 
         let k = teacher.global.l2_normalize(); // [N, P]
         let global = self.loss.against(&student.global, &k, &self.queue.vectors.copy())?;
@@ -530,11 +519,8 @@ mod tests {
         let site =
             |store| Site::new(store, &encoder, 6, |path: nn::Path| Ok(Box::new(Squares::new(&path, false))));
         let refusal = |config: DenseClConfig| DenseCl::new(&site(&store), &config).unwrap_err().to_string();
-        assert_eq!(refusal(DenseClConfig { lambda: 1.5, ..config() }), "lambda = 1.5: a number from 0 to 1");
-        assert_eq!(
-            refusal(DenseClConfig { momentum: -0.1, ..config() }),
-            "momentum = -0.1: a number from 0 to 1"
-        );
+        assert_eq!(refusal(DenseClConfig { lambda: 1.5, ..config() }), "lambda = 1.5: from 0 to 1");
+        assert_eq!(refusal(DenseClConfig { momentum: -0.1, ..config() }), "momentum = -0.1: from 0 to 1");
         assert_eq!(refusal(DenseClConfig { groups: 0, ..config() }), "groups = 0: at least 1 group");
         assert!(refusal(DenseClConfig { temperature: 0.0, ..config() }).contains("a positive number"));
     }

@@ -18,6 +18,7 @@
 //! out its own memory, as the paper says it (`D_N` from D without I).
 
 use crate::contrastive::memory_nce::{Compared, MemoryNce, MemoryNceOutput, Probability};
+use crate::self_distillation::dino::check_momentum;
 use selfsup_core::layers::{Bias, Linear};
 use selfsup_core::{
     Encoder, Error, ImageViews, Kind, Loss, Mode, Objective, Result, Site, Step, Tensor, TensorExt,
@@ -89,10 +90,9 @@ impl Pirl {
                 return Err(Error::config(field, value, "at least 1"));
             }
         }
-        for (field, value) in [("lambda", config.lambda), ("momentum", config.momentum)] {
-            if !(0.0..=1.0).contains(&value) {
-                return Err(Error::config(field, value, "a number from 0 to 1"));
-            }
+        check_momentum(config.momentum)?;
+        if !(0.0..=1.0).contains(&config.lambda) {
+            return Err(Error::config("lambda", config.lambda, "from 0 to 1"));
         }
         if !(config.tile > 0.0 && config.tile <= 1.0) {
             return Err(Error::config("tile", config.tile, "a share of the cell above 0 and at most 1"));
@@ -490,7 +490,7 @@ mod tests {
         let refusal =
             |config: PirlConfig| Pirl::new(&Pixels::site(&store, &encoder), &config).unwrap_err().to_string();
         assert_eq!(refusal(PirlConfig { negatives: 0, ..good.clone() }), "negatives = 0: at least 1");
-        assert_eq!(refusal(PirlConfig { lambda: 2.0, ..good.clone() }), "lambda = 2: a number from 0 to 1");
+        assert_eq!(refusal(PirlConfig { lambda: 2.0, ..good.clone() }), "lambda = 2: from 0 to 1");
         assert!(refusal(PirlConfig { tile: 0.0, ..good.clone() }).starts_with("tile = 0"));
         assert_eq!(
             refusal(PirlConfig { temperature: 0.0, ..good.clone() }),

@@ -7,9 +7,9 @@
 //! Both views pass through the encoder as one batch, so that BatchNorm sees all 2N images, as in the authors' code.
 
 use crate::contrastive::nt_xent::{NtXent, NtXentConfig, NtXentOutput};
+use crate::views::two_views;
 use selfsup_core::{
-    Encoder, Error, ImageViews, Loss, MlpHead, MlpHeadConfig, Mode, Objective, Result, Site, Step, Tensor,
-    check_shape,
+    Encoder, ImageViews, Loss, MlpHead, MlpHeadConfig, Mode, Objective, Result, Site, Step, Tensor,
 };
 use serde::{Deserialize, Serialize};
 
@@ -44,7 +44,7 @@ impl SimClr {
     /// Makes the projector for the site's encoder.
     ///
     /// # Errors
-    /// [`Error::Config`] when the temperature or a size is not positive.
+    /// [`selfsup_core::Error::Config`] when the temperature or a size is not positive.
     pub fn new<E: Encoder + ?Sized>(site: &Site<E>, config: &SimClrConfig) -> Result<Self> {
         Ok(SimClr {
             projector: MlpHead::new(site.path() / "projector", site.dim(), &config.projector)?,
@@ -53,19 +53,28 @@ impl SimClr {
     }
 }
 
+/// The projections of the two views, `[N, P]` each, which pass through encoder and projector as one batch.
+///
+/// # Errors
+/// Those of [`two_views`] and of the two networks.
+pub(crate) fn project_together<E: Encoder + ?Sized>(
+    encoder: &E,
+    projector: &MlpHead,
+    batch: &ImageViews,
+    method: &str,
+) -> Result<[Tensor; 2]> {
+    let (view0, view1, n) = two_views(batch, method)?;
+    let views = Tensor::cat(&[view0, view1], 0); // [2N, C, H, W]
+    let h = encoder.encode(&views, Mode::Train)?; // [2N, D]
+    let z = projector.forward(&h, Mode::Train)?; // [2N, P]
+    Ok([z.narrow(0, 0, n), z.narrow(0, n, n)])
+}
+
 impl<E: Encoder + ?Sized> Objective<E> for SimClr {
     type Batch = ImageViews;
 
     fn loss(&mut self, encoder: &E, batch: &ImageViews, step: &Step) -> Result<Loss> {
-        let [view0, view1] = batch.views.as_slice() else {
-            return Err(Error::config("views", batch.views.len(), "two views an image for SimCLR"));
-        };
-        let [n, c, h, w] = check_shape("view 0", view0, [-1, -1, -1, -1])?;
-        check_shape("view 1", view1, [n, c, h, w])?;
-        let views = Tensor::cat(&[view0, view1], 0); // [2N, C, H, W]
-        let h = encoder.encode(&views, Mode::Train)?; // [2N, D]
-        let z = self.projector.forward(&h, Mode::Train)?; // [2N, P]
-        let (z0, z1) = (z.narrow(0, 0, n), z.narrow(0, n, n)); // [N, P] each
+        let [z0, z1] = project_together(encoder, &self.projector, batch, "SimCLR")?; // [N, P] each
         let NtXentOutput { loss, accuracy } = self.loss.forward_with_accuracy(&z0, &z1, step.comm)?;
         Ok(Loss::new(loss).with("contrastive_accuracy", &accuracy))
     }

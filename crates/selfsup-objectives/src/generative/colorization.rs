@@ -20,7 +20,8 @@
 
 use crate::generative::decoder::{ConvDecoder, ConvDecoderConfig};
 use crate::generative::lab::{SoftEncoding, gamut, lab_to_rgb, rgb_to_lab};
-use crate::generative::pixels::{Normalization, Reconstruction, check_images, one_view};
+use crate::generative::pixels::{Normalization, Reconstruction};
+use crate::views::{check_images, one_view};
 use selfsup_core::{
     Communicator, Error, ImageViews, Kind, Loss, MapEncoder, Mode, Objective, Pictures, Result, Site, Step,
     Tensor, TensorExt, check_shape, tch,
@@ -145,7 +146,7 @@ impl Colorization {
         encoder: &E,
         images: &Tensor,
     ) -> Result<Reconstruction> {
-        let [_, h, w] = check_images(images, 3)?;
+        let [_, h, w] = check_images("images", images, 3)?;
         tch::no_grad(|| {
             let (lightness, _) = self.take_apart(images)?;
             let grey = self.grey(&lightness);
@@ -431,7 +432,7 @@ mod tests {
         let (_store, encoder, mut objective) = setup(ColourTarget::Classes, ColourPrior::Uniform);
         let error =
             objective.loss(&encoder, &batch(wave(1, &[2, 1, 8, 8])), &step()).unwrap_err().to_string();
-        assert_eq!(error, "images: expected [_, 3, _, _], found [2, 1, 8, 8]");
+        assert_eq!(error, "view 0: expected [_, 3, _, _], found [2, 1, 8, 8]");
         let grey = wave(1, &[2, 1, 8, 8]).expand([2, 3, 8, 8], false);
         let error = objective.loss(&encoder, &batch(grey), &step()).unwrap_err().to_string();
         assert_eq!(error, "images = grey throughout the first batch: images with colours");

@@ -12,7 +12,8 @@
 //! where the paper sums it.
 
 use crate::generative::decoder::{ConvDecoder, ConvDecoderConfig};
-use crate::generative::pixels::{Normalization, Reconstruction, check_images, one_view};
+use crate::generative::pixels::{Normalization, Reconstruction};
+use crate::views::{check_images, one_view};
 use selfsup_core::{
     Error, ImageViews, Loss, MapEncoder, Mode, Objective, Pictures, Result, Site, Step, Tensor, check_shape,
     tch,
@@ -137,7 +138,7 @@ impl Denoising {
         encoder: &E,
         images: &Tensor,
     ) -> Result<Reconstruction> {
-        check_images(images, self.channels)?;
+        check_images("images", images, self.channels)?;
         tch::no_grad(|| {
             let corrupted = self.corrupt(images)?;
             let output = self.decode(encoder, &corrupted, Mode::Eval)?;
@@ -295,9 +296,9 @@ mod tests {
         let error = objective.loss(&encoder, &two, &step).unwrap_err().to_string();
         assert_eq!(error, "views = 2: one view an image for a denoising autoencoder");
         let error = objective.loss(&encoder, &batch(wave(1, &[2, 3, 8, 8])), &step).unwrap_err().to_string();
-        assert_eq!(error, "images: expected [_, 1, _, _], found [2, 3, 8, 8]");
+        assert_eq!(error, "view 0: expected [_, 1, _, _], found [2, 3, 8, 8]");
         let error = objective.loss(&encoder, &batch(wave(1, &[0, 1, 8, 8])), &step).unwrap_err().to_string();
-        assert_eq!(error, "images: expected at least one image with pixels, found [0, 1, 8, 8]");
+        assert_eq!(error, "view 0: expected at least one image with pixels, found [0, 1, 8, 8]");
         for (corruption, message) in [
             (Corruption::Masking { share: 1.0 }, "corruption.share = 1: a share between 0 and 1"),
             (Corruption::SaltAndPepper { share: 0.0 }, "corruption.share = 0: a share between 0 and 1"),

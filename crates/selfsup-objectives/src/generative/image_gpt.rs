@@ -15,7 +15,8 @@
 //! sees pixels of the run's first batch, not of the whole set; the paper's other objective, BERT on pixels, is
 //! not here. Those of the network stand at the encoder.
 
-use crate::generative::pixels::{Normalization, Reconstruction, one_view};
+use crate::generative::pixels::{Normalization, Reconstruction};
+use crate::views::one_view;
 use selfsup_core::layers::{Bias, Linear};
 use selfsup_core::{
     Error, ImageViews, Key, Kind, Loss, Mode, Objective, Pictures, PixelEncoder, Result, Site, Step, Tensor,
@@ -327,7 +328,7 @@ mod tests {
         assert_eq!(store.variables()["objective.fitted"].sum(None).scalar().unwrap(), 0.0);
         let error =
             objective.loss(&encoder, &batch(wave(1, &[2, 3, 4, 4])), &step(0)).unwrap_err().to_string();
-        assert_eq!(error, "images: expected [_, 1, _, _], found [2, 3, 4, 4]");
+        assert_eq!(error, "view 0: expected [_, 1, _, _], found [2, 3, 4, 4]");
         let mut none = batch(wave(1, &[2, 1, 4, 4]));
         none.views.clear();
         let error = objective.loss(&encoder, &none, &step(0)).unwrap_err().to_string();

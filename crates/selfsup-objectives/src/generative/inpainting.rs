@@ -18,7 +18,8 @@
 //! over the values of the region.
 
 use crate::generative::decoder::{ConvDecoder, ConvDecoderConfig};
-use crate::generative::pixels::{Normalization, Reconstruction, check_images, one_view};
+use crate::generative::pixels::{Normalization, Reconstruction};
+use crate::views::{check_images, one_view};
 use selfsup_core::layers::{Bias, Conv2d, ConvShape};
 use selfsup_core::{
     Device, Error, ImageViews, Kind, Loss, MapEncoder, Mode, Objective, Pictures, Result, Site, Step, Tensor,
@@ -180,7 +181,7 @@ impl Inpainting {
     }
 
     fn check(&self, images: &Tensor) -> Result<i64> {
-        let [n, _, _] = check_images(images, self.channels)?;
+        let [n, _, _] = check_images("images", images, self.channels)?;
         let side = self.config.image_size;
         check_shape("images", images, [n, self.channels, side, side])?;
         Ok(n)

@@ -12,7 +12,7 @@
 //! are computed, as in the authors' later code: half of the arithmetic for the same number. Across ranks the inner mean is
 //! that of all samples, and all ranks look along the same directions: the sum of what each draws, which is as random.
 
-use super::two_views::at_least_two;
+use crate::views::at_least_two;
 use selfsup_core::{Communicator, Device, Error, Kind, Result, Tensor, check_shape, tch};
 use serde::{Deserialize, Serialize};
 

@@ -13,7 +13,8 @@
 //! over `iterations` such deals (section 3.1). Each view passes through the encoder as a batch of its own and all pass
 //! through the projector as one, as in the authors' code. Across ranks each whitens its own samples.
 
-use super::two_views::at_least_two;
+use crate::clustering::crops::check_crops;
+use crate::views::at_least_two;
 use selfsup_core::{
     Device, Encoder, Error, HeadNorm, ImageViews, Kind, Loss, MlpHead, MlpHeadConfig, Mode, Objective,
     Result, Site, Step, Tensor, TensorExt, check_shape,
@@ -173,16 +174,11 @@ impl<E: Encoder + ?Sized> Objective<E> for WMse {
     type Batch = ImageViews;
 
     fn loss(&mut self, encoder: &E, batch: &ImageViews, _step: &Step) -> Result<Loss> {
-        let [first, _, ..] = batch.views.as_slice() else {
-            return Err(Error::config("views", batch.views.len(), "at least two views an image for W-MSE"));
-        };
-        let [n, c, _, _] = check_shape("view 0", first, [-1, -1, -1, -1])?;
-        at_least_two("view 0", first, n)?;
-        let mut features = Vec::new();
-        for (i, view) in batch.views.iter().enumerate() {
-            check_shape(&format!("view {i}"), view, [n, c, -1, -1])?;
-            features.push(encoder.encode(view, Mode::Train)?); // [N, D]
-        }
+        let n = check_crops(&batch.views, "W-MSE")?;
+        at_least_two("view 0", &batch.views[0], n)?;
+        // [N, D] each
+        let features: Vec<_> =
+            batch.views.iter().map(|view| encoder.encode(view, Mode::Train)).collect::<Result<_>>()?;
         let v = self.projector.forward(&Tensor::cat(&features, 0), Mode::Train)?; // [V N, P]
         let v = v.reshape([features.len() as i64, n, -1]); // [V, N, P]
         Ok(Loss::new(self.loss.forward(&v)?))
