@@ -60,6 +60,8 @@
 pub mod clustering;
 pub mod combined;
 pub mod contrastive;
+#[cfg(test)]
+mod fixtures;
 pub mod generative;
 pub mod language;
 pub mod masked;

@@ -186,10 +186,10 @@ impl<E: Encoder + ?Sized> Objective<E> for Dcl {
 mod tests {
     use super::*;
     use crate::contrastive::pixels::{Pixels, assert_gradients, assert_near, batch, waves};
+    use crate::fixtures::assert_two_ranks_equal_one;
     use proptest::prelude::*;
     use selfsup_core::tensor::to_array2;
     use selfsup_core::{Device, SingleProcess};
-    use std::sync::Mutex;
 
     const WEIGHTED: PairWeights = PairWeights::VonMisesFisher { sigma: 0.5 };
 
@@ -293,43 +293,9 @@ mod tests {
 
     #[test]
     fn two_ranks_equal_one_with_the_whole_batch() {
-        /// Plays one of two ranks, knowing both views of the whole batch.
-        struct TwoRanks {
-            rank: i64,
-            whole: [Mutex<Tensor>; 2],
-        }
-        impl Communicator for TwoRanks {
-            fn rank(&self) -> i64 {
-                self.rank
-            }
-            fn world_size(&self) -> i64 {
-                2
-            }
-            fn gather(&self, x: &Tensor) -> Result<Tensor> {
-                let whole = self.whole.iter().map(|view| view.lock().unwrap().l2_normalize());
-                let is_mine = |whole: &Tensor| {
-                    (whole.narrow(0, self.rank * 4, 4) - x).abs().max().scalar().unwrap() < 1e-6
-                };
-                Ok(whole.into_iter().find(is_mine).expect("one of the two views"))
-            }
-            fn all_reduce(&self, _x: &Tensor) -> Result<Tensor> {
-                let [z0, z1] = [0, 1].map(|k| self.whole[k].lock().unwrap().detach().l2_normalize());
-                Ok((((z0 * z1).sum_dim_intlist(1, false, None) - 1.0) / 0.5).exp().sum(None))
-            }
-        }
-        let [(z0, z1), (w0, w1)] = [0, 1].map(|_| (learned(8, 3, 0.0), learned(8, 3, 1.0)));
-        let whole = loss(&z0, &z1, 0.2, WEIGHTED);
-        whole.backward();
-        let dcl = DecoupledContrastive::new(0.2, WEIGHTED).unwrap();
-        let of_rank = |rank: i64| {
-            let comm = TwoRanks { rank, whole: [w0.shallow_clone().into(), w1.shallow_clone().into()] };
-            dcl.forward(&w0.narrow(0, rank * 4, 4), &w1.narrow(0, rank * 4, 4), &comm).unwrap().loss
-        };
-        let mean = (of_rank(0) + of_rank(1)) / 2.0;
-        mean.backward();
-        assert!((mean - whole).abs().scalar().unwrap() < 1e-5);
-        assert!((w0.grad() - z0.grad()).abs().max().scalar().unwrap() < 1e-5);
-        assert!((w1.grad() - z1.grad()).abs().max().scalar().unwrap() < 1e-5);
+        assert_two_ranks_equal_one(&|z0, z1, comm| {
+            DecoupledContrastive::new(0.2, WEIGHTED).unwrap().forward(z0, z1, comm).unwrap().loss
+        });
     }
 
     fn config() -> DclConfig {

@@ -143,8 +143,8 @@ impl<E: Encoder + ?Sized> Objective<E> for MocoV2<E> {
 mod tests {
     use super::*;
     use crate::contrastive::pixels::{Pixels, assert_gradients, assert_near, batch, descend, fill, waves};
+    use crate::fixtures::Normalised;
     use selfsup_core::Device;
-    use selfsup_core::layers::{Affine, BatchNorm};
 
     const LEARNED: [&str; 6] = [
         "encoder.weight",
@@ -314,25 +314,11 @@ mod tests {
         );
     }
 
-    /// BatchNorm on the pixels, and nothing else.
-    #[derive(Debug)]
-    struct Normalised(BatchNorm);
-
-    impl Encoder for Normalised {
-        fn dim(&self) -> i64 {
-            4
-        }
-        fn encode(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-            Ok(self.0.forward(&x.flatten(1, -1), mode))
-        }
-    }
-
     #[test]
     fn normalises_queries_and_keys_by_different_samples() {
         let store = nn::VarStore::new(Device::Cpu);
-        let twin = |path: nn::Path| Normalised(BatchNorm::new(path, 4, Affine::Yes));
-        let encoder = twin(store.root() / "encoder");
-        let site = Site::new(&store, &encoder, 6, |path| Ok(Box::new(twin(path))));
+        let encoder = Normalised::new(store.root() / "encoder");
+        let site = Site::new(&store, &encoder, 6, |path| Ok(Box::new(Normalised::new(path))));
         let linear = MlpHeadConfig { hidden: vec![], output: 4, ..MocoV2Config::default().projector };
         let config = MocoV2Config { projector: linear, ..config() };
         let mut objective = MocoV2::new(&site, &config).unwrap();

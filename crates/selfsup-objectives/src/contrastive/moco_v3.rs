@@ -344,7 +344,7 @@ mod tests {
 
     impl Patches {
         fn new(path: &nn::Path) -> Self {
-            Patches(Pixels::new(path / "patch_embed" / "proj"), Pixels::new(path / "blocks"))
+            Patches(Pixels::with_bias(path / "patch_embed" / "proj"), Pixels::with_bias(path / "blocks"))
         }
     }
 

@@ -337,43 +337,49 @@ mod tests {
     }
 
     #[test]
-    fn remembers_as_vissl_does_over_five_steps() {
-        // enc, head = torch.nn.Linear(4, 4), torch.nn.Linear(4, 3), filled as in moco_v2.rs
-        // bank = F.normalize(wave(6, 3, 1., 0.3), dim=1)
-        // for s in range(5):                                 # NCEAverage.update_memory with momentum 0.5
-        //     y = torch.tensor([s, s + 1, s + 3]) % 6; z = F.normalize(head(enc(wave(3, 4, float(s)))), dim=1)
-        //     bank.index_copy_(0, y, F.normalize(bank[y] * 0.5 + z * 0.5, dim=1))
-        for probability in [Probability::Share, Probability::Constant] {
+    fn equals_the_papers_equations_in_pytorch_over_five_steps() {
+        // def wave(n, d, s, r=0.7): return torch.sin(torch.arange(float(n * d)) * r + s).reshape(n, d)
+        // def fill(ps):
+        //     for i, p in enumerate(ps):
+        //         p.data = (torch.sin(torch.arange(float(p.numel())) * 0.7 + i) * 0.5).reshape(p.shape)
+        // for constant in (False, True):
+        //     nets = enc, image, tile, puzzle = nn.Linear(4, 4), nn.Linear(4, 3), nn.Linear(4, 3), nn.Linear(27, 3)
+        //     ps = [p for net in nets for p in net.parameters()]; fill(ps); opt = torch.optim.SGD(ps, lr=0.2)
+        //     bank, log_z, K, N = F.normalize(wave(6, 3, 1., 0.3), dim=1), None, 7, 6
+        //     for s in range(5):
+        //         y, drawn = torch.tensor([s, s + 1, s + 3]) % 6, (torch.tensor([3, 0, 4, 5, 1, 1, 2]) + s) % 6
+        //         cells = wave(3, 36, s + 0.5).reshape(3, 3, 2, 3, 2).transpose(2, 3).reshape(3, 9, 4)
+        //         cells = cells[:, (torch.arange(9) * 4 + s) % 9]
+        //         z_puzzle, z_image = puzzle(tile(enc(cells)).flatten(1)), image(enc(wave(3, 4, float(s))))
+        //         def logits(z):
+        //             z = F.normalize(z, dim=1) / 0.5
+        //             return (z * bank[y]).sum(1), (z @ bank[drawn].T).masked_fill(y[:, None] == drawn, -torch.inf)
+        //         def nce(z):
+        //             p, n = logits(z); e, others = p.exp(), n.exp()
+        //             if constant: h = lambda e: e / log_z.exp() / (e / log_z.exp() + K / N)     # Wu et al., equation 6
+        //             else: h = lambda a: a / (e + others.sum(1)).reshape(-1, *[1] * (a.dim() - 1))    # PIRL, equation 3
+        //             return -(h(e).log() + (1 - h(others)).log().sum(1)).mean()                       # PIRL, equation 4
+        //         if log_z is None:
+        //             l = torch.cat([x.detach().flatten() for x in logits(z_puzzle)])
+        //             log_z = (N * l[l.isfinite()].exp().mean()).log()
+        //         l = 0.3 * nce(z_puzzle) + 0.7 * nce(z_image); opt.zero_grad(); l.backward(); print(l.item())
+        //         if s == 0: print(enc.weight.grad, tile.weight.grad, log_z)
+        //         bank[y] = F.normalize(bank[y] * 0.5 + F.normalize(z_image.detach(), dim=1) * 0.5, dim=1)
+        //         opt.step()
+        //     print(bank, enc.weight)
+        for (probability, expected) in [(Probability::Share, &SHARE), (Probability::Constant, &CONSTANT)] {
             let (store, encoder, mut objective) = setup(probability);
             // A checkpoint takes no number that is not finite.
             assert!(store.variables().values().all(|x| x.isfinite().all().scalar().unwrap() == 1.0));
-            for s in 0..5 {
+            let v = store.variables();
+            for (s, loss) in (0..).zip(expected.losses) {
                 let batch = batch(&[s % 6, (s + 1) % 6, (s + 3) % 6], s as f64);
                 objective.loss(&encoder, &batch, &Step::single(s as u64, 5, 0, 0)).unwrap();
             }
-            assert_near(
-                &objective.bank,
-                &[
-                    0.563_346_3,
-                    -0.823_802_6,
-                    0.063_167_6,
-                    0.403_982_8,
-                    -0.795_347_6,
-                    -0.451_907_0,
-                    0.378_290_1,
-                    -0.769_423_6,
-                    -0.514_668_8,
-                    0.087_508_3,
-                    -0.895_545_4,
-                    -0.436_280_6,
-                    0.304_614_9,
-                    -0.945_937_6,
-                    -0.111_408_7,
-                    0.128_755_8,
-                    -0.989_279_1,
-                    0.068_911_2,
-                ],
-            );
+            assert_near(&v["objective.bank"], &expected.bank);
+            assert_near(&v["encoder.weight"], &expected.encoder);
+            let constant = if probability == Probability::Constant { 2.902_311_1 } else { 0.0 };
+            assert!((objective.log_constant.scalar().unwrap() - constant).abs() < 1e-5);
         }
     }
 
