@@ -303,6 +303,30 @@ mod tests {
     }
 
     #[test]
+    fn is_the_decoupled_loss_of_the_projections_of_one_joint_batch() {
+        for weights in [PairWeights::Equal, WEIGHTED] {
+            let (store, encoder) = Pixels::stored();
+            let config = DclConfig { weights, ..config() };
+            let mut objective = Dcl::new(&Pixels::site(&store, &encoder), &config).unwrap();
+            let batch = batch(6, 2, 0.0);
+            let found = objective.loss(&encoder, &batch, &Step::single(0, 1, 0, 0)).unwrap().total;
+            let v = store.variables();
+            let x = Tensor::cat(&batch.views, 0).flatten(1, -1);
+            let norm =
+                |x: Tensor| (&x - x.mean_dim(0, true, None)) / (x.var_dim(0, false, true) + 1e-5).sqrt();
+            let h = x.matmul(&v["encoder.weight"].tr()) + &v["encoder.bias"];
+            let h = norm(h.matmul(&v["objective.projector.0.weight"].tr())).relu();
+            let z = norm(h.matmul(&v["objective.projector.3.weight"].tr()));
+            let sigma = if weights == WEIGHTED { Some(0.5) } else { None };
+            let expected = naive([&z.narrow(0, 0, 6), &z.narrow(0, 6, 6)], 0.1, sigma);
+            assert!(
+                (found.scalar().unwrap() - expected).abs() < 1e-5 * expected.abs().max(1.0),
+                "{found} {expected}"
+            );
+        }
+    }
+
+    #[test]
     fn gradients_reach_every_parameter() {
         let (store, encoder) = Pixels::stored();
         let mut objective = Dcl::new(&Pixels::site(&store, &encoder), &config()).unwrap();
