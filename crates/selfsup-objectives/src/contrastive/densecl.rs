@@ -290,10 +290,32 @@ mod tests {
 
     #[test]
     fn equals_the_authors_code_over_five_steps() {
-        // densecl.py's forward_train without the shuffle, on enc = nn.Conv2d(1, 4, 2, stride=2) and DenseCLNeck(4, 5, 3),
-        // filled as in moco_v2.rs, loss_lambda=0.3, temperature 0.2, momentum 0.9 after every step of SGD with lr 0.2;
-        // queue, queue2 = F.normalize(wave(12, 3, 1., 0.3), dim=1), F.normalize(wave(12, 3, 2., 0.3), dim=1)
-        // im_q, im_k = [(torch.arange(96.) * 0.7 + s + o).sin().reshape(6, 1, 4, 4) for o in (0., 0.5)], s = 0 ... 4
+        // forward_train of the authors' densecl.py, without the shuffle:
+        // def wave(n, d, s, r): return torch.sin(torch.arange(float(n * d)) * r + s).reshape(n, d)
+        // def head(): return nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3))
+        // def embed(net, x):
+        //     m = net[0](x).flatten(2).transpose(1, 2); return net[1](m.mean(1)), net[2](m), m.detach()
+        // def info_nce(q, k, queue):
+        //     q, k = F.normalize(q, dim=1), F.normalize(k, dim=1)
+        //     logits = torch.cat([(q * k).sum(1, keepdim=True), q @ queue.T], 1) / 0.2
+        //     return F.cross_entropy(logits, torch.zeros(len(q), dtype=torch.long))
+        // net = nn.ModuleList([nn.Conv2d(1, 4, 2, stride=2), head(), head()])
+        // for i, p in enumerate(net.parameters()): p.data = (torch.sin(torch.arange(float(p.numel())) * 0.7 + i) * 0.5).reshape(p.shape)
+        // teacher, opt = copy.deepcopy(net), torch.optim.SGD(net.parameters(), lr=0.2)
+        // q1, q2 = F.normalize(wave(12, 3, 1., 0.3), dim=1), F.normalize(wave(12, 3, 2., 0.3), dim=1)
+        // for s in range(5):
+        //     x0, x1 = [(torch.arange(96.) * 0.7 + s + o).sin().reshape(6, 1, 4, 4) for o in (0., 0.5)]
+        //     (q, r, m), (k, t, tm) = embed(net, x0), [x.detach() for x in embed(teacher, x1)]
+        //     c = (F.normalize(m, dim=2) @ F.normalize(tm, dim=2).transpose(1, 2)).argmax(2)
+        //     places = t.gather(1, c[..., None].expand(-1, -1, 3)).flatten(0, 1)
+        //     g, d = info_nce(q, k, q1), info_nce(r.flatten(0, 1), places, q2); l = 0.7 * g + 0.3 * d
+        //     opt.zero_grad(); l.backward(); print(l.item(), g.item(), d.item())
+        //     if s == 0: print(net[0].weight.grad, net[2][2].weight.grad)
+        //     opt.step(); here = slice(s % 2 * 6, s % 2 * 6 + 6)
+        //     q1[here], q2[here] = F.normalize(k, dim=1), F.normalize(t.mean(1), dim=1)
+        //     with torch.no_grad():
+        //         for a, b in zip(teacher.parameters(), net.parameters()): a.mul_(0.9).add_(0.1 * b)
+        // print(teacher[0].weight, teacher[2][2].weight, q2)
         let (store, encoder, mut objective) = setup(false);
         let v = store.variables();
         for (s, [expected, global, dense]) in [
