@@ -244,6 +244,46 @@ mod tests {
     }
 
     #[test]
+    fn costs_nothing_where_the_clean_image_comes_out() {
+        let (store, encoder, objective) = setup(2);
+        let v = store.variables();
+        tch::no_grad(|| {
+            let _ = v["objective.decoder.output.weight"].shallow_clone().zero_();
+            v["objective.decoder.output.bias"].shallow_clone().copy_(&Tensor::from_slice(&[0.3_f32, -0.6]));
+        });
+        let clean = Tensor::from_slice(&[0.3_f32, -0.6]).view([1, 2, 1, 1]).expand([3, 2, 6, 6], false);
+        let corrupted = objective.corrupt(&clean).unwrap();
+        let loss = objective.compare(&encoder, &clean, &corrupted).unwrap();
+        assert_eq!(loss.total.scalar().unwrap(), 0.0);
+        assert!(loss.parts[0].1.scalar().unwrap() > 0.1);
+        // An error of 0.1 in every value costs its square.
+        let loss = objective.compare(&encoder, &(&clean + 0.1), &corrupted).unwrap().total;
+        assert!((loss.scalar().unwrap() - 0.01).abs() < 1e-6);
+    }
+
+    #[test]
+    fn images_come_out_in_the_order_in_which_they_went_in_each_by_itself() {
+        let (store, encoder, objective) = setup(2);
+        fill(&store);
+        let corrupted = wave(50, &[4, 2, 6, 6]);
+        let decode = |x: &Tensor| tch::no_grad(|| objective.decode(&encoder, x, Mode::Eval)).unwrap();
+        let output = decode(&corrupted);
+        assert!(difference(&output.get(0), &output.get(1)) > 0.01);
+        let order = Tensor::from_slice(&[2_i64, 0, 3, 1]);
+        assert!(
+            difference(&decode(&corrupted.index_select(0, &order)), &output.index_select(0, &order)) < 1e-5
+        );
+        assert!(difference(&decode(&corrupted.narrow(0, 2, 1)), &output.narrow(0, 2, 1)) < 1e-5);
+        // Statistics of the batch know no order either.
+        let clean = wave(40, &[4, 2, 6, 6]);
+        let loss = |clean: &Tensor, corrupted: &Tensor| {
+            objective.compare(&encoder, clean, corrupted).unwrap().total.scalar().unwrap()
+        };
+        let turned = loss(&clean.index_select(0, &order), &corrupted.index_select(0, &order));
+        assert!((turned - loss(&clean, &corrupted)).abs() < 1e-5 * turned);
+    }
+
+    #[test]
     fn each_corruption_changes_what_it_says_and_nothing_else() {
         let pixels = Tensor::rand([8, 3, 20, 20], (Kind::Float, Device::Cpu)) * 0.8 + 0.1;
         let count = |x: Tensor| {
