@@ -56,6 +56,29 @@
 //! assert_eq!(z0.grad().size(), [8, 128]);
 //! # Ok::<(), selfsup_core::Error>(())
 //! ```
+//!
+//! An objective takes the encoders that it can work with, and no others. MAE hides patches; a Vision Transformer has some:
+//! ```
+//! use selfsup_core::{ImageViews, Objective};
+//! use selfsup_encoders::Vit;
+//! use selfsup_objectives::Mae;
+//!
+//! fn learns<E>(_: impl Objective<E, Batch = ImageViews>) {}
+//! fn try_out(mae: Mae) {
+//!     learns::<Vit>(mae);
+//! }
+//! ```
+//! a convolutional network has none, and this does not compile:
+//! ```compile_fail,E0277
+//! # use selfsup_core::{ImageViews, Objective};
+//! use selfsup_encoders::ConvNet;
+//! # use selfsup_objectives::Mae;
+//! #
+//! # fn learns<E>(_: impl Objective<E, Batch = ImageViews>) {}
+//! fn try_out(mae: Mae) {
+//!     learns::<ConvNet>(mae);
+//! }
+//! ```
 
 pub mod clustering;
 pub mod combined;
