@@ -57,23 +57,51 @@
 //! assert_eq!(z0.grad().size(), [8, 128]);
 //! # Ok::<(), selfsup_core::Error>(())
 //! ```
+//!
+//! An objective takes the encoders that it can work with, and no others. MAE hides patches; a Vision Transformer has some:
+//! ```
+//! use selfsup_core::{ImageViews, Objective};
+//! use selfsup_encoders::Vit;
+//! use selfsup_objectives::Mae;
+//!
+//! fn learns<E>(_: impl Objective<E, Batch = ImageViews>) {}
+//! fn try_out(mae: Mae) {
+//!     learns::<Vit>(mae);
+//! }
+//! ```
+//! a convolutional network has none, and this does not compile:
+//! ```compile_fail,E0277
+//! # use selfsup_core::{ImageViews, Objective};
+//! use selfsup_encoders::ConvNet;
+//! # use selfsup_objectives::Mae;
+//! #
+//! # fn learns<E>(_: impl Objective<E, Batch = ImageViews>) {}
+//! fn try_out(mae: Mae) {
+//!     learns::<ConvNet>(mae);
+//! }
+//! ```
 
 pub mod clustering;
 pub mod combined;
 pub mod contrastive;
+#[cfg(test)]
+mod fixtures;
 pub mod generative;
 pub mod language;
 pub mod masked;
 pub mod non_contrastive;
+pub mod pretext;
 pub mod self_distillation;
 pub mod semi_supervised;
 pub mod supervised;
+mod views;
 
 pub use clustering::deepcluster_v2::{DeepClusterV2, DeepClusterV2Config};
 pub use clustering::msn::{Msn, MsnConfig};
 pub use clustering::msn_loss::{MsnLoss, MsnLossConfig, MsnOutput};
 pub use clustering::swav::{Swav, SwavConfig};
 pub use clustering::swav_loss::{SwavLoss, SwavLossConfig, SwavOutput};
+pub use combined::{Combined, Part};
 pub use contrastive::dcl::{Dcl, DclConfig, DecoupledContrastive, DecoupledContrastiveOutput, PairWeights};
 pub use contrastive::densecl::{DenseCl, DenseClConfig};
 pub use contrastive::distillation::{Distillation, DistillationConfig};
@@ -82,9 +110,6 @@ pub use contrastive::memory_nce::{Compared, MemoryNce, MemoryNceOutput, Probabil
 pub use contrastive::moco_v2::{MocoV2, MocoV2Config};
 pub use contrastive::moco_v3::{MocoV3, MocoV3Config, PatchProjection};
 pub use contrastive::nnclr::{Nnclr, NnclrConfig};
-pub mod pretext;
-
-pub use combined::{Combined, Part};
 pub use contrastive::nt_xent::{NtXent, NtXentConfig, NtXentOutput};
 pub use contrastive::pirl::{Pirl, PirlConfig};
 pub use contrastive::queue::Queue;

@@ -1,6 +1,7 @@
 //! What a report shows of the method itself, whichever it is: its task, its prototypes, where its encoder looks.
 
 use super::{Place, files};
+use image::{Rgb, RgbImage};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
@@ -60,6 +61,45 @@ fn a_pretext_task_shows_its_answers_and_what_is_taken_for_what() {
     }
     for absent in ["attention", "prototypes"] {
         assert!(report.get(absent).is_none() && !plots.contains(&format!("{absent}.png")), "{absent}");
+    }
+}
+
+#[test]
+fn a_method_that_paints_shows_the_image_what_is_seen_of_it_and_what_is_made_of_that() {
+    let place = Place::new();
+    for class in ["ring", "stripes"] {
+        for i in 0..80 {
+            let file = place.path("images").join(class).join(format!("{i:02}.png"));
+            let grey = image::open(&file).unwrap().into_luma8();
+            // Red where it is light, blue where it is dark.
+            let colour = RgbImage::from_fn(20, 20, |x, y| {
+                let light = grey.get_pixel(x, y).0[0];
+                Rgb([light, 90, 255 - light])
+            });
+            colour.save(&file).unwrap();
+        }
+    }
+    let vit = ["encoder.dim=16", "encoder.depth=1", "encoder.heads=2"];
+    let decoder = ["objective.decoder.dim=16", "objective.decoder.depth=1", "objective.decoder.heads=2"];
+    let mae = [&vit[..], &decoder].concat();
+    let narrow = [&CONVNET[..], &["objective.decoder.widths=[8]"]].concat();
+    let third = "what is made of that";
+    for (method, settings, third) in [
+        ("mae", mae, "with the rest painted"),
+        ("denoising", narrow.clone(), third),
+        ("colorization", narrow, third),
+    ] {
+        let settings = [&settings[..], &["data.channels=3"]].concat();
+        let (report, page, plots) = reported(&place, method, method, &settings);
+        assert!(page.contains("<h2>What the method makes of images</h2>"), "{method}");
+        let shown = page.matches(&format!("<figcaption>{third}</figcaption>")).count();
+        assert_eq!(shown, page.matches("<figcaption>what is seen of it</figcaption>").count(), "{method}");
+        assert!((4..=32).contains(&shown), "{method}: {shown}");
+        assert!(plots.contains(&"made.png".to_owned()), "{method}: {plots:?}");
+        let sheet = image::open(place.path(method).join("plots/made.png")).unwrap().into_rgb8();
+        let coloured = sheet.pixels().filter(|p| p.0[0].abs_diff(p.0[2]) > 60).count();
+        assert!(coloured > 500, "{method}: {coloured} pixels with a colour");
+        assert!(report["answers"].as_array().is_none_or(Vec::is_empty), "{method}");
     }
 }
 

@@ -4,7 +4,7 @@
 use super::{Place, picture};
 use image::{Rgb, RgbImage};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::sync::Mutex;
@@ -23,16 +23,59 @@ const SMALL: &[&str] = &[
 ];
 const STOPPED_AFTER: &str = "step-3";
 
+/// Parts of a method that its recipe leaves aside, as recipes of their own: a name, the recipe, and what is changed.
+const ASIDE: [(&str, &str, &[&str]); 3] = [
+    // Full after two steps, so that the run is stopped with a queue that takes part.
+    (
+        "swav-with-a-queue",
+        "swav",
+        &["objective.frozen_steps=1", "objective.queue_length=128", "objective.queue_from_epoch=0"],
+    ),
+    ("pirl-with-a-constant", "pirl", &["objective.probability=constant"]),
+    ("dclw", "dcl", &["objective.weights.kind=von-mises-fisher"]),
+];
+
+/// The methods that cannot learn from a batch of one image, and what they say of it. The others could; the first batch
+/// of a run is refused all the same, as one image has no spread by which the features' health is measured.
+const MORE_THAN_ONE_IMAGE: [(&str, &str); 20] = [
+    ("simclr", "at least 2 samples, so that there are negatives"),
+    ("simclr-v2", "at least 2 samples, so that there are negatives"),
+    ("dcl", "at least 2 samples, so that there are negatives"),
+    ("combined", "at least 2 samples, so that there are negatives"),
+    ("supcon", "at least 2 samples in at least 2 views"),
+    ("moco-v2", "at least 16 images, two for BatchNorm in each of 8 groups"),
+    ("densecl", "at least 16 images, two for BatchNorm in each of 8 groups"),
+    ("moco-v3", "at least 2 samples for BatchNorm"),
+    ("nnclr", "at least 2 samples for BatchNorm"),
+    ("jigsaw", "at least 2 samples for BatchNorm"),
+    ("msn", "at least 2 images for BatchNorm"),
+    ("byol", "view 0: expected at least 2 samples"),
+    ("simsiam", "view 0: expected at least 2 samples"),
+    ("vicreg", "view 0: expected at least 2 samples"),
+    ("barlow-twins", "view 0: expected at least 2 samples"),
+    ("tico", "view 0: expected at least 2 samples"),
+    ("lejepa", "view 0: expected at least 2 samples"),
+    ("w-mse", "view 0: expected at least 2 samples"),
+    ("dinov2", "at least 2 samples, so that each has a neighbour"),
+    ("deepcluster-v2", "one head or more, of 2 to 4 prototypes, the number of samples"),
+];
+
 /// A shipped recipe and what makes it small.
+#[derive(Clone)]
 struct Small {
+    /// Of its run.
     name: String,
+    recipe: String,
+    method: String,
     settings: Vec<String>,
+    /// Whether the encoder is a convolutional one.
+    convolutional: bool,
 }
 
 impl Small {
     fn arguments<'a>(&'a self, run: &'a str, more: &[&'a str]) -> Vec<&'a str> {
         let mut arguments =
-            vec!["pretrain", self.name.as_str(), "--data", "colour", "--run", run, "--threads", "1"];
+            vec!["pretrain", self.recipe.as_str(), "--data", "colour", "--run", run, "--threads", "1"];
         arguments.extend(self.settings.iter().flat_map(|setting| ["--set", setting.as_str()]));
         arguments.extend(more);
         arguments
@@ -70,9 +113,11 @@ fn recipes(place: &Place) -> Vec<Small> {
     for name in listed(place, "recipes", "about").into_keys() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes").join(format!("{name}.toml"));
         let recipe: Table = toml::from_str(&fs::read_to_string(path).unwrap()).unwrap();
-        if needs[recipe["objective"]["kind"].as_str().unwrap()].contains("text") {
+        let method = recipe["objective"]["kind"].as_str().unwrap().to_owned();
+        if needs[&method].contains("text") {
             continue;
         }
+        let mut convolutional = false;
         let mut settings: Vec<String> = SMALL.iter().map(|&setting| setting.to_owned()).collect();
         match recipe["encoder"]["kind"].as_str() {
             Some("vit") => settings.push("encoder.depth=1".into()),
@@ -80,6 +125,7 @@ fn recipes(place: &Place) -> Vec<Small> {
                 settings.extend(["encoder.depth=1", "encoder.feature_block=1"].map(str::to_owned));
             }
             _ => {
+                convolutional = true;
                 let convnet = ["encoder.kind=convnet", "encoder.widths=[8, 16]", "encoder.strides=[1, 2]"];
                 settings.extend(convnet.map(str::to_owned));
             }
@@ -95,7 +141,13 @@ fn recipes(place: &Place) -> Vec<Small> {
                 settings.push(format!("views.kinds.{i}.size=28"));
             }
         }
-        small.push(Small { name, settings });
+        for (aside, _, more) in ASIDE.iter().filter(|(_, recipe, _)| *recipe == name) {
+            let settings =
+                settings.iter().cloned().chain(more.iter().map(|&setting| setting.to_owned())).collect();
+            let (name, recipe, method) = ((*aside).to_owned(), name.clone(), method.clone());
+            small.push(Small { name, recipe, method, settings, convolutional });
+        }
+        small.push(Small { name: name.clone(), recipe: name, method, settings, convolutional });
     }
     small
 }
@@ -166,16 +218,107 @@ fn every_recipe_goes_on_as_if_never_stopped() {
 }
 
 #[test]
-fn every_recipe_refuses_a_batch_that_is_too_small_or_learns_from_it() {
+fn every_recipe_refuses_a_batch_of_one_image_in_the_words_of_its_method() {
     let place = place();
     let one = ["--set", "train.batch_size=1", "--set", "data.limit=4", "--set", "train.epochs=1"];
-    each(&place, |recipe| match said(&place, &recipe.arguments(&recipe.name, &one))? {
-        // What only a batch shows is refused before anything is written.
-        Some(error) if error.contains("first batch") && place.path(&recipe.name).exists() => {
-            Err(format!("left a folder behind: {error}"))
+    let met = Mutex::new(BTreeSet::new());
+    each(&place, |recipe| {
+        let own = MORE_THAN_ONE_IMAGE.iter().find(|(method, _)| *method == recipe.method);
+        let expected = own.map_or("the first batch: ", |(method, expected)| {
+            met.lock().unwrap().insert(*method);
+            expected
+        });
+        match said(&place, &recipe.arguments(&recipe.name, &one))? {
+            None => Err("learned from one image".to_owned()),
+            // What only a batch shows is refused before anything is written.
+            Some(error) if place.path(&recipe.name).exists() => Err(format!("left a folder behind: {error}")),
+            Some(error) if !error.contains(expected) => Err(error),
+            // A method that could learn is not the one that refuses.
+            Some(error)
+                if own.is_none() && MORE_THAN_ONE_IMAGE.iter().any(|(_, own)| error.contains(own)) =>
+            {
+                Err(error)
+            }
+            Some(_) => Ok(()),
         }
-        _ => Ok(()),
     });
+    assert_eq!(met.into_inner().unwrap().len(), MORE_THAN_ONE_IMAGE.len());
+}
+
+#[test]
+fn every_convolutional_recipe_learns_with_a_resnet() {
+    let place = place();
+    each(&place, |recipe| {
+        if !recipe.convolutional {
+            return Ok(());
+        }
+        let others = recipe.settings.iter().filter(|setting| !setting.starts_with("encoder.")).cloned();
+        let resnet = ["encoder.kind=resnet", "encoder.depth=18"].map(str::to_owned);
+        let recipe = Small { settings: others.chain(resnet).collect(), ..recipe.clone() };
+        let short = ["--set", "train.epochs=1", "--set", "train.checkpoint_every=0"];
+        if let Some(error) = said(&place, &recipe.arguments(&recipe.name, &short))? {
+            return Err(error);
+        }
+        let metrics = fs::read_to_string(place.path(&recipe.name).join("metrics.jsonl")).unwrap();
+        let steps: Vec<Value> = metrics.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let losses: Vec<f64> = steps.iter().filter_map(|step| step["loss"].as_f64()).collect();
+        fs::remove_dir_all(place.path(&recipe.name)).unwrap();
+        if losses.len() == 2 && losses.iter().all(|loss| loss.is_finite()) {
+            return Ok(());
+        }
+        Err(format!("losses of two steps: {losses:?}"))
+    });
+}
+
+/// The rows of a table of docs/methods.md, cell by cell.
+fn documented() -> Vec<Vec<String>> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/methods.md");
+    let text = fs::read_to_string(path).unwrap();
+    let table = text.lines().skip_while(|line| !line.starts_with("| method |"));
+    let rows = table.take_while(|line| line.starts_with('|')).skip(2);
+    rows.map(|row| row.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect()).collect()
+}
+
+#[test]
+fn every_method_has_a_family_a_paper_a_recipe_and_a_row_in_the_docs() {
+    let place = Place::empty();
+    let output = place.program(&["list", "methods", "--json"]).assert().success().get_output().stdout.clone();
+    let methods: Vec<Value> = serde_json::from_slice(&output).unwrap();
+    let rows = documented();
+    assert!(methods.len() >= 30, "{}", methods.len());
+    let mut kinds = BTreeMap::<String, Vec<String>>::new();
+    for name in listed(&place, "recipes", "about").into_keys().filter(|name| !name.starts_with("finetune")) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes").join(format!("{name}.toml"));
+        let recipe: Table = toml::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+        kinds.entry(recipe["objective"]["kind"].as_str().unwrap().to_owned()).or_default().push(name);
+    }
+    for method in &methods {
+        let text = |field: &str| method[field].as_str().unwrap_or_default();
+        let name = text("name");
+        for field in ["name", "title", "family", "about", "paper", "needs"] {
+            assert!(!text(field).is_empty(), "{name} has no {field}");
+        }
+        let year = text("paper").split(", ").last().unwrap().split(' ').next().unwrap();
+        assert!(
+            year.parse::<u32>().is_ok_and(|year| (1986..2100).contains(&year)),
+            "{name}: {}",
+            text("paper")
+        );
+        let recipes = kinds.get(name).unwrap_or_else(|| panic!("{name} has no recipe"));
+        for recipe in recipes {
+            let row = rows.iter().find(|row| row[5].contains(&format!("`{recipe}`")));
+            let row = row.unwrap_or_else(|| panic!("docs/methods.md does not name {recipe}"));
+            // A row may name what the method needs besides, as in "masked, text".
+            let family = row[1].split(", ").next().unwrap();
+            assert_eq!(family, text("family"), "{name}");
+            assert!(row[2].contains(year), "{name}: {} where docs/methods.md says {}", text("paper"), row[2]);
+        }
+    }
+    let names: Vec<&str> = methods.iter().map(|method| method["name"].as_str().unwrap()).collect();
+    for kind in kinds.keys() {
+        assert!(names.contains(&kind.as_str()), "a recipe is of {kind}, which is not listed");
+    }
+    assert_eq!(rows.len(), methods.len(), "rows of docs/methods.md");
 }
 
 #[test]

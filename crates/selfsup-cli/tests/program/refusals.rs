@@ -92,6 +92,89 @@ fn recipe_fields_that_are_wrong_with_the_nearest_right_name() {
     holds(&place.refusal(&["pretrain", "simclr-image"]), &["simclr-image", "simclr-images"]);
 }
 
+/// The kinds of encoder, and what in them the recipe of another kind does not say.
+const ENCODERS: [(&str, &[&str]); 5] = [
+    ("convnet", &["encoder.widths=[8, 16]", "encoder.strides=[1, 2]"]),
+    ("resnet", &[]),
+    (
+        "vit",
+        &[
+            "encoder.image_size=28",
+            "encoder.patch_size=7",
+            "encoder.dim=16",
+            "encoder.depth=1",
+            "encoder.heads=2",
+        ],
+    ),
+    (
+        "pixel-transformer",
+        &[
+            "encoder.image_size=28",
+            "encoder.dim=16",
+            "encoder.depth=1",
+            "encoder.heads=2",
+            "encoder.feature_block=1",
+        ],
+    ),
+    ("text-transformer", &["encoder.dim=16", "encoder.depth=1", "encoder.heads=2"]),
+];
+
+#[test]
+fn a_method_with_an_encoder_that_it_cannot_work_with() {
+    let place = Place::new();
+    for genre in ["news", "fiction"] {
+        fs::create_dir_all(place.path("texts").join(genre)).unwrap();
+        for i in 0..20 {
+            let text = format!("Sentence number {i} of {genre} says what the others say. ").repeat(8);
+            fs::write(place.path("texts").join(genre).join(format!("{i}.txt")), text).unwrap();
+        }
+    }
+    // What is refused, of any network, maps, patches, pixels, a combination whose part needs patches, and text.
+    let refused = |recipe: &str, kind: &str| match (recipe, kind) {
+        ("mlm-brown", "text-transformer") => None,
+        ("mlm-brown", _) => Some(
+            "encoder.kind: text-transformer is the network for text, from which the objective learns"
+                .to_owned(),
+        ),
+        (_, "text-transformer") => {
+            Some(format!("encoder.kind = {kind:?}: a network for images, as the objective learns from them"))
+        }
+        ("denoising" | "densecl", "pixel-transformer") => Some(
+            "encoder.kind: a network with a map of features, as the objective looks at places of an image"
+                .to_owned(),
+        ),
+        ("mae" | "i-jepa" | "combined", _) if kind != "vit" => Some(format!(
+            "encoder.kind = {kind:?}: vit, as the objective hides or predicts patches of an image"
+        )),
+        ("image-gpt", _) if kind != "pixel-transformer" => Some(format!(
+            "encoder.kind = {kind:?}: pixel-transformer, as the objective predicts pixels one by one"
+        )),
+        _ => None,
+    };
+    let recipes =
+        ["simclr-images", "denoising", "densecl", "mae", "i-jepa", "image-gpt", "combined", "mlm-brown"];
+    let mut asked = Vec::new();
+    for (kind, own) in ENCODERS {
+        for recipe in recipes {
+            let Some(expected) = refused(recipe, kind) else { continue };
+            let data = if recipe == "mlm-brown" { "texts" } else { "images" };
+            let encoder = format!("encoder.kind={kind}");
+            let mut settings = vec!["train.batch_size=16", encoder.as_str()];
+            settings.extend(own);
+            if recipe == "combined" {
+                settings.push("objective.parts=[{ kind = \"simmim\" }]");
+            }
+            let mut arguments = vec!["pretrain", recipe, "--data", data, "--run", "refused"];
+            arguments.extend(settings.into_iter().flat_map(|setting| ["--set", setting]));
+            let message = place.refusal(&arguments);
+            holds(&message, &[&expected]);
+            assert!(!place.path("refused").exists(), "the run's folder was made before: {message}");
+            asked.push((recipe, kind));
+        }
+    }
+    assert_eq!(asked.len(), 25, "{asked:?}");
+}
+
 #[test]
 fn a_folder_that_holds_a_run_already() {
     let place = Place::new();

@@ -14,10 +14,10 @@
 //! gradient. The paper sums over i and k; here, as in its reimplementations, the loss is the mean. Across ranks the
 //! negatives and the mean of the weights are those of the whole batch.
 
-use crate::contrastive::views::two_views;
+use crate::contrastive::simclr::project_together;
 use selfsup_core::{
-    Communicator, Encoder, Error, ImageViews, Kind, Loss, MlpHead, MlpHeadConfig, Mode, Objective, Result,
-    Site, Step, Tensor, TensorExt, check_shape,
+    Communicator, Encoder, Error, ImageViews, Kind, Loss, MlpHead, MlpHeadConfig, Objective, Result, Site,
+    Step, Tensor, TensorExt, check_shape,
 };
 use serde::{Deserialize, Serialize};
 
@@ -176,10 +176,7 @@ impl<E: Encoder + ?Sized> Objective<E> for Dcl {
     type Batch = ImageViews;
 
     fn loss(&mut self, encoder: &E, batch: &ImageViews, step: &Step) -> Result<Loss> {
-        let (view0, view1, n) = two_views(batch, "DCL")?;
-        let h = encoder.encode(&Tensor::cat(&[view0, view1], 0), Mode::Train)?; // [2N, D]
-        let z = self.projector.forward(&h, Mode::Train)?; // [2N, P]
-        let (z0, z1) = (z.narrow(0, 0, n), z.narrow(0, n, n)); // [N, P] each
+        let [z0, z1] = project_together(encoder, &self.projector, batch, "DCL")?; // [N, P] each
         let DecoupledContrastiveOutput { loss, accuracy } = self.loss.forward(&z0, &z1, step.comm)?;
         Ok(Loss::new(loss).with("contrastive_accuracy", &accuracy))
     }
@@ -189,10 +186,10 @@ impl<E: Encoder + ?Sized> Objective<E> for Dcl {
 mod tests {
     use super::*;
     use crate::contrastive::pixels::{Pixels, assert_gradients, assert_near, batch, waves};
+    use crate::fixtures::assert_two_ranks_equal_one;
     use proptest::prelude::*;
     use selfsup_core::tensor::to_array2;
     use selfsup_core::{Device, SingleProcess};
-    use std::sync::Mutex;
 
     const WEIGHTED: PairWeights = PairWeights::VonMisesFisher { sigma: 0.5 };
 
@@ -296,47 +293,37 @@ mod tests {
 
     #[test]
     fn two_ranks_equal_one_with_the_whole_batch() {
-        /// Plays one of two ranks, knowing both views of the whole batch.
-        struct TwoRanks {
-            rank: i64,
-            whole: [Mutex<Tensor>; 2],
-        }
-        impl Communicator for TwoRanks {
-            fn rank(&self) -> i64 {
-                self.rank
-            }
-            fn world_size(&self) -> i64 {
-                2
-            }
-            fn gather(&self, x: &Tensor) -> Result<Tensor> {
-                let whole = self.whole.iter().map(|view| view.lock().unwrap().l2_normalize());
-                let is_mine = |whole: &Tensor| {
-                    (whole.narrow(0, self.rank * 4, 4) - x).abs().max().scalar().unwrap() < 1e-6
-                };
-                Ok(whole.into_iter().find(is_mine).expect("one of the two views"))
-            }
-            fn all_reduce(&self, _x: &Tensor) -> Result<Tensor> {
-                let [z0, z1] = [0, 1].map(|k| self.whole[k].lock().unwrap().detach().l2_normalize());
-                Ok((((z0 * z1).sum_dim_intlist(1, false, None) - 1.0) / 0.5).exp().sum(None))
-            }
-        }
-        let [(z0, z1), (w0, w1)] = [0, 1].map(|_| (learned(8, 3, 0.0), learned(8, 3, 1.0)));
-        let whole = loss(&z0, &z1, 0.2, WEIGHTED);
-        whole.backward();
-        let dcl = DecoupledContrastive::new(0.2, WEIGHTED).unwrap();
-        let of_rank = |rank: i64| {
-            let comm = TwoRanks { rank, whole: [w0.shallow_clone().into(), w1.shallow_clone().into()] };
-            dcl.forward(&w0.narrow(0, rank * 4, 4), &w1.narrow(0, rank * 4, 4), &comm).unwrap().loss
-        };
-        let mean = (of_rank(0) + of_rank(1)) / 2.0;
-        mean.backward();
-        assert!((mean - whole).abs().scalar().unwrap() < 1e-5);
-        assert!((w0.grad() - z0.grad()).abs().max().scalar().unwrap() < 1e-5);
-        assert!((w1.grad() - z1.grad()).abs().max().scalar().unwrap() < 1e-5);
+        assert_two_ranks_equal_one(&|z0, z1, comm| {
+            DecoupledContrastive::new(0.2, WEIGHTED).unwrap().forward(z0, z1, comm).unwrap().loss
+        });
     }
 
     fn config() -> DclConfig {
         DclConfig { projector: MlpHeadConfig::projector(8, 3), weights: WEIGHTED, ..DclConfig::default() }
+    }
+
+    #[test]
+    fn is_the_decoupled_loss_of_the_projections_of_one_joint_batch() {
+        for weights in [PairWeights::Equal, WEIGHTED] {
+            let (store, encoder) = Pixels::stored();
+            let config = DclConfig { weights, ..config() };
+            let mut objective = Dcl::new(&Pixels::site(&store, &encoder), &config).unwrap();
+            let batch = batch(6, 2, 0.0);
+            let found = objective.loss(&encoder, &batch, &Step::single(0, 1, 0, 0)).unwrap().total;
+            let v = store.variables();
+            let x = Tensor::cat(&batch.views, 0).flatten(1, -1);
+            let norm =
+                |x: Tensor| (&x - x.mean_dim(0, true, None)) / (x.var_dim(0, false, true) + 1e-5).sqrt();
+            let h = x.matmul(&v["encoder.weight"].tr()) + &v["encoder.bias"];
+            let h = norm(h.matmul(&v["objective.projector.0.weight"].tr())).relu();
+            let z = norm(h.matmul(&v["objective.projector.3.weight"].tr()));
+            let sigma = if weights == WEIGHTED { Some(0.5) } else { None };
+            let expected = naive([&z.narrow(0, 0, 6), &z.narrow(0, 6, 6)], 0.1, sigma);
+            assert!(
+                (found.scalar().unwrap() - expected).abs() < 1e-5 * expected.abs().max(1.0),
+                "{found} {expected}"
+            );
+        }
     }
 
     #[test]

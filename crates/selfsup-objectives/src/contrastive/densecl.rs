@@ -16,9 +16,10 @@
 //! this.
 
 use crate::contrastive::info_nce::{InfoNce, InfoNceOutput};
-use crate::contrastive::moco_v2::has_batch_norm;
 use crate::contrastive::queue::Queue;
-use crate::contrastive::views::two_views;
+use crate::contrastive::shuffled_groups;
+use crate::self_distillation::dino::check_momentum;
+use crate::views::two_views;
 use selfsup_core::ema::Buffers;
 use selfsup_core::{
     Ema, Error, HeadNorm, ImageViews, Kind, Loss, MapEncoder, MlpHead, MlpHeadConfig, Mode, Objective,
@@ -136,13 +137,10 @@ impl<E: MapEncoder + ?Sized> DenseCl<E> {
     /// [`Error::Config`] when a size or the temperature is not positive, or the momentum or lambda lies outside 0 to 1.
     pub fn new(site: &Site<E>, config: &DenseClConfig) -> Result<Self> {
         let loss = InfoNce::new(config.temperature)?;
-        for (field, value) in [("momentum", config.momentum), ("lambda", config.lambda)] {
-            if !(0.0..=1.0).contains(&value) {
-                return Err(Error::config(field, value, "a number from 0 to 1"));
-            }
-        }
-        if config.groups < 1 {
-            return Err(Error::config("groups", config.groups, "at least 1 group"));
+        check_momentum(config.momentum)?;
+        shuffled_groups::check(config.groups)?;
+        if !(0.0..=1.0).contains(&config.lambda) {
+            return Err(Error::config("lambda", config.lambda, "from 0 to 1"));
         }
         let path = site.path();
         let heads = Heads::new(&path, site, config)?;
@@ -157,7 +155,7 @@ impl<E: MapEncoder + ?Sized> DenseCl<E> {
             queue: Queue::new(&path / "queue", config.queue, config.projector.output)?,
             dense_queue: Queue::new(&path / "dense_queue", config.queue, config.dense_projector.output)?,
             lambda: config.lambda,
-            groups: has_batch_norm(site).then_some(config.groups),
+            groups: shuffled_groups::where_there_is_batch_norm(site, config.groups),
             loss,
         })
     }
@@ -168,27 +166,18 @@ impl<E: MapEncoder + ?Sized> Objective<E> for DenseCl<E> {
 
     fn loss(&mut self, encoder: &E, batch: &ImageViews, step: &Step) -> Result<Loss> {
         let (view0, view1, n) = two_views(batch, "DenseCL")?;
-        if let Some(groups) = self.groups
-            && n < 2 * groups
-        {
-            let least = 2 * groups;
-            return Err(Error::Shape {
-                name: "view 0".to_owned(),
-                expected: format!("at least {least} images, two for BatchNorm in each of {groups} groups"),
-                found: format!("{:?}", view0.size()),
-            });
-        }
+        shuffled_groups::two_in_each(self.groups, view0)?;
         let groups = self.groups.unwrap_or(1);
         let student = self.heads.embed(encoder, view0, groups)?;
-        let teacher = tch::no_grad(|| -> Result<Embedded> {
-            let shuffled = Tensor::randperm(n, (Kind::Int64, view1.device()));
-            let images = view1.index_select(0, &shuffled);
-            let Embedded { global, dense, map } =
-                self.teacher_heads.embed(&*self.teacher, &images, groups)?;
-            let back = shuffled.argsort(0, false);
-            let unshuffle = |x: Tensor| x.index_select(0, &back);
-            Ok(Embedded { global: unshuffle(global), dense: unshuffle(dense), map: unshuffle(map) })
+        let [global, dense, map] = tch::no_grad(|| {
+            let order = Tensor::randperm(n, (Kind::Int64, view1.device()));
+            shuffled_groups::shuffled(view1, &order, |images| {
+                let Embedded { global, dense, map } =
+                    self.teacher_heads.embed(&*self.teacher, images, groups)?;
+                Ok([global, dense, map])
+            })
         })?;
+        let teacher = Embedded { global, dense, map };
 
         let k = teacher.global.l2_normalize(); // [N, P]
         let global = self.loss.against(&student.global, &k, &self.queue.vectors.copy())?;
@@ -301,10 +290,32 @@ mod tests {
 
     #[test]
     fn equals_the_authors_code_over_five_steps() {
-        // densecl.py's forward_train without the shuffle, on enc = nn.Conv2d(1, 4, 2, stride=2) and DenseCLNeck(4, 5, 3),
-        // filled as in moco_v2.rs, loss_lambda=0.3, temperature 0.2, momentum 0.9 after every step of SGD with lr 0.2;
-        // queue, queue2 = F.normalize(wave(12, 3, 1., 0.3), dim=1), F.normalize(wave(12, 3, 2., 0.3), dim=1)
-        // im_q, im_k = [(torch.arange(96.) * 0.7 + s + o).sin().reshape(6, 1, 4, 4) for o in (0., 0.5)], s = 0 ... 4
+        // forward_train of the authors' densecl.py, without the shuffle:
+        // def wave(n, d, s, r): return torch.sin(torch.arange(float(n * d)) * r + s).reshape(n, d)
+        // def head(): return nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3))
+        // def embed(net, x):
+        //     m = net[0](x).flatten(2).transpose(1, 2); return net[1](m.mean(1)), net[2](m), m.detach()
+        // def info_nce(q, k, queue):
+        //     q, k = F.normalize(q, dim=1), F.normalize(k, dim=1)
+        //     logits = torch.cat([(q * k).sum(1, keepdim=True), q @ queue.T], 1) / 0.2
+        //     return F.cross_entropy(logits, torch.zeros(len(q), dtype=torch.long))
+        // net = nn.ModuleList([nn.Conv2d(1, 4, 2, stride=2), head(), head()])
+        // for i, p in enumerate(net.parameters()): p.data = (torch.sin(torch.arange(float(p.numel())) * 0.7 + i) * 0.5).reshape(p.shape)
+        // teacher, opt = copy.deepcopy(net), torch.optim.SGD(net.parameters(), lr=0.2)
+        // q1, q2 = F.normalize(wave(12, 3, 1., 0.3), dim=1), F.normalize(wave(12, 3, 2., 0.3), dim=1)
+        // for s in range(5):
+        //     x0, x1 = [(torch.arange(96.) * 0.7 + s + o).sin().reshape(6, 1, 4, 4) for o in (0., 0.5)]
+        //     (q, r, m), (k, t, tm) = embed(net, x0), [x.detach() for x in embed(teacher, x1)]
+        //     c = (F.normalize(m, dim=2) @ F.normalize(tm, dim=2).transpose(1, 2)).argmax(2)
+        //     places = t.gather(1, c[..., None].expand(-1, -1, 3)).flatten(0, 1)
+        //     g, d = info_nce(q, k, q1), info_nce(r.flatten(0, 1), places, q2); l = 0.7 * g + 0.3 * d
+        //     opt.zero_grad(); l.backward(); print(l.item(), g.item(), d.item())
+        //     if s == 0: print(net[0].weight.grad, net[2][2].weight.grad)
+        //     opt.step(); here = slice(s % 2 * 6, s % 2 * 6 + 6)
+        //     q1[here], q2[here] = F.normalize(k, dim=1), F.normalize(t.mean(1), dim=1)
+        //     with torch.no_grad():
+        //         for a, b in zip(teacher.parameters(), net.parameters()): a.mul_(0.9).add_(0.1 * b)
+        // print(teacher[0].weight, teacher[2][2].weight, q2)
         let (store, encoder, mut objective) = setup(false);
         let v = store.variables();
         for (s, [expected, global, dense]) in [
@@ -530,11 +541,8 @@ mod tests {
         let site =
             |store| Site::new(store, &encoder, 6, |path: nn::Path| Ok(Box::new(Squares::new(&path, false))));
         let refusal = |config: DenseClConfig| DenseCl::new(&site(&store), &config).unwrap_err().to_string();
-        assert_eq!(refusal(DenseClConfig { lambda: 1.5, ..config() }), "lambda = 1.5: a number from 0 to 1");
-        assert_eq!(
-            refusal(DenseClConfig { momentum: -0.1, ..config() }),
-            "momentum = -0.1: a number from 0 to 1"
-        );
+        assert_eq!(refusal(DenseClConfig { lambda: 1.5, ..config() }), "lambda = 1.5: from 0 to 1");
+        assert_eq!(refusal(DenseClConfig { momentum: -0.1, ..config() }), "momentum = -0.1: from 0 to 1");
         assert_eq!(refusal(DenseClConfig { groups: 0, ..config() }), "groups = 0: at least 1 group");
         assert!(refusal(DenseClConfig { temperature: 0.0, ..config() }).contains("a positive number"));
     }

@@ -96,6 +96,7 @@ mod tests {
     use super::*;
     use crate::contrastive::pixels::{assert_near, waves};
     use crate::contrastive::queue::Queue;
+    use crate::fixtures::assert_two_ranks_equal_one;
     use proptest::prelude::*;
     use selfsup_core::tensor::to_array2;
     use selfsup_core::{Device, SingleProcess, nn};
@@ -244,37 +245,7 @@ mod tests {
 
     #[test]
     fn two_ranks_equal_one_with_the_whole_batch() {
-        /// Plays one of two ranks, knowing the keys of the whole batch.
-        struct TwoRanks(i64, std::sync::Mutex<Tensor>);
-        impl Communicator for TwoRanks {
-            fn rank(&self) -> i64 {
-                self.0
-            }
-            fn world_size(&self) -> i64 {
-                2
-            }
-            fn gather(&self, x: &Tensor) -> Result<Tensor> {
-                let whole = self.1.lock().unwrap().l2_normalize();
-                assert_near(&whole.narrow(0, self.0 * 3, 3), &Vec::try_from(x.reshape([-1])).unwrap());
-                Ok(whole)
-            }
-            fn all_reduce(&self, _x: &Tensor) -> Result<Tensor> {
-                unreachable!("InfoNCE reduces nothing")
-            }
-        }
-        let loss = InfoNce::new(0.2).unwrap();
-        let [(q, k), (p, j)] = [0, 1].map(|_| (learned(6, 4, 0.0), learned(6, 4, 0.4)));
-        let whole = loss.across(&q, &k, &SingleProcess).unwrap();
-        whole.loss.backward();
-        let rank = |r: i64| {
-            let comm = TwoRanks(r, j.shallow_clone().into());
-            loss.across(&p.narrow(0, r * 3, 3), &j.narrow(0, r * 3, 3), &comm).unwrap().loss
-        };
-        let mean = (rank(0) + rank(1)) / 2.0;
-        mean.backward();
-        assert!((mean - whole.loss).abs().scalar().unwrap() < 1e-6);
-        assert!((p.grad() - q.grad()).abs().max().scalar().unwrap() < 1e-6);
-        assert!((j.grad() - k.grad()).abs().max().scalar().unwrap() < 1e-6);
+        assert_two_ranks_equal_one(&|q, k, comm| InfoNce::new(0.2).unwrap().across(q, k, comm).unwrap().loss);
     }
 
     #[test]

@@ -20,11 +20,13 @@
 
 use crate::contrastive::info_nce::{InfoNce, InfoNceOutput};
 use crate::contrastive::queue::Queue;
-use crate::contrastive::views::two_views;
+use crate::contrastive::shuffled_groups;
+use crate::self_distillation::dino::check_momentum;
+use crate::views::two_views;
 use selfsup_core::ema::Buffers;
 use selfsup_core::{
-    Ema, Encoder, Error, HeadNorm, ImageViews, Kind, Loss, MlpHead, MlpHeadConfig, Mode, Objective, Result,
-    Site, Step, Tensor, TensorExt, nn, tch,
+    Ema, Encoder, HeadNorm, ImageViews, Kind, Loss, MlpHead, MlpHeadConfig, Mode, Objective, Result, Site,
+    Step, Tensor, TensorExt, nn, tch,
 };
 use serde::{Deserialize, Serialize};
 
@@ -76,27 +78,16 @@ pub struct MocoV2<E: ?Sized> {
     loss: InfoNce,
 }
 
-/// Whether the encoder or a head has BatchNorm. The teacher is made by then, a twin of both.
-pub(crate) fn has_batch_norm<E: ?Sized>(site: &Site<E>) -> bool {
-    let teacher = site.name("teacher.");
-    let mut names = site.store.variables().into_keys();
-    names.any(|name| name.starts_with(&teacher) && name.ends_with(".running_mean"))
-}
-
 impl<E: Encoder + ?Sized> MocoV2<E> {
     /// Makes the projector, the teacher and the queue for the site's encoder.
     ///
     /// # Errors
-    /// [`Error::Config`] when a size or the temperature is not positive, or the momentum lies outside 0 to 1.
+    /// [`selfsup_core::Error::Config`] when a size or the temperature is not positive, or the momentum lies outside 0 to 1.
     pub fn new(site: &Site<E>, config: &MocoV2Config) -> Result<Self> {
         let MocoV2Config { temperature, momentum, queue, groups, ref projector } = *config;
         let loss = InfoNce::new(temperature)?;
-        if !(0.0..=1.0).contains(&momentum) {
-            return Err(Error::config("momentum", momentum, "a number from 0 to 1"));
-        }
-        if groups < 1 {
-            return Err(Error::config("groups", groups, "at least 1 group"));
-        }
+        check_momentum(momentum)?;
+        shuffled_groups::check(groups)?;
         let head = |path: nn::Path| MlpHead::new(path / "projector", site.dim(), projector);
         let student_head = head(site.path())?;
         let teacher = (site.twin)(site.path() / "teacher" / "encoder")?;
@@ -108,7 +99,7 @@ impl<E: Encoder + ?Sized> MocoV2<E> {
             ema: site.tie_teacher(&["projector"], Buffers::Keep)?,
             momentum,
             queue: Queue::new(site.path() / "queue", queue, projector.output)?,
-            groups: has_batch_norm(site).then_some(groups),
+            groups: shuffled_groups::where_there_is_batch_norm(site, groups),
             loss,
         })
     }
@@ -123,11 +114,9 @@ impl<E: Encoder + ?Sized> MocoV2<E> {
     /// The loss of two views `[N, C, H, W]` whose keys are made in the order `shuffled`, Int64 `[N]`.
     fn contrast(&self, encoder: &E, views: [&Tensor; 2], shuffled: &Tensor, step: &Step) -> Result<Loss> {
         let q = self.embed(encoder, &self.projector, views[0])?; // [N, P]
-        let k = tch::no_grad(|| -> Result<Tensor> {
-            let images = views[1].index_select(0, shuffled);
-            let k = self.embed(&self.teacher, &self.teacher_projector, &images)?;
-            Ok(k.index_select(0, &shuffled.argsort(0, false)).l2_normalize()) // [N, P]
-        })?;
+        let embed = |images: &Tensor| Ok([self.embed(&self.teacher, &self.teacher_projector, images)?]);
+        let [k] = tch::no_grad(|| shuffled_groups::shuffled(views[1], shuffled, embed))?;
+        let k = k.l2_normalize(); // [N, P]
         let InfoNceOutput { loss, accuracy } = self.loss.against(&q, &k, &self.queue.vectors.copy())?;
         self.queue.push(&step.comm.gather(&k)?)?;
         Ok(Loss::new(loss).with("contrastive_accuracy", &accuracy))
@@ -139,16 +128,7 @@ impl<E: Encoder + ?Sized> Objective<E> for MocoV2<E> {
 
     fn loss(&mut self, encoder: &E, batch: &ImageViews, step: &Step) -> Result<Loss> {
         let (view0, view1, n) = two_views(batch, "MoCo v2")?;
-        if let Some(groups) = self.groups
-            && n < 2 * groups
-        {
-            let least = 2 * groups;
-            return Err(Error::Shape {
-                name: "view 0".to_owned(),
-                expected: format!("at least {least} images, two for BatchNorm in each of {groups} groups"),
-                found: format!("{:?}", view0.size()),
-            });
-        }
+        shuffled_groups::two_in_each(self.groups, view0)?;
         let shuffled = Tensor::randperm(n, (Kind::Int64, view1.device()));
         self.contrast(encoder, [view0, view1], &shuffled, step)
     }
@@ -163,8 +143,8 @@ impl<E: Encoder + ?Sized> Objective<E> for MocoV2<E> {
 mod tests {
     use super::*;
     use crate::contrastive::pixels::{Pixels, assert_gradients, assert_near, batch, descend, fill, waves};
+    use crate::fixtures::Normalised;
     use selfsup_core::Device;
-    use selfsup_core::layers::{Affine, BatchNorm};
 
     const LEARNED: [&str; 6] = [
         "encoder.weight",
@@ -334,25 +314,11 @@ mod tests {
         );
     }
 
-    /// BatchNorm on the pixels, and nothing else.
-    #[derive(Debug)]
-    struct Normalised(BatchNorm);
-
-    impl Encoder for Normalised {
-        fn dim(&self) -> i64 {
-            4
-        }
-        fn encode(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-            Ok(self.0.forward(&x.flatten(1, -1), mode))
-        }
-    }
-
     #[test]
     fn normalises_queries_and_keys_by_different_samples() {
         let store = nn::VarStore::new(Device::Cpu);
-        let twin = |path: nn::Path| Normalised(BatchNorm::new(path, 4, Affine::Yes));
-        let encoder = twin(store.root() / "encoder");
-        let site = Site::new(&store, &encoder, 6, |path| Ok(Box::new(twin(path))));
+        let encoder = Normalised::new(store.root() / "encoder");
+        let site = Site::new(&store, &encoder, 6, |path| Ok(Box::new(Normalised::new(path))));
         let linear = MlpHeadConfig { hidden: vec![], output: 4, ..MocoV2Config::default().projector };
         let config = MocoV2Config { projector: linear, ..config() };
         let mut objective = MocoV2::new(&site, &config).unwrap();
@@ -426,7 +392,7 @@ mod tests {
         drop(store);
         for (config, message) in [
             (MocoV2Config { temperature: 0.0, ..config() }, "temperature = 0: a positive number"),
-            (MocoV2Config { momentum: 1.5, ..config() }, "momentum = 1.5: a number from 0 to 1"),
+            (MocoV2Config { momentum: 1.5, ..config() }, "momentum = 1.5: from 0 to 1"),
             (MocoV2Config { queue: 0, ..config() }, "queue = 0: at least 1 vector"),
             (MocoV2Config { groups: 0, ..config() }, "groups = 0: at least 1 group"),
         ] {

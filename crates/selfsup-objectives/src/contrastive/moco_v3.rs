@@ -15,7 +15,8 @@
 //! found to train more steadily; position embeddings are the encoder's, and learned where it learns them.
 
 use crate::contrastive::info_nce::InfoNce;
-use crate::contrastive::views::two_views;
+use crate::self_distillation::dino::check_momentum;
+use crate::views::two_views;
 use selfsup_core::ema::{Buffers, cosine_momentum};
 use selfsup_core::{
     Ema, Encoder, Error, HeadNorm, ImageViews, Loss, MlpHead, MlpHeadConfig, Mode, Objective, Result, Site,
@@ -90,9 +91,7 @@ impl<E: Encoder + ?Sized> MocoV3<E> {
     pub fn new(site: &Site<E>, config: &MocoV3Config) -> Result<Self> {
         let MocoV3Config { temperature, momentum, projector, predictor, patch_projection } = config;
         let loss = InfoNce::new(*temperature)?;
-        if !(0.0..=1.0).contains(momentum) {
-            return Err(Error::config("momentum", momentum, "a number from 0 to 1"));
-        }
+        check_momentum(*momentum)?;
         if predictor.output != projector.output {
             let expected = format!("projector.output = {}, with which it is compared", projector.output);
             return Err(Error::config("predictor.output", predictor.output, expected));
@@ -345,7 +344,7 @@ mod tests {
 
     impl Patches {
         fn new(path: &nn::Path) -> Self {
-            Patches(Pixels::new(path / "patch_embed" / "proj"), Pixels::new(path / "blocks"))
+            Patches(Pixels::with_bias(path / "patch_embed" / "proj"), Pixels::with_bias(path / "blocks"))
         }
     }
 
@@ -404,7 +403,7 @@ mod tests {
         assert_eq!(error, "features: expected at least 2 samples for BatchNorm, found [1, 4]");
         for (config, message) in [
             (MocoV3Config { temperature: 0.0, ..config() }, "temperature = 0: a positive number"),
-            (MocoV3Config { momentum: -0.5, ..config() }, "momentum = -0.5: a number from 0 to 1"),
+            (MocoV3Config { momentum: -0.5, ..config() }, "momentum = -0.5: from 0 to 1"),
             (
                 MocoV3Config { predictor: MlpHeadConfig::projector(6, 4), ..config() },
                 "predictor.output = 4: projector.output = 3, with which it is compared",

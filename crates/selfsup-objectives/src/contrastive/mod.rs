@@ -13,7 +13,7 @@ pub mod pirl;
 #[cfg(test)]
 pub(crate) mod pixels;
 pub mod queue;
+pub(crate) mod shuffled_groups;
 pub mod simclr;
 pub mod simclr_v2;
 pub mod supcon;
-pub(crate) mod views;

@@ -15,7 +15,7 @@
 
 use crate::contrastive::info_nce::InfoNce;
 use crate::contrastive::queue::Queue;
-use crate::contrastive::views::two_views;
+use crate::views::two_views;
 use selfsup_core::{
     Encoder, Error, HeadNorm, ImageViews, Loss, MlpHead, MlpHeadConfig, Mode, Objective, Result, Site, Step,
     Tensor, TensorExt, tch,

@@ -274,11 +274,11 @@ impl Panels {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixtures::assert_two_ranks_equal_one;
     use proptest::prelude::*;
     use selfsup_core::Device;
     use selfsup_core::SingleProcess;
     use selfsup_core::tensor::with_slice;
-    use std::sync::Mutex;
 
     fn waves(n: i64, d: i64, shift: f64) -> Tensor {
         let x = Tensor::arange(n * d, (Kind::Float, Device::Cpu)) * 0.37 + shift;
@@ -376,46 +376,9 @@ mod tests {
 
     #[test]
     fn two_ranks_equal_one_with_the_whole_batch() {
-        /// Plays one of two ranks, knowing both views of the whole batch.
-        struct TwoRanks {
-            rank: i64,
-            whole: [Mutex<Tensor>; 2],
-        }
-        impl Communicator for TwoRanks {
-            fn rank(&self) -> i64 {
-                self.rank
-            }
-            fn world_size(&self) -> i64 {
-                2
-            }
-            fn gather(&self, x: &Tensor) -> Result<Tensor> {
-                let whole = self.whole.iter().map(|view| view.lock().unwrap().l2_normalize());
-                let holds_mine = |whole: &Tensor| {
-                    (whole.narrow(0, self.rank * 4, 4) - x).abs().max().scalar().unwrap() < 1e-6
-                };
-                Ok(whole.into_iter().find(holds_mine).expect("one of the two views"))
-            }
-            fn all_reduce(&self, _x: &Tensor) -> Result<Tensor> {
-                unreachable!("NT-Xent reduces nothing")
-            }
-        }
-
-        let (z0, z1) = (waves(8, 3, 0.0), waves(8, 3, 1.0));
-        let whole = loss(&z0, &z1, 0.2);
-        whole.backward();
-        let (g0, g1) = (z0.grad().copy(), z1.grad().copy());
-        let (w0, w1) = (waves(8, 3, 0.0), waves(8, 3, 1.0));
-        let nt_xent = NtXent::new(NtXentConfig { temperature: 0.2 }).unwrap();
-        let mut sum = Tensor::from(0.0_f32);
-        for rank in 0..2 {
-            let comm = TwoRanks { rank, whole: [w0.shallow_clone().into(), w1.shallow_clone().into()] };
-            sum += nt_xent.forward(&w0.narrow(0, rank * 4, 4), &w1.narrow(0, rank * 4, 4), &comm).unwrap();
-        }
-        let mean = sum / 2.0;
-        mean.backward();
-        assert!((mean.scalar().unwrap() - whole.scalar().unwrap()).abs() < 1e-5);
-        assert!((w0.grad() - g0).abs().max().scalar().unwrap() < 1e-5);
-        assert!((w1.grad() - g1).abs().max().scalar().unwrap() < 1e-5);
+        assert_two_ranks_equal_one(&|z0, z1, comm| {
+            NtXent::new(NtXentConfig { temperature: 0.2 }).unwrap().forward(z0, z1, comm).unwrap()
+        });
     }
 
     #[test]

@@ -18,6 +18,7 @@
 //! out its own memory, as the paper says it (`D_N` from D without I).
 
 use crate::contrastive::memory_nce::{Compared, MemoryNce, MemoryNceOutput, Probability};
+use crate::self_distillation::dino::check_momentum;
 use selfsup_core::layers::{Bias, Linear};
 use selfsup_core::{
     Encoder, Error, ImageViews, Kind, Loss, Mode, Objective, Result, Site, Step, Tensor, TensorExt,
@@ -89,10 +90,9 @@ impl Pirl {
                 return Err(Error::config(field, value, "at least 1"));
             }
         }
-        for (field, value) in [("lambda", config.lambda), ("momentum", config.momentum)] {
-            if !(0.0..=1.0).contains(&value) {
-                return Err(Error::config(field, value, "a number from 0 to 1"));
-            }
+        check_momentum(config.momentum)?;
+        if !(0.0..=1.0).contains(&config.lambda) {
+            return Err(Error::config("lambda", config.lambda, "from 0 to 1"));
         }
         if !(config.tile > 0.0 && config.tile <= 1.0) {
             return Err(Error::config("tile", config.tile, "a share of the cell above 0 and at most 1"));
@@ -240,8 +240,8 @@ impl<E: Encoder + ?Sized> Objective<E> for Pirl {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clustering::tiny::TwoRanks;
-    use crate::contrastive::pixels::{Pixels, assert_gradients, assert_near, fill, waves};
+    use crate::contrastive::pixels::{Pixels, assert_gradients, assert_near, descend, fill, waves};
+    use crate::fixtures::TwoRanks;
     use selfsup_core::{Device, nn};
 
     const LEARNED: [&str; 8] = [
@@ -336,46 +336,124 @@ mod tests {
         assert!((total.scalar().unwrap() - (0.3 * puzzle + 0.7 * image)).abs() < 1e-5);
     }
 
+    /// The cells of the views that are cut up, in an order of the step.
+    fn ordered_tiles(batch: &ImageViews, step: i64) -> Tensor {
+        let order: Vec<i64> = (0..9).map(|t| (4 * t + step) % 9).collect();
+        let n = batch.indices.size()[0];
+        let cells = batch.views[1].reshape([n, 3, 2, 3, 2]).transpose(2, 3).reshape([n, 9, 4]);
+        cells.index_select(1, &Tensor::from_slice(&order)).reshape([9 * n, 1, 2, 2])
+    }
+
     #[test]
-    fn remembers_as_vissl_does_over_five_steps() {
-        // enc, head = torch.nn.Linear(4, 4), torch.nn.Linear(4, 3), filled as in moco_v2.rs
-        // bank = F.normalize(wave(6, 3, 1., 0.3), dim=1)
-        // for s in range(5):                                 # NCEAverage.update_memory with momentum 0.5
-        //     y = torch.tensor([s, s + 1, s + 3]) % 6; z = F.normalize(head(enc(wave(3, 4, float(s)))), dim=1)
-        //     bank.index_copy_(0, y, F.normalize(bank[y] * 0.5 + z * 0.5, dim=1))
-        for probability in [Probability::Share, Probability::Constant] {
+    fn equals_the_papers_equations_in_pytorch_over_five_steps() {
+        // def wave(n, d, s, r=0.7): return torch.sin(torch.arange(float(n * d)) * r + s).reshape(n, d)
+        // def fill(ps):
+        //     for i, p in enumerate(ps):
+        //         p.data = (torch.sin(torch.arange(float(p.numel())) * 0.7 + i) * 0.5).reshape(p.shape)
+        // for constant in (False, True):
+        //     nets = enc, image, tile, puzzle = nn.Linear(4, 4), nn.Linear(4, 3), nn.Linear(4, 3), nn.Linear(27, 3)
+        //     ps = [p for net in nets for p in net.parameters()]; fill(ps); opt = torch.optim.SGD(ps, lr=0.2)
+        //     bank, log_z, K, N = F.normalize(wave(6, 3, 1., 0.3), dim=1), None, 7, 6
+        //     for s in range(5):
+        //         y, drawn = torch.tensor([s, s + 1, s + 3]) % 6, (torch.tensor([3, 0, 4, 5, 1, 1, 2]) + s) % 6
+        //         cells = wave(3, 36, s + 0.5).reshape(3, 3, 2, 3, 2).transpose(2, 3).reshape(3, 9, 4)
+        //         cells = cells[:, (torch.arange(9) * 4 + s) % 9]
+        //         z_puzzle, z_image = puzzle(tile(enc(cells)).flatten(1)), image(enc(wave(3, 4, float(s))))
+        //         def logits(z):
+        //             z = F.normalize(z, dim=1) / 0.5
+        //             return (z * bank[y]).sum(1), (z @ bank[drawn].T).masked_fill(y[:, None] == drawn, -torch.inf)
+        //         def nce(z):
+        //             p, n = logits(z); e, others = p.exp(), n.exp()
+        //             if constant: h = lambda e: e / log_z.exp() / (e / log_z.exp() + K / N)     # Wu et al., equation 6
+        //             else: h = lambda a: a / (e + others.sum(1)).reshape(-1, *[1] * (a.dim() - 1))    # PIRL, equation 3
+        //             return -(h(e).log() + (1 - h(others)).log().sum(1)).mean()                       # PIRL, equation 4
+        //         if log_z is None:
+        //             l = torch.cat([x.detach().flatten() for x in logits(z_puzzle)])
+        //             log_z = (N * l[l.isfinite()].exp().mean()).log()
+        //         l = 0.3 * nce(z_puzzle) + 0.7 * nce(z_image); opt.zero_grad(); l.backward(); print(l.item())
+        //         if s == 0: print(enc.weight.grad, tile.weight.grad, log_z)
+        //         bank[y] = F.normalize(bank[y] * 0.5 + F.normalize(z_image.detach(), dim=1) * 0.5, dim=1)
+        //         opt.step()
+        //     print(bank, enc.weight)
+        for (probability, expected) in [(Probability::Share, &SHARE), (Probability::Constant, &CONSTANT)] {
             let (store, encoder, mut objective) = setup(probability);
             // A checkpoint takes no number that is not finite.
             assert!(store.variables().values().all(|x| x.isfinite().all().scalar().unwrap() == 1.0));
-            for s in 0..5 {
+            let v = store.variables();
+            for (s, loss) in (0..).zip(expected.losses) {
                 let batch = batch(&[s % 6, (s + 1) % 6, (s + 3) % 6], s as f64);
-                objective.loss(&encoder, &batch, &Step::single(s as u64, 5, 0, 0)).unwrap();
+                let drawn = (Tensor::from_slice(&[3_i64, 0, 4, 5, 1, 1, 2]) + s).remainder(6);
+                let (tiles, step) = (ordered_tiles(&batch, s), Step::single(s as u64, 5, 0, 0));
+                let found = objective.contrast(&encoder, &batch, &tiles, &drawn, &step).unwrap().total;
+                assert!((found.scalar().unwrap() - loss).abs() < 1e-5, "step {s}: {found:?}");
+                found.backward();
+                if s == 0 {
+                    assert_near(&v["encoder.weight"].grad(), &expected.encoder_gradient);
+                    assert_near(&(v["objective.tile.weight"].grad() * 1000.0), &expected.tile_gradient);
+                }
+                descend(&store, &LEARNED, 0.2);
             }
-            assert_near(
-                &objective.bank,
-                &[
-                    0.563_346_3,
-                    -0.823_802_6,
-                    0.063_167_6,
-                    0.403_982_8,
-                    -0.795_347_6,
-                    -0.451_907_0,
-                    0.378_290_1,
-                    -0.769_423_6,
-                    -0.514_668_8,
-                    0.087_508_3,
-                    -0.895_545_4,
-                    -0.436_280_6,
-                    0.304_614_9,
-                    -0.945_937_6,
-                    -0.111_408_7,
-                    0.128_755_8,
-                    -0.989_279_1,
-                    0.068_911_2,
-                ],
-            );
+            assert_near(&v["objective.bank"], &expected.bank);
+            assert_near(&v["encoder.weight"], &expected.encoder);
+            let constant = if probability == Probability::Constant { 2.902_311_1 } else { 0.0 };
+            assert!((objective.log_constant.scalar().unwrap() - constant).abs() < 1e-5);
         }
     }
+
+    struct Expected {
+        losses: [f64; 5],
+        encoder_gradient: [f32; 16],
+        /// Times a thousand.
+        tile_gradient: [f32; 12],
+        bank: [f32; 18],
+        encoder: [f32; 16],
+    }
+
+    #[rustfmt::skip]
+    const SHARE: Expected = Expected {
+        losses: [3.687_071_3, 3.042_142_9, 2.881_880_3, 2.881_936_3, 2.777_725_2],
+        encoder_gradient: [
+            -0.197_681_5, 0.051_782_2, 0.276_926_5, 0.371_678_1, -0.096_785_2, -0.018_586_5, 0.068_423_7, 0.123_264_6,
+            0.049_630_7, -0.080_213_6, -0.172_259_8, -0.183_122_1, 0.172_704_4, -0.104_115_1, -0.331_926_8,
+            -0.403_383_6,
+        ],
+        tile_gradient: [
+            -0.151_76, -0.047_59, -0.211_24, 0.137_32, -0.341_31, 0.099_07, -0.155_08, -0.017_78, -0.370_31,
+            0.199_11, -0.025_93, -0.164_56,
+        ],
+        bank: [
+            0.966_588_2, -0.246_789_2, 0.069_299_1, 0.862_552_1, -0.450_495_3, -0.230_343, 0.862_216_7, -0.343_140_7,
+            -0.372_608, 0.623_029_6, -0.650_531_7, -0.434_330_2, 0.307_455_2, -0.923_690_1, -0.228_621_6,
+            -0.170_754_3, -0.978_014_9, -0.119_707_3,
+        ],
+        encoder: [
+            0.021_404_8, 0.260_241_4, 0.376_869_4, 0.316_110_7, 0.202_698_2, -0.205_961_2, -0.517_053_7, -0.585_663_4,
+            -0.353_013, 0.017_06, 0.380_000_6, 0.563_296_7, 0.394_333_2, 0.202_553, -0.083_842_5, -0.331_521_9,
+        ],
+    };
+
+    #[rustfmt::skip]
+    const CONSTANT: Expected = Expected {
+        losses: [3.831_930_6, 3.228_855_1, 3.297_650_3, 3.084_774_7, 2.956_827_4],
+        encoder_gradient: [
+            -0.170_776_6, 0.043_854_8, 0.237_875_6, 0.319_952_9, -0.089_257_8, -0.011_235_7, 0.072_108_3, 0.121_543_8,
+            0.034_240_4, -0.061_041_8, -0.127_572_6, -0.134_029_2, 0.141_634_8, -0.082_139, -0.267_254_1,
+            -0.326_566_2,
+        ],
+        tile_gradient: [
+            -0.077_39, -0.018_48, -0.101_84, 0.064_59, -0.172_24, 0.060_97, -0.084_7, 0.001_89, -0.186_06, 0.111_72,
+            -0.027_69, -0.061_73,
+        ],
+        bank: [
+            0.966_977_5, -0.252_390_4, 0.035_407_6, 0.869_040_9, -0.444_736_7, -0.216_742_6, 0.841_154_2,
+            -0.356_612_5, -0.406_555_1, 0.617_085_8, -0.628_668, -0.473_267_1, 0.369_982_6, -0.900_337_5,
+            -0.229_140_7, -0.099_652_7, -0.975_594_2, -0.195_666_5,
+        ],
+        encoder: [
+            0.017_604_9, 0.264_823_7, 0.387_233_6, 0.327_424_4, 0.193_859_5, -0.214_654_6, -0.521_361_5, -0.584_142_1,
+            -0.343_272_1, 0.020_652_6, 0.376_43, 0.553_299_3, 0.399_149_9, 0.197_942_4, -0.094_826_1, -0.344_564,
+        ],
+    };
 
     #[test]
     fn the_constant_is_found_once() {
@@ -490,7 +568,7 @@ mod tests {
         let refusal =
             |config: PirlConfig| Pirl::new(&Pixels::site(&store, &encoder), &config).unwrap_err().to_string();
         assert_eq!(refusal(PirlConfig { negatives: 0, ..good.clone() }), "negatives = 0: at least 1");
-        assert_eq!(refusal(PirlConfig { lambda: 2.0, ..good.clone() }), "lambda = 2: a number from 0 to 1");
+        assert_eq!(refusal(PirlConfig { lambda: 2.0, ..good.clone() }), "lambda = 2: from 0 to 1");
         assert!(refusal(PirlConfig { tile: 0.0, ..good.clone() }).starts_with("tile = 0"));
         assert_eq!(
             refusal(PirlConfig { temperature: 0.0, ..good.clone() }),

@@ -1,41 +1,8 @@
-//! What the tests of the family train: a linear layer on four pixels, on numbers that Python makes as easily.
+//! By which formulas the tests of this family, and their Python snippets, make batches and parameters.
 
-use selfsup_core::layers::{Bias, Linear};
+pub(crate) use crate::fixtures::{Pixels, assert_gradients};
 use selfsup_core::tch::no_grad;
-use selfsup_core::{
-    Device, Encoder, ImageViews, Kind, Mode, Result, Site, Tensor, TensorExt, check_shape, nn,
-};
-
-/// A linear layer on the pixels of a 2 x 2 image.
-#[derive(Debug)]
-pub(crate) struct Pixels(Linear);
-
-impl Pixels {
-    pub(crate) fn new(path: nn::Path) -> Self {
-        Pixels(Linear::new(path, 4, 4, Bias::Yes))
-    }
-
-    /// A store, and in it the encoder.
-    pub(crate) fn stored() -> (nn::VarStore, Self) {
-        let store = nn::VarStore::new(Device::Cpu);
-        let encoder = Pixels::new(store.root() / Site::<Pixels>::ENCODER);
-        (store, encoder)
-    }
-
-    pub(crate) fn site<'a>(store: &'a nn::VarStore, encoder: &'a Self) -> Site<'a, Self> {
-        Site::new(store, encoder, 6, |path| Ok(Box::new(Pixels::new(path))))
-    }
-}
-
-impl Encoder for Pixels {
-    fn dim(&self) -> i64 {
-        4
-    }
-    fn encode(&self, x: &Tensor, _mode: Mode) -> Result<Tensor> {
-        check_shape("images", x, [-1, 1, 2, 2])?;
-        Ok(self.0.forward(&x.flatten(1, -1)))
-    }
-}
+use selfsup_core::{Device, ImageViews, Kind, Tensor, TensorExt, nn};
 
 /// `torch.sin(torch.arange(rows * columns) * rate + shift).reshape(rows, columns)`
 pub(crate) fn waves(rows: i64, columns: i64, shift: f64, rate: f64) -> Tensor {
@@ -89,19 +56,4 @@ pub(crate) fn assert_within(x: &Tensor, expected: &[f32], tolerance: f64) {
         "{difference}: {:?}",
         Vec::<f32>::try_from(x.reshape([-1])).unwrap()
     );
-}
-
-/// Every trainable variable has a finite gradient that is not zero, but for those named, where it is zero by
-/// construction; no other variable has any.
-pub(crate) fn assert_gradients(store: &nn::VarStore, zero: &[&str]) {
-    for (name, x) in store.variables() {
-        let gradient = x.grad();
-        if x.requires_grad() {
-            assert!(gradient.defined() && gradient.isfinite().all().scalar().unwrap() == 1.0, "{name}");
-            let exempt = zero.contains(&name.as_str());
-            assert!(exempt || gradient.abs().max().scalar().unwrap() > 1e-7, "{name}");
-        } else {
-            assert!(!gradient.defined(), "{name}");
-        }
-    }
 }

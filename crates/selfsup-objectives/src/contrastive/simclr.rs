@@ -7,9 +7,9 @@
 //! Both views pass through the encoder as one batch, so that BatchNorm sees all 2N images, as in the authors' code.
 
 use crate::contrastive::nt_xent::{NtXent, NtXentConfig, NtXentOutput};
+use crate::views::two_views;
 use selfsup_core::{
-    Encoder, Error, ImageViews, Loss, MlpHead, MlpHeadConfig, Mode, Objective, Result, Site, Step, Tensor,
-    check_shape,
+    Encoder, ImageViews, Loss, MlpHead, MlpHeadConfig, Mode, Objective, Result, Site, Step, Tensor,
 };
 use serde::{Deserialize, Serialize};
 
@@ -44,7 +44,7 @@ impl SimClr {
     /// Makes the projector for the site's encoder.
     ///
     /// # Errors
-    /// [`Error::Config`] when the temperature or a size is not positive.
+    /// [`selfsup_core::Error::Config`] when the temperature or a size is not positive.
     pub fn new<E: Encoder + ?Sized>(site: &Site<E>, config: &SimClrConfig) -> Result<Self> {
         Ok(SimClr {
             projector: MlpHead::new(site.path() / "projector", site.dim(), &config.projector)?,
@@ -53,19 +53,28 @@ impl SimClr {
     }
 }
 
+/// The projections of the two views, `[N, P]` each, which pass through encoder and projector as one batch.
+///
+/// # Errors
+/// Those of [`two_views`] and of the two networks.
+pub(crate) fn project_together<E: Encoder + ?Sized>(
+    encoder: &E,
+    projector: &MlpHead,
+    batch: &ImageViews,
+    method: &str,
+) -> Result<[Tensor; 2]> {
+    let (view0, view1, n) = two_views(batch, method)?;
+    let views = Tensor::cat(&[view0, view1], 0); // [2N, C, H, W]
+    let h = encoder.encode(&views, Mode::Train)?; // [2N, D]
+    let z = projector.forward(&h, Mode::Train)?; // [2N, P]
+    Ok([z.narrow(0, 0, n), z.narrow(0, n, n)])
+}
+
 impl<E: Encoder + ?Sized> Objective<E> for SimClr {
     type Batch = ImageViews;
 
     fn loss(&mut self, encoder: &E, batch: &ImageViews, step: &Step) -> Result<Loss> {
-        let [view0, view1] = batch.views.as_slice() else {
-            return Err(Error::config("views", batch.views.len(), "two views an image for SimCLR"));
-        };
-        let [n, c, h, w] = check_shape("view 0", view0, [-1, -1, -1, -1])?;
-        check_shape("view 1", view1, [n, c, h, w])?;
-        let views = Tensor::cat(&[view0, view1], 0); // [2N, C, H, W]
-        let h = encoder.encode(&views, Mode::Train)?; // [2N, D]
-        let z = self.projector.forward(&h, Mode::Train)?; // [2N, P]
-        let (z0, z1) = (z.narrow(0, 0, n), z.narrow(0, n, n)); // [N, P] each
+        let [z0, z1] = project_together(encoder, &self.projector, batch, "SimCLR")?; // [N, P] each
         let NtXentOutput { loss, accuracy } = self.loss.forward_with_accuracy(&z0, &z1, step.comm)?;
         Ok(Loss::new(loss).with("contrastive_accuracy", &accuracy))
     }
@@ -74,53 +83,20 @@ impl<E: Encoder + ?Sized> Objective<E> for SimClr {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use selfsup_core::layers::{Bias, Linear};
-    use selfsup_core::{Device, Kind, SingleProcess, TensorExt, nn};
-
-    /// A linear layer on the pixels.
-    #[derive(Debug)]
-    struct Pixels(Linear);
-
-    impl Pixels {
-        fn new(path: nn::Path) -> Self {
-            Pixels(Linear::new(path, 4, 4, Bias::Yes))
-        }
-    }
-
-    impl Encoder for Pixels {
-        fn dim(&self) -> i64 {
-            4
-        }
-        fn encode(&self, x: &Tensor, _mode: Mode) -> Result<Tensor> {
-            check_shape("images", x, [-1, 1, 2, 2])?;
-            Ok(self.0.forward(&x.flatten(1, -1)))
-        }
-    }
+    use crate::contrastive::pixels::{Pixels, assert_gradients, batch};
+    use selfsup_core::{SingleProcess, TensorExt, nn};
 
     fn setup() -> (nn::VarStore, Pixels, SimClr) {
-        let store = nn::VarStore::new(Device::Cpu);
-        let encoder = Pixels::new(store.root() / Site::<Pixels>::ENCODER);
+        let (store, encoder) = Pixels::stored();
         let config = SimClrConfig { temperature: 0.5, projector: MlpHeadConfig::projector(8, 3) };
-        let twin = |path: nn::Path| Ok(Box::new(Pixels::new(path)));
-        let objective = SimClr::new(&Site::new(&store, &encoder, 6, twin), &config).unwrap();
+        let objective = SimClr::new(&Pixels::site(&store, &encoder), &config).unwrap();
         (store, encoder, objective)
-    }
-
-    fn batch(n: i64, views: usize) -> ImageViews {
-        let view = |k: usize| {
-            (Tensor::arange(n * 4, (Kind::Float, Device::Cpu)) * 0.7 + k as f64).sin().reshape([n, 1, 2, 2])
-        };
-        ImageViews {
-            views: (0..views).map(view).collect(),
-            indices: Tensor::arange(n, (Kind::Int64, Device::Cpu)),
-            labels: None,
-        }
     }
 
     #[test]
     fn is_nt_xent_of_the_projections_of_one_joint_batch() {
         let (store, encoder, mut objective) = setup();
-        let batch = batch(6, 2);
+        let batch = batch(6, 2, 0.0);
         let loss = objective.loss(&encoder, &batch, &Step::single(0, 1, 0, 0)).unwrap();
         let v = store.variables();
         let x = Tensor::cat(&batch.views, 0).flatten(1, -1);
@@ -137,27 +113,22 @@ mod tests {
     #[test]
     fn gradients_reach_every_parameter() {
         let (store, encoder, mut objective) = setup();
-        objective.loss(&encoder, &batch(6, 2), &Step::single(0, 1, 0, 0)).unwrap().total.backward();
-        for (name, parameter) in store.variables().iter().filter(|(_, p)| p.requires_grad()) {
-            let gradient = parameter.grad();
-            assert!(gradient.defined() && gradient.isfinite().all().scalar().unwrap() == 1.0, "{name}");
-            // BatchNorm removes the mean that the encoder's bias adds, and the normalisation to unit length leaves no
-            // gradient along the output; both are zero by construction up to rounding.
-            assert!(name == "encoder.bias" || gradient.abs().max().scalar().unwrap() > 1e-7, "{name}");
-        }
+        objective.loss(&encoder, &batch(6, 2, 0.0), &Step::single(0, 1, 0, 0)).unwrap().total.backward();
+        // BatchNorm removes the mean that the encoder's bias adds.
+        assert_gradients(&store, &["encoder.bias"]);
     }
 
     #[test]
     fn rejects_other_than_two_equal_views() {
         let (_store, encoder, mut objective) = setup();
         let step = Step::single(0, 1, 0, 0);
-        let error = objective.loss(&encoder, &batch(6, 3), &step).unwrap_err().to_string();
+        let error = objective.loss(&encoder, &batch(6, 3, 0.0), &step).unwrap_err().to_string();
         assert_eq!(error, "views = 3: two views an image for SimCLR");
-        let mut unequal = batch(6, 2);
+        let mut unequal = batch(6, 2, 0.0);
         unequal.views[1] = unequal.views[1].narrow(0, 0, 5);
         let error = objective.loss(&encoder, &unequal, &step).unwrap_err().to_string();
         assert_eq!(error, "view 1: expected [6, 1, 2, 2], found [5, 1, 2, 2]");
-        let error = objective.loss(&encoder, &batch(1, 2), &step).unwrap_err().to_string();
+        let error = objective.loss(&encoder, &batch(1, 2, 0.0), &step).unwrap_err().to_string();
         assert!(error.contains("at least 2 samples"), "{error}");
     }
 }

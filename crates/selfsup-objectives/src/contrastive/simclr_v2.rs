@@ -15,7 +15,7 @@
 //! queue of negatives that it tried, which gained about one percent there.
 
 use crate::contrastive::nt_xent::{NtXent, NtXentConfig, NtXentOutput};
-use crate::contrastive::views::two_views;
+use crate::contrastive::simclr::project_together;
 use selfsup_core::layers::{Bias, Linear, normal};
 use selfsup_core::{
     Encoder, Error, ImageViews, Loss, MlpHead, MlpHeadConfig, Mode, Objective, Result, Site, Step, Tensor,
@@ -92,11 +92,7 @@ impl<E: Encoder + ?Sized> Objective<E> for SimClrV2 {
     type Batch = ImageViews;
 
     fn loss(&mut self, encoder: &E, batch: &ImageViews, step: &Step) -> Result<Loss> {
-        let (view0, view1, n) = two_views(batch, "SimCLRv2")?;
-        let views = Tensor::cat(&[view0, view1], 0); // [2N, C, H, W]
-        let h = encoder.encode(&views, Mode::Train)?; // [2N, D]
-        let z = self.projector.forward(&h, Mode::Train)?; // [2N, P]
-        let (z0, z1) = (z.narrow(0, 0, n), z.narrow(0, n, n)); // [N, P] each
+        let [z0, z1] = project_together(encoder, &self.projector, batch, "SimCLRv2")?; // [N, P] each
         let NtXentOutput { loss, accuracy } = self.loss.forward_with_accuracy(&z0, &z1, step.comm)?;
         Ok(Loss::new(loss).with("contrastive_accuracy", &accuracy))
     }

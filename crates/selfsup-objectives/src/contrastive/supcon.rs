@@ -176,7 +176,7 @@ impl<E: Encoder + ?Sized> Objective<E> for SupCon {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contrastive::pixels::{Pixels, assert_gradients};
+    use crate::fixtures::{Pixels, TwoRanks, assert_gradients};
     use crate::{NtXent, NtXentConfig};
     use selfsup_core::{Device, Key, SingleProcess, nn};
 
@@ -272,41 +272,22 @@ mod tests {
     }
 
     #[test]
-    fn the_second_of_two_ranks_leaves_out_its_own_views_only() {
-        /// The second of two ranks, whose partner holds the first half of the batch.
-        struct Second(std::sync::Mutex<Vec<Tensor>>);
-        impl Communicator for Second {
-            fn rank(&self) -> i64 {
-                1
-            }
-            fn world_size(&self) -> i64 {
-                2
-            }
-            fn gather(&self, x: &Tensor) -> Result<Tensor> {
-                Ok(Tensor::cat(&[&self.0.lock().unwrap().remove(0), x], 0))
-            }
-            fn all_reduce(&self, _x: &Tensor) -> Result<Tensor> {
-                unreachable!("SupCon reduces nothing")
-            }
-        }
-        let (z, labels) = (waves([6, 2, 3]).detach(), Tensor::from_slice(&[0_i64, 1, 0, 1, 2, 0]));
-        let half = |first: i64, comm: &dyn Communicator| {
-            let loss = SupConLoss::new(0.3, None).unwrap();
-            loss.forward(&z.narrow(0, first, 3), &labels.narrow(0, first, 3), comm)
-                .unwrap()
-                .loss
-                .scalar()
-                .unwrap()
+    fn two_ranks_equal_one_with_the_whole_batch() {
+        let labels = Tensor::from_slice(&[0_i64, 1, 0, 1, 2, 0]);
+        let (z, w) = (waves([6, 2, 3]), waves([6, 2, 3]));
+        let loss = |z: &Tensor, labels: &Tensor, comm: &dyn Communicator| {
+            SupConLoss::new(0.3, None).unwrap().forward(z, labels, comm).unwrap().loss
         };
-        let others = vec![z.narrow(0, 0, 3).l2_normalize(), labels.narrow(0, 0, 3)];
-        let second = half(3, &Second(others.into()));
-        // The first rank's share of the whole loss is the second's after the halves changed places.
-        let turned = Tensor::cat(&[z.narrow(0, 3, 3), z.narrow(0, 0, 3)], 0);
-        let turned_labels = Tensor::cat(&[labels.narrow(0, 3, 3), labels.narrow(0, 0, 3)], 0);
-        let comm = Second(vec![turned.narrow(0, 0, 3).l2_normalize(), turned_labels.narrow(0, 0, 3)].into());
-        let first = half(0, &comm);
-        let whole = SupConLoss::new(0.3, None).unwrap().forward(&z, &labels, &SingleProcess).unwrap().loss;
-        assert!((whole.scalar().unwrap() - f64::midpoint(first, second)).abs() < 1e-5);
+        let whole = loss(&z, &labels, &SingleProcess);
+        whole.backward();
+        let of_ranks = TwoRanks::play(|comm| {
+            let first = 3 * comm.rank;
+            loss(&w.narrow(0, first, 3), &labels.narrow(0, first, 3), comm)
+        });
+        let mean = Tensor::stack(&of_ranks, 0).mean(None);
+        mean.backward();
+        assert!((mean - whole).abs().scalar().unwrap() < 1e-5);
+        assert!((w.grad() - z.grad()).abs().max().scalar().unwrap() < 1e-5);
     }
 
     fn setup() -> (nn::VarStore, Pixels, SupCon) {

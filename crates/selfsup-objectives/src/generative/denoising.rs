@@ -12,7 +12,8 @@
 //! where the paper sums it.
 
 use crate::generative::decoder::{ConvDecoder, ConvDecoderConfig};
-use crate::generative::pixels::{Normalization, Reconstruction, check_images, one_view};
+use crate::generative::pixels::{Normalization, Reconstruction};
+use crate::views::{check_images, one_view};
 use selfsup_core::{
     Error, ImageViews, Loss, MapEncoder, Mode, Objective, Pictures, Result, Site, Step, Tensor, check_shape,
     tch,
@@ -137,7 +138,7 @@ impl Denoising {
         encoder: &E,
         images: &Tensor,
     ) -> Result<Reconstruction> {
-        check_images(images, self.channels)?;
+        check_images("images", images, self.channels)?;
         tch::no_grad(|| {
             let corrupted = self.corrupt(images)?;
             let output = self.decode(encoder, &corrupted, Mode::Eval)?;
@@ -186,9 +187,8 @@ impl<E: MapEncoder + ?Sized> Objective<E> for Denoising {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::generative::reference::{
-        Strided, assert_all_learn, assert_gradients, batch, built, difference, fill, wave,
-    };
+    use crate::fixtures::assert_gradients;
+    use crate::generative::reference::{Strided, assert_gradient_sums, batch, built, difference, fill, wave};
     use selfsup_core::{Device, Kind, TensorExt, nn};
 
     fn config(corruption: Corruption) -> DenoisingConfig {
@@ -214,7 +214,10 @@ mod tests {
         let loss = objective.compare(&encoder, &wave(40, &[2, 2, 6, 6]), &wave(50, &[2, 2, 6, 6])).unwrap();
         assert!((loss.total.scalar().unwrap() - 6.911_833).abs() < 1e-5);
         loss.total.backward();
-        assert_gradients(&store, &[0.066014, 1.066358, 0.000299, -4.444870, -6.627780, 0.325436, 45.012375]);
+        assert_gradient_sums(
+            &store,
+            &[0.066014, 1.066358, 0.000299, -4.444870, -6.627780, 0.325436, 45.012375],
+        );
     }
 
     #[test]
@@ -238,6 +241,46 @@ mod tests {
         assert!((loss.total.scalar().unwrap() - expected).abs() < 1e-5);
         assert_eq!(loss.parts[0].0, "error_of_the_corrupted");
         assert!((loss.parts[0].1.scalar().unwrap() - copied).abs() < 1e-5);
+    }
+
+    #[test]
+    fn costs_nothing_where_the_clean_image_comes_out() {
+        let (store, encoder, objective) = setup(2);
+        let v = store.variables();
+        tch::no_grad(|| {
+            let _ = v["objective.decoder.output.weight"].shallow_clone().zero_();
+            v["objective.decoder.output.bias"].shallow_clone().copy_(&Tensor::from_slice(&[0.3_f32, -0.6]));
+        });
+        let clean = Tensor::from_slice(&[0.3_f32, -0.6]).view([1, 2, 1, 1]).expand([3, 2, 6, 6], false);
+        let corrupted = objective.corrupt(&clean).unwrap();
+        let loss = objective.compare(&encoder, &clean, &corrupted).unwrap();
+        assert_eq!(loss.total.scalar().unwrap(), 0.0);
+        assert!(loss.parts[0].1.scalar().unwrap() > 0.1);
+        // An error of 0.1 in every value costs its square.
+        let loss = objective.compare(&encoder, &(&clean + 0.1), &corrupted).unwrap().total;
+        assert!((loss.scalar().unwrap() - 0.01).abs() < 1e-6);
+    }
+
+    #[test]
+    fn images_come_out_in_the_order_in_which_they_went_in_each_by_itself() {
+        let (store, encoder, objective) = setup(2);
+        fill(&store);
+        let corrupted = wave(50, &[4, 2, 6, 6]);
+        let decode = |x: &Tensor| tch::no_grad(|| objective.decode(&encoder, x, Mode::Eval)).unwrap();
+        let output = decode(&corrupted);
+        assert!(difference(&output.get(0), &output.get(1)) > 0.01);
+        let order = Tensor::from_slice(&[2_i64, 0, 3, 1]);
+        assert!(
+            difference(&decode(&corrupted.index_select(0, &order)), &output.index_select(0, &order)) < 1e-5
+        );
+        assert!(difference(&decode(&corrupted.narrow(0, 2, 1)), &output.narrow(0, 2, 1)) < 1e-5);
+        // Statistics of the batch know no order either.
+        let clean = wave(40, &[4, 2, 6, 6]);
+        let loss = |clean: &Tensor, corrupted: &Tensor| {
+            objective.compare(&encoder, clean, corrupted).unwrap().total.scalar().unwrap()
+        };
+        let turned = loss(&clean.index_select(0, &order), &corrupted.index_select(0, &order));
+        assert!((turned - loss(&clean, &corrupted)).abs() < 1e-5 * turned);
     }
 
     #[test]
@@ -269,7 +312,7 @@ mod tests {
         let (store, encoder, mut objective) = setup(3);
         let images = wave(1, &[4, 3, 8, 8]);
         objective.loss(&encoder, &batch(images), &Step::single(0, 1, 0, 0)).unwrap().total.backward();
-        assert_all_learn(&store);
+        assert_gradients(&store, &[]);
     }
 
     #[test]
@@ -295,9 +338,9 @@ mod tests {
         let error = objective.loss(&encoder, &two, &step).unwrap_err().to_string();
         assert_eq!(error, "views = 2: one view an image for a denoising autoencoder");
         let error = objective.loss(&encoder, &batch(wave(1, &[2, 3, 8, 8])), &step).unwrap_err().to_string();
-        assert_eq!(error, "images: expected [_, 1, _, _], found [2, 3, 8, 8]");
+        assert_eq!(error, "view 0: expected [_, 1, _, _], found [2, 3, 8, 8]");
         let error = objective.loss(&encoder, &batch(wave(1, &[0, 1, 8, 8])), &step).unwrap_err().to_string();
-        assert_eq!(error, "images: expected at least one image with pixels, found [0, 1, 8, 8]");
+        assert_eq!(error, "view 0: expected at least one image with pixels, found [0, 1, 8, 8]");
         for (corruption, message) in [
             (Corruption::Masking { share: 1.0 }, "corruption.share = 1: a share between 0 and 1"),
             (Corruption::SaltAndPepper { share: 0.0 }, "corruption.share = 0: a share between 0 and 1"),

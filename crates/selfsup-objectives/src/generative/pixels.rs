@@ -1,9 +1,6 @@
 //! Pixels as a network takes them, and as a picture shows them.
 
-use selfsup_core::{
-    Device, Error, ImageViews, Kind, PictureScale, PictureSet, Pictures, Result, Tensor, TensorExt,
-    check_kind, check_shape,
-};
+use selfsup_core::{Device, Error, PictureScale, PictureSet, Pictures, Result, Tensor, TensorExt};
 use serde::{Deserialize, Serialize};
 
 /// How the pixels of a view were normalised: `(value - mean) / std`, with values from 0 to 1. The same
@@ -122,32 +119,10 @@ impl Reconstruction {
     }
 }
 
-/// The one view of a batch, of images with so many channels.
-pub(crate) fn one_view<'a>(batch: &'a ImageViews, channels: i64, method: &str) -> Result<&'a Tensor> {
-    let [view] = batch.views.as_slice() else {
-        return Err(Error::config("views", batch.views.len(), format!("one view an image for {method}")));
-    };
-    check_images(view, channels)?;
-    Ok(view)
-}
-
-/// Checks images and returns how many there are and their sides.
-pub(crate) fn check_images(images: &Tensor, channels: i64) -> Result<[i64; 3]> {
-    let [n, _, h, w] = check_shape("images", images, [-1, channels, -1, -1])?;
-    check_kind("images", images, Kind::Float)?;
-    if n * h * w < 1 {
-        return Err(Error::Shape {
-            name: "images".to_owned(),
-            expected: "at least one image with pixels".to_owned(),
-            found: format!("{:?}", images.size()),
-        });
-    }
-    Ok([n, h, w])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use selfsup_core::Kind;
 
     #[test]
     fn a_normalisation_goes_there_and_back() {

@@ -104,7 +104,7 @@ pub(crate) fn fill(store: &nn::VarStore) {
 }
 
 /// Compares the gradient of every parameter with one number.
-pub(crate) fn assert_gradients(store: &nn::VarStore, expected: &[f64]) {
+pub(crate) fn assert_gradient_sums(store: &nn::VarStore, expected: &[f64]) {
     let all = sorted(store);
     assert_eq!(all.len(), expected.len());
     for ((k, (name, x)), expected) in (0..).zip(all).zip(expected) {
@@ -113,15 +113,6 @@ pub(crate) fn assert_gradients(store: &nn::VarStore, expected: &[f64]) {
         // Against what was added up: terms may cancel.
         let terms = x.grad().abs().sum(None).scalar().unwrap();
         assert!((found - expected).abs() < 1e-5 * terms.max(1.0), "{name}: {found}, not {expected}");
-    }
-}
-
-/// Looks for a finite gradient that is not zero at every parameter.
-pub(crate) fn assert_all_learn(store: &nn::VarStore) {
-    for (name, x) in sorted(store) {
-        assert!(x.grad().defined(), "{name} has no gradient");
-        let size = x.grad().abs().max().scalar().unwrap();
-        assert!(size.is_finite() && size > 0.0, "{name}'s gradient is {size}");
     }
 }
 

@@ -13,3 +13,5 @@ pub mod pixel_loss;
 mod reference;
 pub mod simmim;
 pub mod token_decoder;
+#[cfg(test)]
+mod whole_size;

@@ -4,7 +4,7 @@
 //! authors' `patchify`): value `(r * p + c) * C + k` is channel `k` of the pixel in row `r` and column `c`.
 
 use selfsup_core::{
-    Error, ImageViews, Kind, PictureScale, PictureSet, Pictures, Result, Tensor, check_kind, check_shape,
+    Error, Kind, PictureScale, PictureSet, Pictures, Result, Tensor, check_kind, check_shape,
 };
 
 /// Cuts images into square patches with a side of `patch` pixels.
@@ -57,22 +57,6 @@ pub(crate) fn grid(images: &Tensor, patch: i64) -> Result<[i64; 2]> {
         });
     }
     Ok([height / patch, width / patch])
-}
-
-/// The one view of a batch, checked against the encoder's channels.
-pub(crate) fn only_view<'a>(batch: &'a ImageViews, channels: i64, method: &str) -> Result<&'a Tensor> {
-    let [view] = batch.views.as_slice() else {
-        return Err(Error::config("views", batch.views.len(), format!("one view an image for {method}")));
-    };
-    let [n, _, _, _] = check_shape("view 0", view, [-1, channels, -1, -1])?;
-    if n < 1 {
-        return Err(Error::Shape {
-            name: "view 0".to_owned(),
-            expected: "at least one image".to_owned(),
-            found: format!("{:?}", view.size()),
-        });
-    }
-    Ok(view)
 }
 
 /// What a network makes of images of which it saw a part, to be looked at. Values are on the scale of the

@@ -15,7 +15,7 @@
 //! The sum of C's squares is also the sum of the entries of `(Z Z^T) * (Z' Z'^T) / n^2`, which with the paper's 8192
 //! features and a batch of 256 takes a sixteenth of the arithmetic and no matrix of 8192 squared.
 
-use super::two_views::{at_least_two, two_views};
+use crate::views::{at_least_two, two_views};
 use selfsup_core::{
     Communicator, Encoder, Error, HeadNorm, ImageViews, Loss, MlpHead, MlpHeadConfig, Mode, Objective,
     Result, Site, Step, Tensor, check_shape,
@@ -149,7 +149,8 @@ impl<E: Encoder + ?Sized> Objective<E> for BarlowTwins {
     type Batch = ImageViews;
 
     fn loss(&mut self, encoder: &E, batch: &ImageViews, step: &Step) -> Result<Loss> {
-        let [view0, view1] = two_views(batch, "Barlow Twins")?;
+        let (view0, view1, n) = two_views(batch, "Barlow Twins")?;
+        at_least_two("view 0", view0, n)?;
         let z0 = self.projector.forward(&encoder.encode(view0, Mode::Train)?, Mode::Train)?; // [N, P]
         let z1 = self.projector.forward(&encoder.encode(view1, Mode::Train)?, Mode::Train)?; // [N, P]
         let BarlowTwinsOutput { loss, on_diagonal, off_diagonal } = self.loss.forward(&z0, &z1, step.comm)?;

@@ -13,7 +13,8 @@
 //! the networks as a batch of its own, as in the authors' code, so that BatchNorm never mixes the two. The teacher is in
 //! training mode too: it normalises by its own batches and keeps its own running statistics.
 
-use super::two_views::two_views;
+use crate::self_distillation::dino::check_momentum;
+use crate::views::{at_least_two, two_views};
 use selfsup_core::ema::{Buffers, cosine_momentum};
 use selfsup_core::{
     Ema, Encoder, Error, HeadNorm, ImageViews, Loss, MlpHead, MlpHeadConfig, Mode, Objective, Result, Site,
@@ -87,9 +88,7 @@ impl<E: Encoder + ?Sized> Byol<E> {
     /// [`Error::Config`] when the momentum lies outside `[0, 1]`, a size is not positive, or the predictor's output is not
     /// of the projector's size.
     pub fn new(site: &Site<E>, config: &ByolConfig) -> Result<Self> {
-        if !(0.0..=1.0).contains(&config.momentum) {
-            return Err(Error::config("momentum", config.momentum, "from 0 to 1"));
-        }
+        check_momentum(config.momentum)?;
         let output = config.projector.output;
         if config.predictor.output != output {
             let expected = format!("{output}, the projector's output");
@@ -120,7 +119,8 @@ impl<E: Encoder + ?Sized> Objective<E> for Byol<E> {
     type Batch = ImageViews;
 
     fn loss(&mut self, encoder: &E, batch: &ImageViews, _step: &Step) -> Result<Loss> {
-        let [view0, view1] = two_views(batch, "BYOL")?;
+        let (view0, view1, n) = two_views(batch, "BYOL")?;
+        at_least_two("view 0", view0, n)?;
         let (p0, p1) = (self.predict(encoder, view0)?, self.predict(encoder, view1)?); // [N, P] each
         let (t0, t1) = (self.target(view0)?, self.target(view1)?); // [N, P] each
         Ok(Loss::new(ByolLoss.forward(&p0, &t1)? + ByolLoss.forward(&p1, &t0)?))

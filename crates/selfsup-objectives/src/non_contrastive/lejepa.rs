@@ -13,10 +13,11 @@
 //! the first view's size. Views of one size pass through the encoder as one batch, as in the authors' code.
 
 use super::sig_reg::{SigReg, SigRegConfig};
-use super::two_views::at_least_two;
+use crate::clustering::crops::check_crops;
+use crate::views::at_least_two;
 use selfsup_core::{
     Encoder, Error, HeadNorm, ImageViews, Loss, MlpHead, MlpHeadConfig, Mode, Objective, Result, Site, Step,
-    Tensor, check_shape,
+    Tensor,
 };
 use serde::{Deserialize, Serialize};
 
@@ -94,14 +95,9 @@ impl<E: Encoder + ?Sized> Objective<E> for LeJepa {
     type Batch = ImageViews;
 
     fn loss(&mut self, encoder: &E, batch: &ImageViews, step: &Step) -> Result<Loss> {
-        let [first, _, ..] = batch.views.as_slice() else {
-            return Err(Error::config("views", batch.views.len(), "at least two views an image for LeJEPA"));
-        };
-        let [n, c, _, _] = check_shape("view 0", first, [-1, -1, -1, -1])?;
+        let n = check_crops(&batch.views, "LeJEPA")?;
+        let first = &batch.views[0];
         at_least_two("view 0", first, n)?;
-        for (i, view) in batch.views.iter().enumerate() {
-            check_shape(&format!("view {i}"), view, [n, c, -1, -1])?;
-        }
         let large = batch.views.iter().take_while(|view| view.size() == first.size()).count() as i64;
         let z = Tensor::stack(&self.embed(encoder, &batch.views)?, 0); // [V, N, P]
         let directions = self.sig_reg.directions(z.size()[2], z.device(), step.comm)?; // [P, M]

@@ -9,6 +9,5 @@ pub mod lejepa;
 pub mod sig_reg;
 pub mod simsiam;
 pub mod tico;
-mod two_views;
 pub mod vicreg;
 pub mod w_mse;

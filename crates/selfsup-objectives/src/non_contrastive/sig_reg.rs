@@ -12,7 +12,7 @@
 //! are computed, as in the authors' later code: half of the arithmetic for the same number. Across ranks the inner mean is
 //! that of all samples, and all ranks look along the same directions: the sum of what each draws, which is as random.
 
-use super::two_views::at_least_two;
+use crate::views::at_least_two;
 use selfsup_core::{Communicator, Device, Error, Kind, Result, Tensor, check_shape, tch};
 use serde::{Deserialize, Serialize};
 
@@ -240,32 +240,11 @@ mod tests {
 
     #[test]
     fn two_ranks_equal_one_with_the_whole_batch() {
-        /// Plays both ranks: the means of the other rank are the same function of the other half.
-        struct Half(std::sync::Mutex<Vec<Tensor>>);
-        impl Communicator for Half {
-            fn rank(&self) -> i64 {
-                0
-            }
-            fn world_size(&self) -> i64 {
-                2
-            }
-            fn gather(&self, _x: &Tensor) -> Result<Tensor> {
-                unreachable!("SIGReg gathers nothing")
-            }
-            fn all_reduce(&self, x: &Tensor) -> Result<Tensor> {
-                Ok(x + self.0.lock().unwrap().remove(0))
-            }
-        }
-        let z = wave(&[8, 3], 0.0).detach();
         let directions = wave(&[3, 4], 2.0).detach();
-        let sig_reg = SigReg::new(SigRegConfig { slices: 4, ..SigRegConfig::default() }).unwrap();
-        let whole = sig_reg.statistic(&z, &directions, &SingleProcess).unwrap();
-        let t = Tensor::linspace(0.0, 5.0, 9, (Kind::Float, Device::Cpu));
-        let angles = z.narrow(0, 4, 4).matmul(&directions).unsqueeze(-1) * t; // of rank 1
-        let others = [angles.cos(), angles.sin()].map(|x| x.mean_dim(0, false, None).unsqueeze(0));
-        let comm = Half(std::sync::Mutex::new(others.into()));
-        let found = sig_reg.statistic(&z.narrow(0, 0, 4), &directions, &comm).unwrap();
-        assert!((found - whole).abs().scalar().unwrap() < 1e-5);
+        assert_two_ranks_equal_one(&|z0, z1, comm| {
+            let sig_reg = SigReg::new(SigRegConfig { slices: 4, ..SigRegConfig::default() }).unwrap();
+            sig_reg.statistic(&Tensor::stack(&[z0, z1], 0), &directions, comm).unwrap()
+        });
     }
 
     #[test]

@@ -15,7 +15,7 @@
 //! 1 / sqrt(d) in a healthy run, 0 in one that has collapsed (section 4.1). The log holds it multiplied by sqrt(d), so that
 //! 1 is healthy for any size.
 
-use super::two_views::two_views;
+use crate::views::{at_least_two, two_views};
 use selfsup_core::{
     Encoder, Error, HeadNorm, ImageViews, Loss, MlpHead, MlpHeadConfig, Mode, Objective, Result, Site, Step,
     Tensor, TensorExt, check_shape,
@@ -105,7 +105,8 @@ impl<E: Encoder + ?Sized> Objective<E> for SimSiam {
     type Batch = ImageViews;
 
     fn loss(&mut self, encoder: &E, batch: &ImageViews, _step: &Step) -> Result<Loss> {
-        let [view0, view1] = two_views(batch, "SimSiam")?;
+        let (view0, view1, n) = two_views(batch, "SimSiam")?;
+        at_least_two("view 0", view0, n)?;
         let z0 = self.projector.forward(&encoder.encode(view0, Mode::Train)?, Mode::Train)?; // [N, P]
         let z1 = self.projector.forward(&encoder.encode(view1, Mode::Train)?, Mode::Train)?; // [N, P]
         let p0 = self.predictor.forward(&z0, Mode::Train)?; // [N, P]

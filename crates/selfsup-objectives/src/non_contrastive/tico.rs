@@ -14,7 +14,8 @@
 //! view and the teacher the second; the teacher normalises by its own batches and keeps its own running statistics, and
 //! its momentum rises to 1 along BYOL's cosine. (The constant 1 is lightly's: the loss of perfect agreement is then 0.)
 
-use super::two_views::{at_least_two, two_views};
+use crate::self_distillation::dino::check_momentum;
+use crate::views::{at_least_two, two_views};
 use selfsup_core::ema::{Buffers, cosine_momentum};
 use selfsup_core::{
     Communicator, Ema, Encoder, Error, HeadNorm, ImageViews, Kind, Loss, MlpHead, MlpHeadConfig, Mode,
@@ -147,9 +148,7 @@ impl<E: Encoder + ?Sized> TiCo<E> {
     /// # Errors
     /// [`Error::Config`] with the field that cannot work.
     pub fn new(site: &Site<E>, config: &TiCoConfig) -> Result<Self> {
-        if !(0.0..=1.0).contains(&config.momentum) {
-            return Err(Error::config("momentum", config.momentum, "from 0 to 1"));
-        }
+        check_momentum(config.momentum)?;
         let path = site.path();
         let projector = MlpHead::new(&path / "projector", site.dim(), &config.projector)?;
         let teacher = (site.twin)(&path / "teacher" / "encoder")?;
@@ -164,7 +163,8 @@ impl<E: Encoder + ?Sized> Objective<E> for TiCo<E> {
     type Batch = ImageViews;
 
     fn loss(&mut self, encoder: &E, batch: &ImageViews, step: &Step) -> Result<Loss> {
-        let [view0, view1] = two_views(batch, "TiCo")?;
+        let (view0, view1, n) = two_views(batch, "TiCo")?;
+        at_least_two("view 0", view0, n)?;
         let z = self.projector.forward(&encoder.encode(view0, Mode::Train)?, Mode::Train)?; // [N, P]
         let target = tch::no_grad(|| {
             self.teacher_projector.forward(&self.teacher.encode(view1, Mode::Train)?, Mode::Train)

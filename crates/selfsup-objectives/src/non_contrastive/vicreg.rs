@@ -18,7 +18,7 @@
 //! suffices: with the paper's 8192 features and a batch of 256 a thirty-second of the arithmetic, and no matrix of 8192
 //! squared.
 
-use super::two_views::{at_least_two, two_views};
+use crate::views::{at_least_two, two_views};
 use selfsup_core::{
     Communicator, Encoder, Error, HeadNorm, ImageViews, Loss, MlpHead, MlpHeadConfig, Mode, Objective,
     Result, Site, Step, Tensor, check_shape,
@@ -165,7 +165,8 @@ impl<E: Encoder + ?Sized> Objective<E> for VicReg {
     type Batch = ImageViews;
 
     fn loss(&mut self, encoder: &E, batch: &ImageViews, step: &Step) -> Result<Loss> {
-        let [view0, view1] = two_views(batch, "VICReg")?;
+        let (view0, view1, n) = two_views(batch, "VICReg")?;
+        at_least_two("view 0", view0, n)?;
         let z0 = self.projector.forward(&encoder.encode(view0, Mode::Train)?, Mode::Train)?; // [N, P]
         let z1 = self.projector.forward(&encoder.encode(view1, Mode::Train)?, Mode::Train)?; // [N, P]
         let VicRegOutput { loss, invariance, variance, covariance } =

@@ -13,7 +13,8 @@
 //! over `iterations` such deals (section 3.1). Each view passes through the encoder as a batch of its own and all pass
 //! through the projector as one, as in the authors' code. Across ranks each whitens its own samples.
 
-use super::two_views::at_least_two;
+use crate::clustering::crops::check_crops;
+use crate::views::at_least_two;
 use selfsup_core::{
     Device, Encoder, Error, HeadNorm, ImageViews, Kind, Loss, MlpHead, MlpHeadConfig, Mode, Objective,
     Result, Site, Step, Tensor, TensorExt, check_shape,
@@ -173,16 +174,11 @@ impl<E: Encoder + ?Sized> Objective<E> for WMse {
     type Batch = ImageViews;
 
     fn loss(&mut self, encoder: &E, batch: &ImageViews, _step: &Step) -> Result<Loss> {
-        let [first, _, ..] = batch.views.as_slice() else {
-            return Err(Error::config("views", batch.views.len(), "at least two views an image for W-MSE"));
-        };
-        let [n, c, _, _] = check_shape("view 0", first, [-1, -1, -1, -1])?;
-        at_least_two("view 0", first, n)?;
-        let mut features = Vec::new();
-        for (i, view) in batch.views.iter().enumerate() {
-            check_shape(&format!("view {i}"), view, [n, c, -1, -1])?;
-            features.push(encoder.encode(view, Mode::Train)?); // [N, D]
-        }
+        let n = check_crops(&batch.views, "W-MSE")?;
+        at_least_two("view 0", &batch.views[0], n)?;
+        // [N, D] each
+        let features: Vec<_> =
+            batch.views.iter().map(|view| encoder.encode(view, Mode::Train)).collect::<Result<_>>()?;
         let v = self.projector.forward(&Tensor::cat(&features, 0), Mode::Train)?; // [V N, P]
         let v = v.reshape([features.len() as i64, n, -1]); // [V, N, P]
         Ok(Loss::new(self.loss.forward(&v)?))
@@ -310,6 +306,47 @@ mod tests {
             0.028_613_64,
         ];
         assert_close("gradient", &z[0].grad(), &expected, 1e-5);
+    }
+
+    #[test]
+    fn the_objective_has_lightlys_loss_and_gradient_of_three_views() {
+        // def W(i, o, n): return nn.Parameter(0.5 * (torch.arange(float(o * n)) * 0.7 + i).sin().reshape(o, n))
+        // def lin(i, n, o, bias): l = nn.Linear(n, o, bias=bias); l.weight = W(i, o, n); l.bias is None or zeros_(l.bias); return l
+        // x = [(lambda i: (i * i * 0.37 + k).sin().reshape(6, 4))(torch.arange(24.)) for k in (0, 1, 2)]
+        // enc, proj = BatchNorm1d(4), Sequential(lin(0, 4, 3, False), BatchNorm1d(3), ReLU(), lin(1, 3, 2, True))
+        // from lightly.loss.wmse_loss import Whitening2d, norm_mse_loss as mse
+        // w = Whitening2d(2, eps=0., track_running_stats=False); v = proj(torch.cat([enc(view) for view in x])).chunk(3)
+        // l = sum(mse(w(v[a]), w(v[b])) for a, b in ((0, 1), (0, 2), (1, 2))) / 3; l.backward()
+        // print(l.item(), enc.weight.grad, proj[0].weight.grad, proj[3].weight.grad)
+        // With all views through enc as one it is 1.694177, with each through proj alone 1.198512.
+        let store = nn::VarStore::new(Device::Cpu);
+        let encoder = Normalised::new(store.root() / Site::<Normalised>::ENCODER);
+        let site = Site::new(&store, &encoder, 6, |path| Ok(Box::new(Normalised::new(path))));
+        let mut objective = WMse::new(&site, &config()).unwrap();
+        fill(&store);
+        let loss = objective.loss(&encoder, &batch(6, 3, 0), &Step::single(0, 1, 0, 0)).unwrap().total;
+        loss.backward();
+        assert_close("loss", &loss, &[0.942_326_25], 1e-5);
+        let v = store.variables();
+        let expected = [-0.409_381_15, -0.147_707_12, -0.145_496_73, 0.702_581_52];
+        assert_close("encoder", &v["encoder.weight"].grad(), &expected, 1e-5);
+        let expected = [
+            0.580_993_59,
+            -0.409_608_87,
+            -0.501_267_02,
+            0.877_978_92,
+            0.451_070_87,
+            0.102_003_2,
+            -0.199_393_59,
+            0.294_276,
+            1.536_380_17,
+            0.252_415_12,
+            0.044_435_32,
+            0.947_607_7,
+        ];
+        assert_close("hidden", &v["objective.projector.0.weight"].grad(), &expected, 1e-5);
+        let expected = [1.006_104_35, -0.964_621_13, 0.162_811_95, 0.948_607_86, -1.451_069_83, 0.948_607_39];
+        assert_close("output", &v["objective.projector.3.weight"].grad(), &expected, 1e-5);
     }
 
     #[test]
