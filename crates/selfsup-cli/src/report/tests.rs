@@ -2,7 +2,9 @@
 
 use super::*;
 use image::Rgb;
+use image::RgbImage;
 use rand::RngExt;
+use selfsup::core::Score;
 use std::collections::BTreeSet;
 
 fn picture(seed: u32) -> RgbImage {

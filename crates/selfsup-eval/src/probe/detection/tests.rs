@@ -1,4 +1,5 @@
 use super::*;
+use crate::TrueBox;
 use crate::fixtures::formula;
 use selfsup_core::Device;
 

@@ -17,98 +17,28 @@
 //! standardised by channel and, where they are wide, projected on their first principal components. A small linear head cannot do
 //! what a detector does: it is a probe.
 
-use super::maps::checked_maps;
+mod boxed_maps;
+mod places;
+mod pyramid;
+
+pub use self::boxed_maps::BoxedMaps;
+use self::places::Places;
+use self::pyramid::{Known, Projection, Pyramid, Target, levels};
 use super::multi_label::hold_out_any;
-use super::regression::{RegressionSet, Ridge};
+use super::regression::Ridge;
 use crate::dense::nms::nms;
 use crate::interval::{LEVEL, percentiles};
-use crate::logistic::{Link, Problem};
+use crate::logistic::Problem;
 use crate::measurement::Origin;
 use crate::strengths::least_loss;
 use crate::{
     BoxKind, Detection, FoundBox, ImageBoxes, LinearProbeConfig, Logistic, Mean, Measurement, Rectangle,
-    TrueBox, detection,
+    detection,
 };
 use rand::RngExt;
 use rand::seq::SliceRandom;
 use selfsup_core::{Error, Key, Kind, Result, Tensor, check_shape};
-use selfsup_numerics::Pca;
 use serde::{Deserialize, Serialize};
-
-/// Feature maps with the boxes of their images.
-#[derive(Debug)]
-pub struct BoxedMaps {
-    /// `[N, D, h, w]` Float.
-    maps: Tensor,
-    boxes: Vec<Vec<TrueBox>>,
-    /// The height and width of every image in pixels.
-    sizes: Vec<[f64; 2]>,
-    classes: usize,
-}
-
-impl BoxedMaps {
-    /// Checks and holds maps and boxes. `sizes` are the heights and widths of the images in the unit of the boxes; a map covers its
-    /// image whole.
-    ///
-    /// # Shapes
-    /// `maps` `[N, D, h, w]`; a list of boxes and a size for each.
-    ///
-    /// # Errors
-    /// When the shapes do not fit or are empty, a feature is not finite, an image has no size, a box no area or not inside its
-    /// image, or a class is not in `0..classes`.
-    pub fn new(
-        maps: &Tensor,
-        boxes: Vec<Vec<TrueBox>>,
-        sizes: Vec<[f64; 2]>,
-        classes: usize,
-    ) -> Result<BoxedMaps> {
-        let [n, ..] = check_shape("maps", maps, [-1, -1, -1, -1])?;
-        for (name, found) in [("boxes", boxes.len()), ("sizes", sizes.len())] {
-            if found as i64 != n {
-                return Err(Error::config(name, found, format!("{n}, one for each map")));
-            }
-        }
-        for (i, (of_image, [height, width])) in boxes.iter().zip(&sizes).enumerate() {
-            if ![height, width].iter().all(|side| **side > 0.0 && side.is_finite()) {
-                let found = format!("{height} x {width}");
-                return Err(Error::config(
-                    format!("size of image {i}"),
-                    found,
-                    "a height and a width above 0",
-                ));
-            }
-            for TrueBox { rectangle, class, .. } in of_image {
-                rectangle.check(&format!("a box of image {i}"))?;
-                let Rectangle { x0, y0, x1, y1 } = rectangle;
-                let inside = *x0 >= 0.0 && *y0 >= 0.0 && x1 <= width && y1 <= height;
-                if !inside || rectangle.area() <= 0.0 {
-                    let found = format!("{x0}, {y0} to {x1}, {y1}");
-                    let expected = format!("a box with an area, inside {width} x {height}");
-                    return Err(Error::config(format!("a box of image {i}"), found, expected));
-                }
-                if *class >= classes {
-                    return Err(Error::config(
-                        format!("class of image {i}"),
-                        class,
-                        format!("in 0..{classes}"),
-                    ));
-                }
-            }
-        }
-        let maps = checked_maps(maps)?;
-        Ok(BoxedMaps { maps, boxes, sizes, classes })
-    }
-
-    fn len(&self) -> i64 {
-        self.maps.size()[0]
-    }
-
-    /// The sides of a cell of the map in pixels of the image: height, width.
-    fn cell(&self, image: usize) -> [f64; 2] {
-        let [height, width] = self.sizes[image];
-        [height / self.maps.size()[2] as f64, width / self.maps.size()[3] as f64]
-    }
-}
 
 /// How the probe is fitted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -194,10 +124,6 @@ pub struct DetectionProbe {
     config: DetectionProbeConfig,
 }
 
-/// Within so many cells of a box's middle a place belongs to it.
-const RADIUS: f64 = 1.5;
-/// A box belongs to the level at which its longer side is this to twice this many cells.
-const SIDE: f64 = 2.0;
 /// Places that go into suppression at most.
 const CANDIDATES: usize = 1000;
 
@@ -500,231 +426,6 @@ fn draw<T>(all: &mut Vec<T>, most: usize, rng: &mut selfsup_core::Rng) -> f64 {
     share
 }
 
-/// How many levels a map of `h` x `w` cells has: two cells at least a side.
-fn levels(h: i64, w: i64, most: usize) -> usize {
-    let fits = |level: &usize| h.min(w) >> level >= 2;
-    1 + (1..most).take_while(fits).count()
-}
-
-/// What a place is to say.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Target {
-    class: usize,
-    /// To the left, upper, right and lower edge, in cells of the level.
-    distances: [f64; 4],
-}
-
-impl Target {
-    fn centre(&self) -> f64 {
-        let [l, t, r, b] = self.distances.map(|distance| distance.max(0.0));
-        let even = |a: f64, b: f64| if a.max(b) > 0.0 { a.min(b) / a.max(b) } else { 0.0 };
-        (even(l, r) * even(t, b)).sqrt()
-    }
-}
-
-/// What is known of a place.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Known {
-    Box(Target),
-    Background,
-    /// It lies in a box that does not count, of which nothing is known.
-    Neither,
-}
-
-struct Targets {
-    of_places: Vec<Known>,
-    boxes: usize,
-}
-
-/// A map at several sizes, and what is seen of a place.
-struct Pyramid {
-    projection: Projection,
-    levels: usize,
-}
-
-impl Pyramid {
-    /// The rows and columns of a level.
-    fn grid(set: &BoxedMaps, level: usize) -> [i64; 2] {
-        let side = 1 << level;
-        [set.maps.size()[2], set.maps.size()[3]].map(|cells| (cells + side - 1) / side)
-    }
-
-    /// What the places of a level are to say.
-    fn targets(&self, set: &BoxedMaps, image: usize, level: usize) -> Targets {
-        let [rows, columns] = Self::grid(set, level);
-        let [cell_height, cell_width] = set.cell(image);
-        let side = f64::from(1 << level);
-        let mut of_places = vec![Known::Background; (rows * columns) as usize];
-        let mut areas = vec![f64::INFINITY; of_places.len()];
-        let mut boxes = 0;
-        for TrueBox { rectangle, class, kind } in &set.boxes[image] {
-            let counted = *kind == BoxKind::Counted;
-            // In cells of the level.
-            let [x0, x1] = [rectangle.x0, rectangle.x1].map(|x| x / cell_width / side);
-            let [y0, y1] = [rectangle.y0, rectangle.y1].map(|y| y / cell_height / side);
-            if counted && self.level_of((x1 - x0).max(y1 - y0) * side) != level {
-                continue;
-            }
-            boxes += usize::from(counted);
-            let (middle_x, middle_y) = (0.5 * (x0 + x1), 0.5 * (y0 + y1));
-            let nearest = |middle: f64, cells: i64| (middle.floor() as i64).clamp(0, cells - 1);
-            let only = (nearest(middle_y, rows), nearest(middle_x, columns));
-            for row in 0..rows {
-                for column in 0..columns {
-                    let (x, y) = (column as f64 + 0.5, row as f64 + 0.5);
-                    let inside = x > x0 && x < x1 && y > y0 && y < y1;
-                    let near = (x - middle_x).abs() <= RADIUS && (y - middle_y).abs() <= RADIUS;
-                    // A box between the places still has one.
-                    let own = (row, column) == only;
-                    let at = (row * columns + column) as usize;
-                    let area = (x1 - x0) * (y1 - y0);
-                    if !counted {
-                        if inside && of_places[at] == Known::Background {
-                            of_places[at] = Known::Neither;
-                        }
-                    } else if ((inside && near) || own) && area < areas[at] {
-                        areas[at] = area;
-                        let distances = [x - x0, y - y0, x1 - x, y1 - y];
-                        of_places[at] = Known::Box(Target { class: *class, distances });
-                    }
-                }
-            }
-        }
-        Targets { of_places, boxes }
-    }
-
-    /// The level of a box whose longer side has so many cells of the map.
-    fn level_of(&self, cells: f64) -> usize {
-        let level = (cells / SIDE).max(1.0).log2().floor();
-        (level as usize).min(self.levels - 1)
-    }
-
-    /// The 3 x 3 cells around every place of a level; what lies outside the image is the mean. `[h w, F]`
-    fn neighbourhoods(&self, set: &BoxedMaps, image: usize, level: usize) -> Result<Tensor> {
-        let map = self.projection.apply(&set.maps.narrow(0, image as i64, 1)); // [1, D, h, w]
-        let side = 1 << level;
-        let map = if level == 0 {
-            map
-        } else {
-            map.f_avg_pool2d([side, side], [side, side], [0, 0], true, false, None)?
-        };
-        let around = map.f_im2col([3, 3], [1, 1], [1, 1], [1, 1])?; // [1, 9 D, h w]
-        Ok(around.squeeze_dim(0).tr().contiguous())
-    }
-}
-
-/// Maps to standardised channels, or to their first principal components.
-struct Projection {
-    /// `[1, D, 1, 1]`
-    mean: Tensor,
-    scale: Tensor,
-    /// `[K, D, 1, 1]`
-    components: Option<Tensor>,
-}
-
-impl Projection {
-    fn of(maps: &Tensor, components: i64, key: Key) -> Result<Projection> {
-        /// Places that decide the components.
-        const PLACES: usize = 50_000;
-        let d = maps.size()[1];
-        let mean = maps.mean_dim([0, 2, 3].as_slice(), true, Kind::Float);
-        let scale = maps.std_dim([0, 2, 3].as_slice(), false, true);
-        let scale = scale.where_self(&scale.gt(1e-6), &scale.ones_like());
-        let mut projection = Projection { mean, scale, components: None };
-        if d > components {
-            let places = maps.size()[2] * maps.size()[3];
-            let images = ((PLACES as i64 / places).max(1) as usize).min(maps.size()[0] as usize);
-            let mut order: Vec<i64> = (0..maps.size()[0]).collect();
-            order.shuffle(&mut key.rng());
-            order.truncate(images);
-            order.sort_unstable();
-            let some = projection.apply(&maps.index_select(0, &Tensor::from_slice(&order)));
-            let rows = some.permute([0, 2, 3, 1]).reshape([-1, d]);
-            let components = components.min(rows.size()[0]);
-            let found = Pca::fit(&rows, components)?;
-            projection.components = Some(found.components.unsqueeze(-1).unsqueeze(-1));
-        }
-        Ok(projection)
-    }
-
-    /// `[N, D, h, w]` to `[N, K, h, w]`.
-    fn apply(&self, maps: &Tensor) -> Tensor {
-        let maps = (maps - &self.mean) / &self.scale;
-        match &self.components {
-            Some(components) => maps.conv2d(components, None::<Tensor>, [1, 1], [0, 0], [1, 1], 1),
-            None => maps,
-        }
-    }
-}
-
-/// The places that a fit takes: those with a box first, then background.
-struct Places {
-    /// `[P, F]` Float.
-    x: Tensor,
-    /// Of the places with a box.
-    classes: Vec<i64>,
-    /// `[B, 4]` Double, in cells.
-    distances: Tensor,
-    /// `[B, 1]` Double.
-    centre: Tensor,
-    boxes: usize,
-    /// What is added to the background's score, of which another share was drawn than of boxes.
-    correction: f64,
-}
-
-impl Places {
-    fn with_box(&self) -> Tensor {
-        self.x.narrow(0, 0, self.classes.len() as i64)
-    }
-
-    /// Background, 0, and the classes that occur, from 1.
-    fn known(&self) -> Vec<i64> {
-        let mut known: Vec<i64> = self.classes.iter().map(|class| class + 1).collect();
-        known.push(0);
-        known.sort_unstable();
-        known.dedup();
-        known
-    }
-
-    /// Shares of the `known` classes at every place, `[P, K]` Double; places of other classes have none.
-    fn targets(&self, known: &[i64]) -> Tensor {
-        let places = self.x.size()[0] as usize;
-        let mut targets = vec![0.0; places * known.len()];
-        for place in 0..places {
-            let class = self.classes.get(place).map_or(0, |class| class + 1);
-            if let Ok(column) = known.binary_search(&class) {
-                targets[place * known.len() + column] = 1.0;
-            }
-        }
-        Tensor::from_slice(&targets).reshape([places as i64, known.len() as i64])
-    }
-
-    fn class_problem(&self, known: &[i64]) -> Result<Problem> {
-        Problem::with_targets(&self.x, &self.targets(known), Tensor::from_slice(known), Link::Softmax)
-    }
-
-    /// The cross-entropy of what was fitted to places drawn with another `correction`.
-    fn class_loss(&self, fitted: &Logistic, known: &[i64], correction: f64) -> Result<f64> {
-        let scores = fitted.logits(&self.x)?.to_kind(Kind::Double);
-        let _ = scores.select(1, 0).f_add_scalar_(correction - self.correction)?;
-        let log_p = scores.log_softmax(1, None);
-        Ok(f64::try_from(-(log_p * self.targets(known)).sum(None))? / self.x.size()[0] as f64)
-    }
-
-    fn centre_problem(&self) -> Result<Problem> {
-        Problem::with_targets(&self.with_box(), &self.centre, Tensor::from_slice(&[0_i64]), Link::Sigmoid)
-    }
-
-    fn centre_loss(&self, fitted: &Logistic) -> Result<f64> {
-        let z = fitted.logits(&self.with_box())?.to_kind(Kind::Double);
-        Ok(f64::try_from((z.softplus() - z * &self.centre).mean(None))?)
-    }
-
-    fn edges(&self) -> Result<RegressionSet> {
-        RegressionSet::new(&self.with_box(), &self.distances)
-    }
-}
-
 /// The strengths of a level, and what was fitted with them to the places that were not held out.
 struct Chosen {
     level: usize,
@@ -757,5 +458,4 @@ impl DetectionOutcome {
 }
 
 #[cfg(test)]
-#[path = "detection_tests.rs"]
 mod tests;
