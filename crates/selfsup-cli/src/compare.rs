@@ -7,6 +7,7 @@ use crate::full::Answers;
 use crate::layers::{self, LayerPair, Seen};
 use crate::origin::{self, Origin};
 use crate::pretrain::recipe_of;
+use crate::recipe::Whose;
 use crate::report::{self, Cell, Column, ReportData, Row, Scores, SuiteGroup, SuiteMeasure};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
@@ -85,9 +86,14 @@ struct Judged {
 impl Judged {
     fn read(folder: &Path) -> Result<Self> {
         let path = folder.join("report.json");
-        let again = || format!("{}: run selfsup eval --suite full {}", path.display(), folder.display());
+        let again = || format!("{}: {}", path.display(), origin::again(folder));
         let text = std::fs::read_to_string(&path).with_context(again)?;
         let report: Value = serde_json::from_str(&text).with_context(again)?;
+        ensure!(
+            report["scores"].is_object(),
+            "{}: of samples without classes; selfsup compare takes runs and features whose samples have some",
+            path.display()
+        );
         let origin = Origin::deserialize(&report["origin"]).with_context(again)?;
         let answers = Answers::read(folder, &origin)?;
         let recipe = origin.recipe.is_some().then(|| of_this_run(folder, &path, &origin)).transpose()?;
@@ -97,7 +103,11 @@ impl Judged {
         let word = |key: &str| facts[key].as_str().map(str::to_owned);
         let about = match (word("method"), word("encoder")) {
             (Some(method), Some(encoder)) => {
-                format!("{method}, {encoder}, {} parameters, step {}", facts["parameters"], facts["step"])
+                let whose = if origin.weights == Whose::Teacher { ", the teacher's weights" } else { "" };
+                format!(
+                    "{method}, {encoder}, {} parameters, step {}{whose}",
+                    facts["parameters"], facts["step"]
+                )
             }
             _ => name.clone(),
         };
@@ -111,7 +121,9 @@ fn of_this_run(folder: &Path, path: &Path, origin: &Origin) -> Result<Value> {
     // Of a run that was put away without its weights the report is all there is.
     let last = Checkpoints::new(folder).find(Pointer::Last)?;
     let step = last.map(|last| verify(&last)).transpose()?.map(|state| state.step).or(origin.step);
-    let run = Origin { step, ..Origin::of_run(&recipe, 0, [origin.train.clone(), origin.test.clone()])? };
+    let parts = [origin.train.clone(), origin.test.clone()];
+    // A config.toml does not say whose weights were judged.
+    let run = Origin { step, weights: origin.weights, ..Origin::of_run(&recipe, 0, parts)? };
     origin.check_same(path, &run, "the run's last checkpoint and config.toml", folder)?;
     origin::method(&recipe)
 }
@@ -123,7 +135,7 @@ fn of_this_run(folder: &Path, path: &Path, origin: &Origin) -> Result<Value> {
 fn methods(runs: &[Judged], names: &[String]) -> Result<Vec<String>> {
     let same = |a: &Judged, b: &Judged| {
         let (a, b) = (&a.origin, &b.origin);
-        a.recipe.is_some() && a.recipe == b.recipe && a.step == b.step
+        a.recipe.is_some() && a.recipe == b.recipe && a.step == b.step && a.weights == b.weights
     };
     for (i, run) in runs.iter().enumerate() {
         if let Some(j) = (0..i).find(|&j| same(&runs[j], run) && runs[j].origin.seed == run.origin.seed) {
@@ -441,6 +453,7 @@ mod tests {
         let recipe = json!({"objective": {"temperature": temperature}, "train": {"epochs": 3}});
         let part = |labels: &[i64]| Part::new(labels.len(), Some(labels), Some(json!("digest")));
         let origin = Origin {
+            weights: Whose::Trained,
             step: Some(24),
             recipe: Some(recipe.to_string()),
             seed: Some(seed),

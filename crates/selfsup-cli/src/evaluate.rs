@@ -9,6 +9,7 @@ use crate::full::{self, Answers, SuiteChoice};
 use crate::images::{self, Images};
 use crate::insight::{members, saliency};
 use crate::judge::{Bars, Labels, Seen, Verdict, check, judge, scores_json, table};
+use crate::layers;
 use crate::model::{ImageModel, TextModel};
 use crate::objective::Modality;
 use crate::origin::{self, Origin, Part};
@@ -253,6 +254,7 @@ fn on_images(
         images::plain(set, view, recipe.eval.batch_size, recipe.train.loader_threads)
     };
     let (train, test) = (plain(&images.train)?, plain(&images.test)?);
+    let some = plain(&images::some(&images.test, layers::IMAGES)?)?;
     let seed = recipe.train.seed;
     let pairs = |kind| images::pairs(&images.test, kind, recipe.eval.batch_size, recipe.train.loader_threads);
     let views = pairs(recipe.pair())?;
@@ -264,7 +266,7 @@ fn on_images(
             test: features::of_images(encoder, &test, device)?,
             views: Some(features::of_pairs(encoder, &views, device)?),
             layers: match suite {
-                SuiteChoice::Full => features::layers(encoder, &test, device)?,
+                SuiteChoice::Full => features::layers(encoder, &some, device)?,
                 SuiteChoice::Probes => Vec::new(),
             },
         })

@@ -57,7 +57,7 @@ pub fn of_pairs(
     pairs(batches, |view| image(encoder, view, device))
 }
 
-/// The activations of the first images by layer, averaged over their places, on the CPU.
+/// The activations of every image by layer, averaged over their places, on the CPU.
 ///
 /// # Errors
 /// Those of reading and of the encoder.
@@ -68,10 +68,8 @@ pub fn layers(
 ) -> Result<Vec<(String, Tensor)>> {
     let _without_gradient = tch::no_grad_guard();
     let mut all: Vec<(String, Vec<Tensor>)> = Vec::new();
-    let mut count = 0;
     for batch in batches.epoch(0, 0)? {
         let view = batch?.views[0].to_device(device);
-        count += view.size()[0];
         for (i, (name, x)) in encoder.intermediate(&view, Mode::Eval)?.into_iter().enumerate() {
             let x = match x.dim() {
                 3 => x.mean_dim([1].as_slice(), false, Kind::Float),
@@ -84,15 +82,9 @@ pub fn layers(
                 None => all.push((name, vec![x])),
             }
         }
-        if count >= MEASURED_IMAGES {
-            break;
-        }
     }
     Ok(all.into_iter().map(|(name, parts)| (name, Tensor::cat(&parts, 0))).collect())
 }
-
-/// Images whose activations are measured: more than most layers are wide.
-const MEASURED_IMAGES: i64 = 2048;
 
 fn image(encoder: &dyn ImageNetwork, view: &Tensor, device: Device) -> Result<Tensor> {
     Ok(encoder.encode(&view.to_device(device), Mode::Eval)?)

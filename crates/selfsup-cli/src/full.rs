@@ -5,7 +5,7 @@
 //! them with those of other runs.
 
 use crate::judge::{Labels, Seen, Verdict};
-use crate::origin::Origin;
+use crate::origin::{self, Origin};
 use crate::recipe::EvalConfig;
 use crate::report::{Cell, Column, Row, Scores, SuiteGroup, SuiteMeasure};
 use crate::robustness;
@@ -83,7 +83,7 @@ impl Answers {
     /// When the file is missing, broken, not of one length, or of another evaluation than report.json.
     pub fn read(folder: &Path, reported: &Origin) -> Result<Answers> {
         let path = folder.join(ANSWERS);
-        let hint = || format!("{}: run selfsup eval --suite full {}", path.display(), folder.display());
+        let hint = || format!("{}: {}", path.display(), origin::again(folder));
         let Kept { origin, answers }: Kept<Origin, Answers> =
             serde_json::from_slice(&std::fs::read(&path).with_context(hint)?).with_context(hint)?;
         origin.check_same(&path, reported, "report.json", folder)?;
@@ -328,8 +328,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let predictions = BTreeMap::from([("linear".to_owned(), vec![0, 1, 1])]);
         let answers = Answers { labels: vec![0, 1, 2], predictions };
-        let part = || crate::origin::Part::new(3, Some(&[0, 1, 2]), None);
-        let origin = Origin { step: Some(4), recipe: None, seed: Some(0), train: part(), test: part() };
+        let part = || origin::Part::new(3, Some(&[0, 1, 2]), None);
+        let origin = Origin {
+            step: Some(4),
+            recipe: None,
+            seed: Some(0),
+            weights: crate::recipe::Whose::Trained,
+            train: part(),
+            test: part(),
+        };
         answers.write(folder.path(), &origin).unwrap();
         let back = Answers::read(folder.path(), &origin).unwrap();
         assert_eq!(back, answers);
@@ -345,7 +352,7 @@ mod tests {
         for _ in 0..2 {
             Answers::remove(folder.path()).unwrap();
             let error = Answers::read(folder.path(), &origin).unwrap_err().to_string();
-            assert!(error.contains("answers.json: run selfsup eval --suite full /"), "{error}");
+            assert!(error.contains("answers.json: run selfsup eval --suite full --features /"), "{error}");
         }
     }
 }

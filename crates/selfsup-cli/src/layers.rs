@@ -14,7 +14,7 @@ use serde_json::Value;
 use std::path::Path;
 
 /// Test images that layers are compared on, at most.
-const IMAGES: usize = 2048;
+pub const IMAGES: usize = 2048;
 
 /// Every layer of a run against every layer of another.
 #[derive(Debug, Serialize)]

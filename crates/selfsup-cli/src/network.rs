@@ -1,7 +1,7 @@
 //! The encoders that recipes know by name.
 
 use crate::projected::{Projected, ProjectedConfig};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use selfsup::core::{
     Encoder, ImageViews, Judgement, Loss, MapEncoder, Objective, PatchEncoder, Pictures, PixelEncoder,
     Precision, Result as CoreResult, Site, Step, nn,
@@ -131,6 +131,16 @@ impl NetworkConfig {
         }
     }
 
+    /// Layers of a projector stand on features: what an objective asks of maps and patches says nothing to them.
+    fn without_projector(&self) -> Result<()> {
+        ensure!(
+            !matches!(self, NetworkConfig::Projected(_)),
+            "encoder.kind = \"projected\": the network below it alone, as the objective looks at its maps or patches, on which the \
+             projector's layers do not stand"
+        );
+        Ok(())
+    }
+
     fn image_network(&self, path: nn::Path) -> CoreResult<Box<dyn ImageNetwork>> {
         self.network(path).map_err(|e| crate::recipe::inside(e, "encoder"))
     }
@@ -168,6 +178,7 @@ impl NetworkConfig {
     /// # Errors
     /// When the network has none.
     pub fn map_site<'a>(&'a self, site: &Site<'a, dyn ImageNetwork>) -> Result<Site<'a, dyn MapEncoder>> {
+        self.without_projector()?;
         let encoder = site.encoder.as_map().context(NO_MAP)?;
         Ok(Site::new(site.store, encoder, site.samples, |path| {
             Ok(match self.of_teacher() {
@@ -195,6 +206,7 @@ impl NetworkConfig {
                 self.name()
             )
         };
+        self.without_projector()?;
         let encoder = site.encoder.as_patches().with_context(no_patches)?;
         Ok(Site::new(site.store, encoder, site.samples, move |path| match self.of_teacher() {
             NetworkConfig::Vit(config) => Ok(Box::new(Vit::new(path, &config)?)),

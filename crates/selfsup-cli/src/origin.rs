@@ -3,7 +3,7 @@
 
 use crate::digest;
 use crate::judge::Labels;
-use crate::recipe::{EvalConfig, Recipe};
+use crate::recipe::{EvalConfig, Recipe, Whose};
 use crate::training::plain_path;
 use anyhow::{Result, ensure};
 use selfsup::core::Tensor;
@@ -20,6 +20,9 @@ pub struct Origin {
     pub recipe: Option<String>,
     /// The seed of the recipe.
     pub seed: Option<u64>,
+    /// Whose encoder it was.
+    #[serde(default)]
+    pub weights: Whose,
     /// What the probes were fitted on.
     pub train: Part,
     /// What they were judged on.
@@ -67,6 +70,7 @@ impl Origin {
             step: None,
             recipe: None,
             seed: None,
+            weights: Whose::Trained,
             train: part(train, labels.map(|labels| &labels.train))?,
             test: part(test, labels.map(|labels| &labels.test))?,
         })
@@ -81,6 +85,7 @@ impl Origin {
             step: Some(step),
             recipe: Some(digest::of_value(&method(recipe)?)),
             seed: Some(recipe.train.seed),
+            weights: recipe.weights.whose(),
             train,
             test,
         })
@@ -92,7 +97,7 @@ impl Origin {
     /// With what differs, and the command that makes both anew.
     pub fn check_same(&self, path: &Path, other: &Origin, called: &str, folder: &Path) -> Result<()> {
         let number = |step: Option<u64>| step.map_or_else(|| "none".to_owned(), |step| step.to_string());
-        let again = format!("run selfsup eval --suite full {}", folder.display());
+        let again = again(folder);
         ensure!(
             self.step == other.step,
             "{} is of step {}, but {called} is of step {}: {again}",
@@ -103,6 +108,7 @@ impl Origin {
         for (what, same) in [
             ("another recipe", self.recipe == other.recipe),
             ("another seed", self.seed == other.seed),
+            ("another encoder, the teacher's or the student's,", self.weights == other.weights),
             ("other training samples", self.train == other.train),
             ("other test samples", self.test == other.test),
         ] {
@@ -110,6 +116,12 @@ impl Origin {
         }
         Ok(())
     }
+}
+
+/// The command that judges a folder anew, a run's or one of features.
+pub fn again(folder: &Path) -> String {
+    let flag = if folder.join("config.toml").is_file() { "" } else { "--features " };
+    format!("run selfsup eval --suite full {flag}{}", folder.display())
 }
 
 /// What makes a run's method: its recipe without the seed, and without what changes no number.
@@ -211,11 +223,15 @@ mod tests {
         let step = refusal(Origin { step: Some(9), ..one.clone() }).unwrap_err();
         assert_eq!(
             step,
-            "a/answers.json is of step 8, but report.json is of step 9: run selfsup eval --suite full a"
+            "a/answers.json is of step 8, but report.json is of step 9: run selfsup eval --suite full --features a"
         );
         for (other, what) in [
             (Origin { recipe: None, ..one.clone() }, "another recipe"),
             (Origin { seed: Some(2), ..one.clone() }, "another seed"),
+            (
+                Origin { weights: Whose::Teacher, ..one.clone() },
+                "another encoder, the teacher's or the student's,",
+            ),
             (Origin { train: part(5), ..one.clone() }, "other training samples"),
             (Origin { test: part(5), ..one.clone() }, "other test samples"),
         ] {

@@ -83,8 +83,10 @@ pub fn of_encoder(encoder: &str, seen: &Seen, verdict: &Verdict, eval: &EvalConf
 pub fn of_task(said: &Said, images: usize, seed: u64) -> Result<Vec<Known>> {
     let mut all = Vec::new();
     for (name, value, _) in &said.numbers {
-        // A number that is the share of right answers is as sure as that.
-        let is_it = |right: u64, asked: u64| asked > 0 && (right as f64 / asked as f64 - value).abs() < 1e-6;
+        // A number that is the share of right answers is as sure as that; what guessing would have is a constant.
+        let is_it = |right: u64, asked: u64| {
+            asked > 0 && !name.ends_with("_chance") && (right as f64 / asked as f64 - value).abs() < 1e-6
+        };
         let answers = said.answers.iter().find(|answers| is_it(answers.right, answers.asked));
         let mean = match answers.map(|answers| share(answers.right, answers.asked)).transpose()? {
             Some(found) => Mean { value: *value, ..found },
@@ -131,13 +133,9 @@ fn share(right: u64, asked: u64) -> Result<Mean> {
     Ok(Mean { value, interval: Interval::wilson(right, asked, LEVEL)?, n: asked as usize })
 }
 
-/// The mean over draws, from what is kept of them: values evenly apart that have their mean and deviation have their interval.
+/// The mean over draws.
 fn over_draws(score: &Score) -> Result<Mean> {
-    let Score { mean, std, n } = *score;
-    let places: Vec<f64> = (0..n).map(|i| i as f64 - 0.5 * (n as f64 - 1.0)).collect();
-    let unit = (places.iter().map(|x| x * x).sum::<f64>() / (n as f64 - 1.0)).sqrt();
-    let values: Vec<f64> = places.iter().map(|x| if n > 1 { mean + std * x / unit } else { mean }).collect();
-    Ok(Mean { value: mean, interval: Interval::student(&values, LEVEL)?, n })
+    Ok(Mean { value: score.mean, interval: Interval::student_of(score, LEVEL)?, n: score.n })
 }
 
 fn jackknifed(value: f64, without: &[f64]) -> Result<Option<Interval>> {

@@ -12,10 +12,11 @@ use crate::elsewhere::{ONE_FILE, checked_features, read_npy, settings};
 use crate::evaluate::TRAINED;
 use crate::full::{self, Answers, SuiteChoice};
 use crate::judge::{Seen, judge};
+use crate::origin::{self, Origin};
 use crate::recipe::{Assignment, EvalConfig};
 use crate::report::{self, Cell, Column, ReportData, Row, Scores, SuiteGroup, SuiteMeasure};
 use crate::{definitions, sure, warnings};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use selfsup::core::state::{self, write_whole};
 use selfsup::core::{Features, Kind, Tensor};
 use selfsup::eval::{
@@ -24,7 +25,6 @@ use selfsup::eval::{
 };
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
-use std::io::Read as _;
 use std::path::Path;
 use std::time::Instant;
 
@@ -36,20 +36,8 @@ const NAMES: [&str; 3] = ["train_targets", "test_targets", "test_anomalies"];
 /// Whether a folder holds other targets than classes. What cannot be read is the business of whoever reads it.
 pub fn lie_in(folder: &Path) -> bool {
     NAMES.iter().any(|name| folder.join(format!("{name}.npy")).is_file())
-        || head(&folder.join(ONE_FILE))
-            .is_some_and(|head| NAMES.iter().any(|name| head.contains(&format!("\"{name}\""))))
-}
-
-/// The head of a safetensors file.
-fn head(path: &Path) -> Option<String> {
-    /// No list of a dozen tensors is longer.
-    const LONGEST: u64 = 1 << 20;
-    let mut file = std::fs::File::open(path).ok()?;
-    let mut length = [0; 8];
-    file.read_exact(&mut length).ok()?;
-    let mut text = String::new();
-    file.take(u64::from_le_bytes(length).min(LONGEST)).read_to_string(&mut text).ok()?;
-    Some(text)
+        || state::read_header(&folder.join(ONE_FILE))
+            .is_ok_and(|header| NAMES.iter().any(|name| header.tensors.contains_key(*name)))
 }
 
 /// What is asked of the features.
@@ -85,7 +73,7 @@ pub fn run(folder: &Path, set: &[Assignment], suite: SuiteChoice, print_json: bo
     let by_name = |value: Value| Value::Object(Map::from_iter([(TRAINED.to_owned(), value)]));
     let mut report = json!({
         "health": by_name(json!(verdict.health)),
-        "linear_probe": by_name(found.outcome.clone()),
+        "outcome": by_name(found.outcome.clone()),
         "suite": full::json(&[(TRAINED.to_owned(), vec![(found.group.to_owned(), found.measures.clone())])])?,
         "data": {
             "name": name, "train": seen.train.size()[0], "test": seen.test.size()[0], "dim": seen.train.size()[1],
@@ -95,10 +83,13 @@ pub fn run(folder: &Path, set: &[Assignment], suite: SuiteChoice, print_json: bo
         "seconds": started.elapsed().as_secs_f64(),
     });
     report["definitions"]["suite"] = full::definition();
-    report["definitions"]["linear_probe"] = json!(found.outcome_is);
+    report["definitions"]["outcome"] = json!(found.outcome_is);
     report["definitions"]["measurements"] = json!(sure::DEFINITION);
     let known = sure::of_encoder(TRAINED, &seen, &verdict, &config)?;
     report["measurements"] = sure::json(&known, &report["definitions"]);
+    let samples = [&seen.train, &seen.test].map(|x| x.size()[0] as usize);
+    report["origin"] = json!(Origin::of_features(samples, None)?);
+    report["definitions"]["origin"] = json!(origin::DEFINITION);
     let text = serde_json::to_string_pretty(&report)?;
     let path = folder.join("report.json");
     // There are no answers by classes here.
@@ -140,6 +131,10 @@ impl Given {
             let path = |name: &str| folder.join(format!("{name}.npy"));
             let take = |name: &str| path(name).is_file().then(|| read_npy(&path(name))).transpose();
             return Self::new(take, |name| path(name).display().to_string());
+        }
+        let others = ["train", "test"].iter().chain(&NAMES).map(|name| folder.join(format!("{name}.npy")));
+        if let Some(other) = others.into_iter().find(|path| path.is_file()) {
+            bail!("{}: there is {ONE_FILE} beside it; leave the one that is meant", other.display());
         }
         let tensors: BTreeMap<String, Tensor> = state::read(&one)?;
         let take = |name: &str| Ok(tensors.get(name).map(Tensor::shallow_clone));

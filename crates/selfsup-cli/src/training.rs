@@ -152,12 +152,12 @@ impl Training<'_> {
             }
             if !stood {
                 lines.push(logged.metrics.clone());
-            }
-            if let Some(stands) = watch::standstill(&lines, self.train.epochs).filter(|_| !stood) {
-                let line = format!("warning: step {}: {stands}", logged.metrics.step);
-                logged.progress.say(&line);
-                run.log(&line)?;
-                stood = true;
+                if let Some(stands) = watch::standstill(&lines, self.train.epochs) {
+                    let line = format!("warning: step {}: {stands}", logged.metrics.step);
+                    logged.progress.say(&line);
+                    run.log(&line)?;
+                    stood = true;
+                }
             }
             Ok(ControlFlow::Continue(()))
         })?;
@@ -188,7 +188,13 @@ fn rehearse<E: ?Sized, B: Batches>(
             Ok(_) | Err(Error::NonFinite { .. }) => {}
             Err(error) => return Err(error),
         }
-        health(&look(encoder, &batch)?)?;
+        let features = look(encoder, &batch)?;
+        let samples = features.size().first().copied().unwrap_or(0);
+        if samples < 2 {
+            let expected = "at least 2 samples, as the spread of their features is watched";
+            return Err(Error::config("train.batch_size", samples, expected));
+        }
+        health(&features)?;
         for (x, before) in buffers {
             x.shallow_clone().copy_(&before);
         }

@@ -8,7 +8,8 @@ use serde_json::Value;
 pub fn of(report: &Value) -> Vec<String> {
     let mut said = Vec::new();
     let encoders = |key: &str| report[key].as_object().into_iter().flatten();
-    for (encoder, probe) in encoders("linear_probe").filter(|(_, probe)| probe["converged"] == false) {
+    let probes = encoders("linear_probe").chain(encoders("outcome"));
+    for (encoder, probe) in probes.filter(|(_, probe)| probe["converged"] == false) {
         let within = probe["iterations"].as_u64().map(|n| format!(" in {n} iterations")).unwrap_or_default();
         said.push(format!(
             "the linear probe on the features of {encoder} did not converge{within}: its score may be another when it does; raise \

@@ -9,7 +9,7 @@
 //! The last three say how much a number would change with other test samples, not with another training.
 
 use rand::RngExt;
-use selfsup_core::{Error, Key, Result};
+use selfsup_core::{Error, Key, Result, Score};
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, Normal, StudentsT};
 
@@ -49,14 +49,21 @@ impl Interval {
     /// # Errors
     /// When the level is not between 0 and 1.
     pub fn student(values: &[f64], level: f64) -> Result<Option<Interval>> {
+        Interval::student_of(&Score::of(values), level)
+    }
+
+    /// The same from what is kept of repetitions: their mean, standard deviation (by n - 1) and number.
+    ///
+    /// # Errors
+    /// As [`student`](Interval::student).
+    pub fn student_of(score: &Score, level: f64) -> Result<Option<Interval>> {
         check_level(level)?;
-        let n = values.len() as f64;
-        if values.len() < 2 {
+        let Score { mean, std, n } = *score;
+        if n < 2 {
             return Ok(None);
         }
-        let mean = values.iter().sum::<f64>() / n;
-        let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0);
-        let half = student_quantile(level, n - 1.0)? * (variance / n).sqrt();
+        let n = n as f64;
+        let half = student_quantile(level, n - 1.0)? * std / n.sqrt();
         Ok(Some(Interval { low: mean - half, high: mean + half, level, method: IntervalMethod::Student }))
     }
 

@@ -89,6 +89,7 @@ mod fixtures;
 pub mod generative;
 pub mod language;
 pub mod masked;
+mod momentum;
 pub mod non_contrastive;
 pub mod pretext;
 pub mod self_distillation;

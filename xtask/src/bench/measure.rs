@@ -271,6 +271,7 @@ impl Line {
             "spread": self.ratio.map(|ratio| [ratio[1], ratio[2]]),
             "limit": self.limit,
             "revision": machine.revision,
+            "gflops": (machine.flops / 1e9).round(),
         })
     }
 }

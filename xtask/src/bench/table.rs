@@ -30,7 +30,6 @@ pub fn write(lines: Vec<Line>, machine: &Machine) -> Result<()> {
         "host": machine.host,
         "cores": machine.cores,
         "revision": machine.revision,
-        "gflops": (machine.flops / 1e9).round(),
         "rows": rows,
     });
     let page = fs::read_to_string(&page_path).with_context(|| page_path.display().to_string())?;
@@ -61,11 +60,13 @@ fn merged(old: &[Value], new: Vec<Value>) -> Vec<Value> {
 }
 
 fn table(rows: &[Value], machine: &Machine) -> String {
+    // Rows of other runs had the machine at other rates.
+    let rates = rows.iter().filter_map(|row| row["gflops"].as_f64());
+    let [slowest, fastest] =
+        rates.fold([machine.flops / 1e9; 2], |[low, high], rate| [low.min(rate), high.max(rate)]);
     let mut text = format!(
-        "{}, {} cores; a large matrix product runs at {:.0} GFLOP/s.\n\n",
-        machine.host,
-        machine.cores,
-        machine.flops / 1e9
+        "{}, {} cores; a large matrix product ran at {slowest:.0} to {fastest:.0} GFLOP/s beside these rows.\n\n",
+        machine.host, machine.cores
     );
     text += "| row | works on | unit | peer | ours | theirs | ratio | smallest to largest | limit |\n";
     text += "|---|---|---|---|---|---|---|---|---|\n";

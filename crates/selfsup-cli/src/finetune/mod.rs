@@ -183,7 +183,7 @@ pub fn train(config: &Config) -> Result<Ended> {
         "labelled": sets.digest()?,
     });
     if let Some(teacher) = &teacher {
-        data["teacher"] = teacher.0.digest().into();
+        data["teacher"] = teacher.0.digest().clone();
     }
     let names = |batch: &LabelledAndUnlabelled| {
         let labelled = called(&batch.labelled.indices, |i| sets.labelled.name(i));

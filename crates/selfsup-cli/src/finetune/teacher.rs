@@ -2,6 +2,7 @@
 
 use super::recipe::{FinetuneRecipe, encoder_of};
 use super::sets::Sets;
+use crate::digest;
 use crate::evaluate::last_checkpoint;
 use crate::model::ImageModel;
 use crate::network::ImageNetwork;
@@ -9,6 +10,7 @@ use crate::recipe::Weights;
 use anyhow::{Context, Result, ensure};
 use selfsup::core::{Device, Mode, Result as CoreResult, Tensor, tch};
 use selfsup::objectives::Teacher;
+use serde_json::Value;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -23,7 +25,7 @@ pub struct RunTeacher {
     /// What makes of a pixel as the student sees it one as the teacher does: a factor and what is added, `[C, 1, 1]` each.
     pixels: Option<[Tensor; 2]>,
     /// A checksum of its weights.
-    digest: String,
+    digest: Value,
 }
 
 impl RunTeacher {
@@ -61,8 +63,7 @@ impl RunTeacher {
                 .detach()
                 .index_select(0, &order))
         };
-        let bytes = std::fs::read(&weights).with_context(|| weights.display().to_string())?;
-        let digest = format!("{:08x}", crc32c::crc32c(&bytes));
+        let digest = digest::of_file(&weights)?;
         Ok(RunTeacher {
             weight: head("weight")?,
             bias: head("bias")?,
@@ -73,7 +74,7 @@ impl RunTeacher {
     }
 
     /// A checksum of its weights: a run goes on only with the same teacher.
-    pub fn digest(&self) -> &str {
+    pub fn digest(&self) -> &Value {
         &self.digest
     }
 }

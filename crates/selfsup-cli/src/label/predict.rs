@@ -3,12 +3,13 @@
 use super::arguments::Method;
 use super::folds::{Fold, folds};
 use super::given::Given;
-use super::predictor::{Head, Linear, NearestMeans, Predictor, Scale, at};
+use super::predictor::{Head, Linear, NearestMeans, Predictor, at};
 use super::samples::Samples;
 use super::trust::{HeldOut, scaled_loss};
 use crate::model::ImageModel;
 use anyhow::Result;
 use selfsup::core::{FeatureRows, Key, Kind, Logits, Probabilities, PseudoLabels, Reason, Tensor};
+use selfsup::eval::Standardiser;
 use selfsup::labels::{
     Agreement, Graph, Kernel, LabelPropagation, LabelPropagationConfig, LabelSpreading, LabelSpreadingConfig,
     ProbabilityStack,
@@ -171,7 +172,7 @@ impl Fitted {
     /// Fits to `seen` `[M, 1 + K, D]`, the plain view first; `x` `[N, D]` are all samples.
     fn new(method: Method, x: &Tensor, seen: &Tensor, given: &Given, folds: &[Fold]) -> Result<Self> {
         let plain = seen.select(1, 0);
-        let scale = Rc::new(Scale::of(x));
+        let scale = Rc::new(Standardiser::of(x));
         let fit = |places: &[usize], c: f64| -> Result<Box<dyn Predictor>> {
             let (x, labels) = at(&plain, given, places);
             let classes = given.classes.len() as i64;

@@ -3,8 +3,8 @@
 use super::given::Given;
 use crate::model::ImageModel;
 use anyhow::{Context, Result};
-use selfsup::core::{Device, FeatureRows, Features, Kind, PseudoLabeler, Tensor, TensorExt};
-use selfsup::eval::{Logistic, LogisticConfig};
+use selfsup::core::{Device, FeatureRows, Features, PseudoLabeler, Tensor, TensorExt};
+use selfsup::eval::{Logistic, LogisticConfig, Standardiser};
 use selfsup::labels::{FewLabels, NearestMean, NearestMeanConfig};
 use selfsup::numerics::Geometry;
 use std::rc::Rc;
@@ -21,31 +21,9 @@ pub trait Predictor {
     fn logits(&self, features: &Tensor) -> Result<Tensor>;
 }
 
-/// The scale of features over a whole set, labelled or not.
-#[derive(Debug)]
-pub struct Scale {
-    mean: Tensor,
-    deviation: Tensor,
-}
-
-impl Scale {
-    /// Measures `x` `[N, D]`. What does not vary keeps its scale.
-    pub fn of(x: &Tensor) -> Scale {
-        let x = x.to_kind(Kind::Double);
-        let mean = x.mean_dim([0].as_slice(), true, Kind::Double);
-        let deviation = x.std_correction([0].as_slice(), 0, true);
-        let constant = deviation.le_tensor(&(mean.abs() * 1e-9 + f64::MIN_POSITIVE));
-        Scale { deviation: deviation.masked_fill(&constant, 1.0), mean }
-    }
-
-    fn apply(&self, x: &Tensor) -> Tensor {
-        ((x.to_kind(Kind::Double) - &self.mean) / &self.deviation).to_kind(Kind::Float)
-    }
-}
-
 /// A logistic regression on standardised features.
 pub struct Linear {
-    scale: Rc<Scale>,
+    scale: Rc<Standardiser>,
     classifier: Logistic,
 }
 
@@ -54,7 +32,7 @@ impl Linear {
     ///
     /// # Errors
     /// When the two do not fit.
-    pub fn fit(scale: &Rc<Scale>, x: &Tensor, labels: &Tensor, classes: i64, c: f64) -> Result<Self> {
+    pub fn fit(scale: &Rc<Standardiser>, x: &Tensor, labels: &Tensor, classes: i64, c: f64) -> Result<Self> {
         let train = Features::new(scale.apply(x), labels.shallow_clone(), classes)?;
         Ok(Linear {
             scale: Rc::clone(scale),
@@ -140,7 +118,7 @@ mod tests {
         let x =
             Tensor::from_slice2(&[[5.0_f32, 0.0, 1.0], [4.0, 1.0, 1.0], [0.0, 3.0, 1.0], [1.0, 4.0, 1.0]]);
         let labels = Tensor::from_slice(&[1_i64, 1, 0, 0]);
-        let scale = Rc::new(Scale::of(&x));
+        let scale = Rc::new(Standardiser::of(&x));
         let linear = Linear::fit(&scale, &x, &labels, 2, 1.0).unwrap();
         let means = NearestMeans::fit(&x, &labels, 2).unwrap();
         let new = Tensor::from_slice2(&[[6.0_f32, 1.0, 1.0], [0.0, 2.0, 1.0]]);
@@ -168,7 +146,7 @@ mod tests {
     #[test]
     fn a_feature_that_does_not_vary_keeps_its_scale() {
         let x = Tensor::from_slice2(&[[1.0_f32, 7.0], [3.0, 7.0]]);
-        let scaled = Scale::of(&x).apply(&x);
+        let scaled = Standardiser::of(&x).apply(&x);
         assert_eq!(scaled, Tensor::from_slice2(&[[-1.0_f32, 0.0], [1.0, 0.0]]));
         assert_eq!(scaled.device(), Device::Cpu);
     }

@@ -21,7 +21,7 @@
 use crate::contrastive::info_nce::{InfoNce, InfoNceOutput};
 use crate::contrastive::queue::Queue;
 use crate::contrastive::shuffled_groups;
-use crate::self_distillation::dino::check_momentum;
+use crate::momentum::check_momentum;
 use crate::views::two_views;
 use selfsup_core::ema::Buffers;
 use selfsup_core::{

@@ -15,7 +15,7 @@
 //! found to train more steadily; position embeddings are the encoder's, and learned where it learns them.
 
 use crate::contrastive::info_nce::InfoNce;
-use crate::self_distillation::dino::check_momentum;
+use crate::momentum::check_momentum;
 use crate::views::two_views;
 use selfsup_core::ema::{Buffers, cosine_momentum};
 use selfsup_core::{

@@ -18,7 +18,7 @@
 //! out its own memory, as the paper says it (`D_N` from D without I).
 
 use crate::contrastive::memory_nce::{Compared, MemoryNce, MemoryNceOutput, Probability};
-use crate::self_distillation::dino::check_momentum;
+use crate::momentum::check_momentum;
 use selfsup_core::layers::{Bias, Linear};
 use selfsup_core::{
     Encoder, Error, ImageViews, Kind, Loss, Mode, Objective, Result, Site, Step, Tensor, TensorExt,

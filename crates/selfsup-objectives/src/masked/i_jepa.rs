@@ -27,7 +27,7 @@
 use crate::masked::block_masks::{BlockMasksConfig, Blocks};
 use crate::masked::patches::grid;
 use crate::masked::token_decoder::{TokenDecoder, TokenDecoderConfig, weights};
-use crate::self_distillation::dino::check_momentum;
+use crate::momentum::check_momentum;
 use crate::views::one_view;
 use selfsup_core::ema::Buffers;
 use selfsup_core::transformer::gather_tokens;

@@ -13,7 +13,7 @@
 //! the networks as a batch of its own, as in the authors' code, so that BatchNorm never mixes the two. The teacher is in
 //! training mode too: it normalises by its own batches and keeps its own running statistics.
 
-use crate::self_distillation::dino::check_momentum;
+use crate::momentum::check_momentum;
 use crate::views::{at_least_two, two_views};
 use selfsup_core::ema::{Buffers, cosine_momentum};
 use selfsup_core::{

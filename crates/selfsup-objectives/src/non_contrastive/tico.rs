@@ -14,7 +14,7 @@
 //! view and the teacher the second; the teacher normalises by its own batches and keeps its own running statistics, and
 //! its momentum rises to 1 along BYOL's cosine. (The constant 1 is lightly's: the loss of perfect agreement is then 0.)
 
-use crate::self_distillation::dino::check_momentum;
+use crate::momentum::check_momentum;
 use crate::views::{at_least_two, two_views};
 use selfsup_core::ema::{Buffers, cosine_momentum};
 use selfsup_core::{

@@ -15,6 +15,7 @@
 //! encoder, as `selfsup eval --weights teacher` does.
 
 use crate::clustering::crops::{check_crops, encode_crops};
+use crate::momentum::check_momentum;
 use crate::self_distillation::dino_head::{DinoHead, DinoHeadConfig, LastLayer};
 use crate::self_distillation::dino_loss::DinoLoss;
 use crate::self_distillation::targets::DinoLossConfig;
@@ -126,13 +127,6 @@ pub(crate) fn global_views(views: &[Tensor], count: i64) -> Result<&[Tensor]> {
 /// Whether the last layer learns yet.
 pub(crate) fn last_layer(step: &Step, frozen_epochs: u64) -> LastLayer {
     if step.epoch < frozen_epochs { LastLayer::Frozen } else { LastLayer::Learns }
-}
-
-pub(crate) fn check_momentum(momentum: f64) -> Result<()> {
-    if (0.0..=1.0).contains(&momentum) {
-        return Ok(());
-    }
-    Err(Error::config("momentum", momentum, "from 0 to 1"))
 }
 
 pub(crate) fn check_global_views(count: i64) -> Result<()> {

@@ -2,8 +2,9 @@
 //! to say what a teacher that sees them says. The two differ in their settings.
 
 use crate::clustering::crops::{check_crops, encode_crops};
+use crate::momentum::check_momentum;
 use crate::self_distillation::block_masks::{BlockMasking, Shares};
-use crate::self_distillation::dino::{check_global_views, check_momentum, global_views, last_layer};
+use crate::self_distillation::dino::{check_global_views, global_views, last_layer};
 use crate::self_distillation::dino_head::{DinoHead, DinoHeadConfig, LastLayer};
 use crate::self_distillation::dino_loss::DinoLoss;
 use crate::self_distillation::ibot_patch_loss::IbotPatchLoss;
