@@ -1,5 +1,6 @@
 //! Checksums of what a run learns from: a run goes on only with the data that it began with.
 
+use crate::images::evenly;
 use selfsup::core::{Error, Result};
 use selfsup::data::ImageSet;
 use selfsup::data::text::Corpus;
@@ -19,10 +20,9 @@ pub fn of_images(set: &dyn ImageSet) -> Result<Value> {
     let names = (0..set.len()).fold(0, |sum, i| with(sum, set.name(i).as_bytes()));
     let labels =
         set.labels().map(|labels| labels.iter().fold(0, |sum, label| with(sum, &label.to_le_bytes())));
-    let count = set.len().min(LOOKED_AT);
     let mut pixels = 0;
-    for i in 0..count {
-        let image = set.get(i * set.len() / count)?;
+    for i in evenly(set.len(), LOOKED_AT) {
+        let image = set.get(i)?;
         pixels = with(with(pixels, &(image.width() as u64).to_le_bytes()), image.pixels());
     }
     Ok(json!({"names": shown(names), "labels": labels.map(shown), "pixels": shown(pixels)}))

@@ -263,6 +263,11 @@ impl Given {
     }
 }
 
+/// Whether an array holds floats, of any width.
+pub fn is_floating(x: &Tensor) -> bool {
+    matches!(x.kind(), Kind::Float | Kind::Double | Kind::Half | Kind::BFloat16)
+}
+
 /// The array of a file.
 ///
 /// # Errors
@@ -283,7 +288,7 @@ pub fn read_npy(path: &Path) -> Result<Tensor> {
 /// # Errors
 /// With what they are in place of that.
 pub fn checked_features(x: &Tensor, called: &str) -> Result<Tensor> {
-    let floats = matches!(x.kind(), Kind::Float | Kind::Double | Kind::Half | Kind::BFloat16);
+    let floats = is_floating(x);
     let (kind, shape) = (x.kind(), x.size());
     ensure!(floats && shape.len() == 2, "{called}: features are floats [N, D], these are {kind:?} {shape:?}");
     ensure!(shape.iter().all(|&side| side > 0), "{called}: {shape:?} holds no feature");

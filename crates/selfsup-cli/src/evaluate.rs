@@ -73,10 +73,9 @@ pub fn run(
     judged.report.insert("run".to_owned(), json!(facts));
     let origin = Origin::of_run(&recipe, step, judged.parts.clone())?;
     judged.report.insert("origin".to_owned(), json!(origin));
-    let mut definitions = std::mem::take(&mut judged.report["definitions"]);
-    definitions["measurements"] = json!(sure::DEFINITION);
-    judged.report.insert("measurements".to_owned(), sure::json(&judged.known, &definitions));
-    judged.report.insert("definitions".to_owned(), definitions);
+    judged.report["definitions"]["measurements"] = json!(sure::DEFINITION);
+    let measured = sure::json(&judged.known, &judged.report["definitions"]);
+    judged.report.insert("measurements".to_owned(), measured);
     let report = Value::Object(std::mem::take(&mut judged.report));
     let text = serde_json::to_string_pretty(&report)?;
     Answers::remove(run)?;

@@ -8,6 +8,7 @@ use selfsup::eval::{
 };
 use selfsup::numerics::{Metric, SelfMatches};
 use serde::{Deserialize, Serialize};
+use std::fmt::Debug;
 
 /// `[eval.suite]`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -69,8 +70,7 @@ impl SuiteSettings {
     pub fn check(&self) -> Result<()> {
         let at = "eval.suite";
         let Self { cutoffs, labels_per_class, novel_classes, .. } = self;
-        let rising = cutoffs.windows(2).all(|w| w[0] < w[1]) && cutoffs.iter().all(|k| *k > 0);
-        ensure!(!cutoffs.is_empty() && rising, "{at}.cutoffs = {cutoffs:?}: ascending numbers, at least 1");
+        ascending("cutoffs", cutoffs)?;
         let longest = cutoffs.last().copied().unwrap_or(1);
         if let Some(depth) = self.depth.filter(|depth| *depth < longest) {
             anyhow::bail!("{at}.depth = {depth}: at least {longest}, the last of the cutoffs");
@@ -87,12 +87,7 @@ impl SuiteSettings {
             );
             ensure!(checked > 0, "{at}.approximate.checked = 0: at least 1 query");
         }
-        let rising =
-            labels_per_class.windows(2).all(|w| w[0] < w[1]) && labels_per_class.iter().all(|n| *n > 0);
-        ensure!(
-            !labels_per_class.is_empty() && rising,
-            "{at}.labels_per_class = {labels_per_class:?}: ascending numbers, at least 1"
-        );
+        ascending("labels_per_class", labels_per_class)?;
         ensure!(self.max_silhouettes > 2, "{at}.max_silhouettes = {}: at least 3", self.max_silhouettes);
         for (field, value) in [
             ("queries", self.queries),
@@ -133,6 +128,12 @@ impl SuiteSettings {
             seed: asked.seed,
         }
     }
+}
+
+fn ascending<T: PartialOrd + Default + Debug>(field: &str, values: &[T]) -> Result<()> {
+    let rising = values.windows(2).all(|w| w[0] < w[1]) && values.iter().all(|v| *v > T::default());
+    ensure!(!values.is_empty() && rising, "eval.suite.{field} = {values:?}: ascending numbers, at least 1");
+    Ok(())
 }
 
 /// An error of the suite with its field as the recipe has it.

@@ -8,7 +8,7 @@
 //!
 //! Or one `features.safetensors` with tensors of these names.
 
-use crate::elsewhere::{ONE_FILE, checked_features, read_npy, settings};
+use crate::elsewhere::{ONE_FILE, checked_features, is_floating, read_npy, settings};
 use crate::evaluate::TRAINED;
 use crate::full::{self, Answers, SuiteChoice};
 use crate::judge::{Seen, judge};
@@ -296,10 +296,6 @@ impl Given {
             }
         }
     }
-}
-
-fn is_floating(x: &Tensor) -> bool {
-    matches!(x.kind(), Kind::Float | Kind::Double | Kind::Half | Kind::BFloat16)
 }
 
 /// The measures with their intervals, as lines.

@@ -1,5 +1,6 @@
 //! Test images that stand for a cluster or fit it least, and the training images that a test image's feature would be taken for.
 
+use crate::images;
 use crate::judge::Seen;
 use crate::report::{Cluster, Query, Sample};
 use anyhow::{Result, ensure};
@@ -38,8 +39,8 @@ pub fn measure(seen: &Seen, classes: usize, queries: usize, seed: u64) -> Result
     let (train, test) = (super::unlabelled(&seen.train)?, super::unlabelled(&seen.test)?);
     let clusters = if classes > 1 { classes as i64 } else { CLUSTERS };
     let config = ClusterMembersConfig { clusters: clusters.min(test.len()), seed, ..Default::default() };
-    let count = queries.min(test.len() as usize) as i64;
-    let queries: Vec<i64> = (0..count).map(|i| i * test.len() / count).collect();
+    let queries: Vec<i64> =
+        images::evenly(test.len() as usize, queries).into_iter().map(|i| i as i64).collect();
     let mut clusters = cluster_members(&test.x, &config)?;
     let cluster_count = clusters.len();
     clusters.truncate(KEPT);

@@ -166,9 +166,8 @@ impl Looker<'_> {
     fn answers(&self, answers: &Answers) -> Result<Vec<Answer>> {
         let (truth, given) = (Vec::<i64>::try_from(&answers.truth)?, Vec::<i64>::try_from(&answers.given)?);
         let name = |class: i64| answers.space.classes.get(class as usize).cloned().unwrap_or_default();
-        let count = truth.len().min(ASKED);
-        let chosen = (0..count).map(|i| i * truth.len() / count);
-        chosen
+        images::evenly(truth.len(), ASKED)
+            .into_iter()
             .map(|i| {
                 let tiles = self.pixels(&answers.tiles.get(i as i64)); // [K, C, h, w]
                 let image = pixels_to_picture(&side_by_side(&tiles)?)?;

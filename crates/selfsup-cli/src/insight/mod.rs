@@ -153,8 +153,7 @@ impl Gallery<'_> {
 
     /// At most `count` samples, evenly taken.
     fn some(&self, count: usize) -> Vec<i64> {
-        let count = count.min(self.len());
-        (0..count).map(|i| (i * self.len() / count) as i64).collect()
+        images::evenly(self.len(), count).into_iter().map(|i| i as i64).collect()
     }
 
     /// PCA and t-SNE of both encoders; none of fewer than three samples.
@@ -225,9 +224,8 @@ fn unlabelled(x: &Tensor) -> Result<Features> {
 /// Some training images with views as training draws them.
 fn views(recipe: &Recipe, set: &dyn ImageSet) -> Result<Vec<ViewRow>> {
     let views = images::augmented(&recipe.views().kinds, set.channels())?;
-    let count = SHOWN_IMAGES.min(set.len());
     let mut rows = Vec::new();
-    for i in (0..count).map(|i| i * set.len() / count) {
+    for i in images::evenly(set.len(), SHOWN_IMAGES) {
         let image = set.get(i)?;
         let mut rng = Key::new(recipe.train.seed).with(i as u64).rng();
         let mut row = ViewRow { image: picture(&image)?, views: Vec::new() };

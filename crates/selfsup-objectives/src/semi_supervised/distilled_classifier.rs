@@ -134,9 +134,8 @@ impl<E: Encoder + ?Sized> Objective<E> for DistilledClassifier<E> {
         let distilled = self.loss.towards(&student, &Tensor::cat(&wanted, 0))?;
         let pseudo_labels = tally(&said.argmax(1, false), &weights, batch.truth);
         let right = accuracy(&labelled, batch.labels);
-        let mut loss = joined([&supervised, &distilled], 1.0, &right, pseudo_labels);
-        loss.total = supervised * (1.0 - config.alpha) + distilled * config.alpha;
-        Ok(loss)
+        let weighted = [(&supervised, 1.0 - config.alpha), (&distilled, config.alpha)];
+        Ok(joined(weighted, &right, pseudo_labels))
     }
 
     fn after_step(&mut self, _store: &nn::VarStore, step: &Step) -> Result<()> {

@@ -106,7 +106,7 @@ impl<E: Encoder + ?Sized> Objective<E> for MeanTeacher<E> {
         let weight = config.weight * config.ramp.at(step.progress());
         let pseudo_labels = tally(&taught.argmax(1, false), &weights, batch.truth);
         let right = accuracy(&labelled, batch.labels);
-        Ok(joined([&supervised, &unlabelled], weight, &right, pseudo_labels))
+        Ok(joined([(&supervised, 1.0), (&unlabelled, weight)], &right, pseudo_labels))
     }
 
     fn after_step(&mut self, _store: &nn::VarStore, step: &Step) -> Result<()> {

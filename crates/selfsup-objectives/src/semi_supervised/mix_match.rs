@@ -152,7 +152,7 @@ impl<E: Encoder + ?Sized> Objective<E> for MixMatch<E> {
         let weight = self.config.weight * self.config.ramp.at(step.progress());
         let pseudo_labels = tally(&found.labels, &found.weights, batch.truth);
         let right = accuracy(&labelled, batch.labels);
-        Ok(joined([&supervised, &unlabelled], weight, &right, pseudo_labels))
+        Ok(joined([(&supervised, 1.0), (&unlabelled, weight)], &right, pseudo_labels))
     }
 
     fn after_step(&mut self, _store: &nn::VarStore, step: &Step) -> Result<()> {

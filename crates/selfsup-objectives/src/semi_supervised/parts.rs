@@ -168,15 +168,13 @@ pub(crate) fn check_finite(what: &str, logits: &Tensor) -> Result<()> {
     Err(Error::NonFinite { what: what.to_owned(), detail: "no label can be made of it".to_owned() })
 }
 
-/// The loss of labelled and unlabelled images, `supervised + weight * unlabelled`, with its parts and what the
-/// pseudo-labels were.
+/// The loss of labelled and unlabelled images, each times its weight, with its parts and what the pseudo-labels were.
 pub(crate) fn joined(
-    [supervised, unlabelled]: [&Tensor; 2],
-    weight: f64,
+    [(supervised, its), (unlabelled, weight)]: [(&Tensor, f64); 2],
     labelled_accuracy: &Tensor,
     pseudo_labels: Vec<(&'static str, Tensor)>,
 ) -> Loss {
-    let loss = Loss::new(supervised + unlabelled * weight)
+    let loss = Loss::new(supervised * its + unlabelled * weight)
         .with("labelled_loss", supervised)
         .with("unlabelled_loss", unlabelled)
         .with("labelled_accuracy", labelled_accuracy);

@@ -177,7 +177,7 @@ impl<E: Encoder + ?Sized> Objective<E> for PseudoLabelling<E> {
         let weight = self.config.weight * self.config.ramp.at(step.progress());
         let pseudo_labels = tally(&found.labels, &found.weights, batch.truth);
         let right = accuracy(&labelled, batch.labels);
-        let mut loss = joined([&supervised, &unlabelled], weight, &right, pseudo_labels);
+        let mut loss = joined([(&supervised, 1.0), (&unlabelled, weight)], &right, pseudo_labels);
         if self.config.fairness > 0.0
             && let Some(fairness) = self.labeler.fairness(&strong.narrow(0, 0, n), &found)?
         {
