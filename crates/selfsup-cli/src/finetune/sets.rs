@@ -119,19 +119,20 @@ impl Sets {
         Ok(value)
     }
 
-    /// Writes the labels as a file that can be given again.
+    /// Writes the labels, with their weights and reasons, as a file that can be given again.
     ///
     /// # Errors
     /// When the system refuses.
     pub fn write_labels(&self, path: &Path) -> Result<()> {
         let given = &self.given;
-        let rows =
-            given.labels.iter().zip(&given.weights).enumerate().map(|(i, (&label, &weight))| LabelRow {
-                file: self.labelled.name(i),
-                label: given.classes.get(label as usize).cloned().unwrap_or_default(),
-                weight: (weight != 1.0).then_some(weight),
-                ..LabelRow::default()
-            });
+        let row = |i: usize| LabelRow {
+            file: self.labelled.name(i),
+            label: given.classes.get(given.labels[i] as usize).cloned().unwrap_or_default(),
+            weight: Some(given.weights[i]).filter(|&weight| weight != 1.0),
+            reason: given.reasons[i].clone(),
+            ..LabelRow::default()
+        };
+        let rows = (0..given.labels.len()).map(row);
         Ok(LabelFile::new(path, rows.collect())?.write(path, ExistingFile::Replace)?)
     }
 }
@@ -159,6 +160,7 @@ fn drawn(set: &dyn ImageSet, count: usize, config: &LabelsConfig) -> Result<Give
     {
         given.labels.extend(std::iter::repeat_n(class as i64, count));
         given.weights.extend(std::iter::repeat_n(1.0, count));
+        given.reasons.extend(std::iter::repeat_n(None, count));
         given.indices.extend(members);
     }
     ensure!(classes.len() > 1, "labels: a set of at least two classes");

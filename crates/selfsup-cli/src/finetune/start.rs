@@ -126,6 +126,7 @@ mod tests {
             indices: (0..6).collect(),
             labels: vec![0, 1, 2, 2, 1, 0],
             weights: vec![1.0; 6],
+            reasons: vec![None; 6],
             classes: ["a", "b", "c"].map(str::to_owned).to_vec(),
             ..GivenLabels::default()
         };

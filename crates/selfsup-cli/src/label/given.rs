@@ -67,7 +67,7 @@ impl Given {
             }
             Purpose::Collect => file.find_in(samples.set.len(), name, known.as_deref())?,
         };
-        Ok(Some(Given::of(&found, |_| Reason::Given.sentence())))
+        Ok(Some(Given::of(&found, |_, _| Reason::Given.sentence())))
     }
 
     /// What is known beside the answers of a fine-tuned run: the labels that it was trained with, where they are of these
@@ -91,15 +91,16 @@ impl Given {
             (None, None) => return Ok(Given { classes: known, ..Given::default() }),
         };
         let found = file.find_in(samples.set.len(), |index| samples.set.name(index), Some(&known))?;
-        Ok(Given::of(&found, |index| {
+        Ok(Given::of(&found, |index, reason| {
             let name = samples.set.name(index);
             let taught = learned.contains(&name) && !corrected.contains(&name);
-            if taught { TAUGHT } else { Reason::Given.sentence() }
+            // A machine's label stays a machine's, whoever has learned from it since.
+            if taught { reason.and_then(a_machines).unwrap_or(TAUGHT) } else { Reason::Given.sentence() }
         }))
     }
 
     /// A label of weight 0 was rejected by a person.
-    fn of(found: &GivenLabels, reason: impl Fn(usize) -> &'static str) -> Given {
+    fn of(found: &GivenLabels, reason: impl Fn(usize, Option<&str>) -> &'static str) -> Given {
         let mut order: Vec<usize> = (0..found.indices.len()).collect();
         order.sort_unstable_by_key(|&at| found.indices[at]);
         let mut given = Given { classes: found.classes.clone(), ..Given::default() };
@@ -109,7 +110,7 @@ impl Given {
                 given.indices.push(index);
                 given.labels.push(label);
                 given.weights.push(weight);
-                given.reasons.push(reason(index));
+                given.reasons.push(reason(index, found.reasons[at].as_deref()));
             } else {
                 given.rejected.push((index, label));
             }
@@ -185,7 +186,7 @@ fn corrected(base: Option<LabelFile>, arguments: &Arguments) -> Result<Option<La
 /// # Errors
 /// When all are a machine's.
 fn of_people(file: &LabelFile) -> Result<LabelFile> {
-    let people = file.only(|row| !row.reason.as_deref().is_some_and(a_machines));
+    let people = file.only(|row| row.reason.as_deref().and_then(a_machines).is_none());
     let (all, path) = (file.rows().len(), file.path().display());
     let machines = all - people.rows().len();
     ensure!(
@@ -202,10 +203,11 @@ fn of_people(file: &LabelFile) -> Result<LabelFile> {
     Ok(people)
 }
 
-/// Whether a machine gives a label for this reason.
-fn a_machines(reason: &str) -> bool {
-    let mut reasons = (0..).map_while(|code| Reason::from_code(code).ok());
-    reasons.any(|known| known.sentence() == reason && !matches!(known, Reason::Given | Reason::Doubted))
+/// The reason, where it is one for which a machine gives a label.
+fn a_machines(reason: &str) -> Option<&'static str> {
+    let known = (0..).map_while(|code| Reason::from_code(code).ok());
+    let mut machines = known.filter(|known| !matches!(known, Reason::Given | Reason::Doubted));
+    machines.find(|known| known.sentence() == reason).map(Reason::sentence)
 }
 
 /// The true classes of the data, where it has them and they are to be used.
@@ -262,14 +264,18 @@ mod tests {
         assert_eq!(names, ["1", "3", "4", "6", "7"]);
         let error = of_people(&file(&[("1", None, Some(machine))])).unwrap_err().to_string();
         assert!(error.starts_with("few.csv: all 1 labels are a machine's"), "{error}");
-        assert!(a_machines(Reason::OutOfDistribution.sentence()) && !a_machines(Reason::Doubted.sentence()));
+        assert_eq!(
+            a_machines(Reason::OutOfDistribution.sentence()),
+            Some(Reason::OutOfDistribution.sentence())
+        );
+        assert_eq!(a_machines(Reason::Doubted.sentence()), None);
     }
 
     #[test]
     fn weights_are_kept_and_a_weight_of_0_rejects() {
         let rows = [("2", Some(0.25), None), ("0", None, None), ("1", Some(0.0), None)];
         let found = file(&rows).find_in(3, |i| i.to_string(), None).unwrap();
-        let given = Given::of(&found, |_| "why");
+        let given = Given::of(&found, |_, _| "why");
         assert_eq!(
             (given.indices, given.weights, given.rejected),
             (vec![0, 2], vec![1.0, 0.25], vec![(1, 0)])

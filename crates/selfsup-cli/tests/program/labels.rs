@@ -364,14 +364,17 @@ fn a_given_label_keeps_its_weight() {
     assert_eq!(rows["ring/01.png"], ("ring".to_owned(), Some(1.0), 1.0, gave));
 }
 
-/// Rings 0 to 5 and stripes 0 to 5, which a run is fine-tuned on.
+/// Rings 0 to 5 and stripes 0 to 5, which a run is fine-tuned on; a machine gave the last one.
 fn six_of_each() -> String {
-    let rows: Vec<String> = ["ring", "stripes"]
-        .iter()
-        .flat_map(|class| (0..6).map(move |i| format!("{class}/{i:02}.png,{class}")))
-        .collect();
-    table(&rows.iter().map(String::as_str).collect::<Vec<_>>())
+    let rows = ["ring", "stripes"].iter().flat_map(|class| (0..6).map(move |i| (class, i)));
+    let rows = rows.map(|(class, i)| match (*class, i) {
+        ("stripes", 5) => format!("stripes/05.png,stripes,0.75,{MACHINES}\n"),
+        _ => format!("{class}/{i:02}.png,{class},,\n"),
+    });
+    format!("file,label,weight,reason\n{}", rows.collect::<String>())
 }
+
+const MACHINES: &str = "the model is sure enough";
 
 #[test]
 fn a_fine_tuned_run_says_what_it_has_learned_from_and_what_it_cannot_tell() {
@@ -394,7 +397,8 @@ fn a_fine_tuned_run_says_what_it_has_learned_from_and_what_it_cannot_tell() {
     let rows = place.rows("a.csv");
     let taught = "the run was trained with this label";
     let learned: Vec<_> = rows.iter().filter(|(_, row)| row.3 == taught).collect();
-    assert_eq!(learned.len(), 12);
+    assert_eq!(learned.len(), 11);
+    assert_eq!(rows["stripes/05.png"], ("stripes".to_owned(), None, 0.75, MACHINES.to_owned()));
     assert!(learned.iter().all(|(file, row)| file.starts_with(&row.0) && row.2 == 1.0));
     // What it has learned from does not judge it, and what is unlike that is rejected.
     let report = place.json("a/report.json");
@@ -410,7 +414,7 @@ fn a_fine_tuned_run_says_what_it_has_learned_from_and_what_it_cannot_tell() {
     let page = fs::read_to_string(place.path("a/review.html")).unwrap();
     assert!(!page.contains("placeholder=\"another class\""), "a class that the data have not could be named");
     let shown = place.review("a/review.html");
-    assert!(shown.len() == 20 && shown.iter().all(|(file, _)| rows[file].3 != taught));
+    assert!(shown.len() == 20 && shown.iter().all(|(file, _)| !six_of_each().contains(file)));
     let (file, label) = (&shown[0].0, shown[0].1.clone().unwrap());
     let other = if label == "ring" { "stripes" } else { "ring" };
     let text = format!(

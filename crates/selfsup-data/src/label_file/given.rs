@@ -76,6 +76,7 @@ impl LabelFile {
             given.indices.push(index);
             given.labels.push(code);
             given.weights.push(row.weight.unwrap_or(1.0));
+            given.reasons.push(row.reason.clone());
         }
         Ok(given)
     }
@@ -103,6 +104,8 @@ pub struct GivenLabels {
     pub labels: Vec<i64>,
     /// How far each counts, 0 or above; 0 rejects the label.
     pub weights: Vec<f64>,
+    /// Why each stands, as the file says; none where it does not say.
+    pub reasons: Vec<Option<String>>,
     /// The names of the classes.
     pub classes: Vec<String>,
 }
@@ -126,6 +129,7 @@ impl GivenLabels {
             indices: kept.iter().map(|&i| self.indices[i]).collect(),
             labels: kept.iter().map(|&i| self.labels[i]).collect(),
             weights: kept.iter().map(|&i| self.weights[i]).collect(),
+            reasons: kept.iter().map(|&i| self.reasons[i].clone()).collect(),
             classes: self.classes.clone(),
         }
     }
@@ -177,7 +181,8 @@ mod tests {
 
     #[test]
     fn finds_samples_and_classes() {
-        let text = "file,label,weight\ndog/2.png,dog,\n./cat/1.png,cat,0.25\ncat/2.png,dog,0\n";
+        let text =
+            "file,label,weight,reason\ndog/2.png,dog,,\n./cat/1.png,cat,0.25,as seen\ncat/2.png,dog,0,\n";
         let given = matched(text, Some(&classes())).unwrap();
         assert_eq!(given.indices, [3, 0, 1]);
         assert_eq!(given.labels, [0, 1, 0]);
@@ -185,8 +190,8 @@ mod tests {
         assert_eq!((given.classes.clone(), given.per_class()), (classes(), vec![1, 1]));
         let counting = given.counting();
         assert_eq!(
-            (counting.indices, counting.labels, counting.weights),
-            (vec![3, 0], vec![0, 1], vec![1.0, 0.25])
+            (counting.indices, counting.labels, counting.weights, counting.reasons),
+            (vec![3, 0], vec![0, 1], vec![1.0, 0.25], vec![None, Some("as seen".to_owned())])
         );
     }
 
