@@ -15,9 +15,9 @@
 //! (`train.layer_decay`, `train.lr_scale`), and gradients are clipped within the encoder and within each head (`train.clip`).
 //! They take the teacher's encoder, as `selfsup eval --weights teacher` does.
 //!
-//! Departures: the teacher's temperature rises epoch by epoch instead of step by step; Sinkhorn's algorithm balances the
-//! hidden patches of one rank and not of all; with [`Centring::Mean`](super::targets::Centring) the centre of patches is that
-//! of all patches, as in iBOT; the rate of the last norm falls with the last block's, as in BEiT and MAE.
+//! Departures: the teacher's temperature rises epoch by epoch instead of step by step; with
+//! [`Centring::Mean`](super::targets::Centring) the centre of patches is that of all patches, as in iBOT; the rate of the last
+//! norm falls with the last block's, as in BEiT and MAE.
 
 use crate::self_distillation::block_masks::{BlockMasking, Shares};
 use crate::self_distillation::dino_head::DinoHeadConfig;

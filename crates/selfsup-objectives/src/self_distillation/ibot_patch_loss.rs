@@ -11,7 +11,7 @@
 //! patches alone.
 
 use super::targets::{DinoLossConfig, Targets};
-use selfsup_core::{Communicator, Error, Kind, Result, SingleProcess, Tensor, check_kind, check_shape, nn};
+use selfsup_core::{Communicator, Error, Kind, Result, Tensor, check_kind, check_shape, nn};
 use std::borrow::Borrow;
 
 /// The loss of iBOT on hidden patches, with its centre.
@@ -30,7 +30,7 @@ impl IbotPatchLoss {
     }
 
     /// The mean loss of a batch's hidden patches, by the centre as it is; 0 where none is hidden. Sinkhorn's algorithm
-    /// balances the patches of this rank: ranks hide different numbers of them.
+    /// balances the patches of all ranks.
     ///
     /// # Shapes
     /// `mask` `[B, T]` Bool, true for the M hidden patches; `student`, `teacher` `[M, K]`, those patches row by row.
@@ -38,7 +38,14 @@ impl IbotPatchLoss {
     ///
     /// # Errors
     /// [`Error::Shape`] when the logits are of another size, or not as many as the mask hides.
-    pub fn forward(&self, student: &Tensor, teacher: &Tensor, mask: &Tensor, epoch: u64) -> Result<Tensor> {
+    pub fn forward(
+        &self,
+        student: &Tensor,
+        teacher: &Tensor,
+        mask: &Tensor,
+        epoch: u64,
+        comm: &dyn Communicator,
+    ) -> Result<Tensor> {
         let [images, _] = check_shape("mask", mask, [-1, -1])?;
         check_kind("mask", mask, Kind::Bool)?;
         let [hidden, k] = check_shape("teacher", teacher, [-1, self.targets.outputs()])?;
@@ -53,10 +60,7 @@ impl IbotPatchLoss {
             });
         }
         let log_student = self.targets.log_student(student); // [M, K]
-        if hidden == 0 {
-            return Ok(log_student.sum(None));
-        }
-        let targets = self.targets.of(teacher, epoch, &SingleProcess)?; // [M, K]
+        let targets = self.targets.of(teacher, epoch, comm)?; // [M, K]
         let losses = -(targets * log_student).sum_dim_intlist(1, false, None); // [M]
         Ok((losses * weights).sum(None) / images as f64)
     }
@@ -80,7 +84,7 @@ mod tests {
     use crate::clustering::tiny::waves;
     use crate::self_distillation::targets::{Centring, TeacherTemperature};
     use crate::self_distillation::tiny::assert_near;
-    use selfsup_core::{Device, TensorExt};
+    use selfsup_core::{Device, SingleProcess, TensorExt};
 
     fn loss(centring: Centring) -> (nn::VarStore, IbotPatchLoss) {
         let store = nn::VarStore::new(Device::Cpu);
@@ -109,7 +113,7 @@ mod tests {
             -t.iter().zip(s).map(|(t, s)| t * s.ln()).sum::<f64>()
         };
         let expected = (f64::midpoint(entropy(0), entropy(1)) + entropy(2)) / 3.0;
-        let found = loss.forward(&student, &teacher, &mask(), 0).unwrap().scalar().unwrap();
+        let found = loss.forward(&student, &teacher, &mask(), 0, &SingleProcess).unwrap().scalar().unwrap();
         assert!((found - expected).abs() < 1e-4, "{found} where {expected} is right");
     }
 
@@ -127,7 +131,7 @@ mod tests {
         for step in 0..5 {
             let student = waves(&[3, 5], f64::from(step)).set_requires_grad(true);
             let teacher = waves(&[3, 5], f64::from(step) + 1.0);
-            let value = loss.forward(&student, &teacher, &mask(), 0).unwrap();
+            let value = loss.forward(&student, &teacher, &mask(), 0, &SingleProcess).unwrap();
             value.backward();
             loss.update_centre(&teacher, &SingleProcess).unwrap();
             values.push(value.detach());
@@ -152,10 +156,12 @@ mod tests {
         for centring in [Centring::Mean, Centring::SinkhornKnopp] {
             let (_store, loss) = loss(centring);
             let flat = waves(&[3, 5], 0.0) * 0.0;
-            let found = loss.forward(&flat, &flat, &mask(), 0).unwrap().scalar().unwrap();
+            let found = loss.forward(&flat, &flat, &mask(), 0, &SingleProcess).unwrap().scalar().unwrap();
             assert!((found - 5.0_f64.ln() * 2.0 / 3.0).abs() < 1e-6, "two of three images hide patches");
             let none = flat.narrow(0, 0, 0).set_requires_grad(true);
-            let found = loss.forward(&none, &none, &mask().logical_and(&mask().logical_not()), 0).unwrap();
+            let found = loss
+                .forward(&none, &none, &mask().logical_and(&mask().logical_not()), 0, &SingleProcess)
+                .unwrap();
             found.backward();
             assert_eq!(found.scalar().unwrap(), 0.0);
         }
@@ -165,7 +171,7 @@ mod tests {
     fn rejects_what_does_not_fit() {
         let (_store, loss) = loss(Centring::Mean);
         let refused = |s: &[i64], t: &[i64]| {
-            loss.forward(&waves(s, 0.0), &waves(t, 0.0), &mask(), 0).unwrap_err().to_string()
+            loss.forward(&waves(s, 0.0), &waves(t, 0.0), &mask(), 0, &SingleProcess).unwrap_err().to_string()
         };
         assert_eq!(refused(&[3, 5], &[3, 6]), "teacher: expected [_, 5], found [3, 6]");
         assert_eq!(refused(&[2, 5], &[3, 5]), "student: expected [3, 5], found [2, 5]");

@@ -167,7 +167,7 @@ impl<E: PatchEncoder + ?Sized> MaskedDistillation<E> {
         let x = patches(&tokens).index_select(0, &hidden); // [M, D]
         let student_patches = self.heads.of_patches().forward(&x, Mode::Train, last_layer)?; // [M, K']
         let seen = teacher_patches.index_select(0, &hidden); // [M, K']
-        let of_patches = self.patch_loss.forward(&student_patches, &seen, mask, step.epoch)?;
+        let of_patches = self.patch_loss.forward(&student_patches, &seen, mask, step.epoch, step.comm)?;
 
         let Settings { feature_weight, patch_weight, koleo_weight, .. } = self.settings;
         let mut total = &of_features * feature_weight + &of_patches * patch_weight;

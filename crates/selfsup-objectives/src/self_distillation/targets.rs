@@ -108,16 +108,18 @@ impl Targets {
     }
 
     /// The targets of a teacher's logits, `[R, K]` to the same. Sinkhorn's algorithm balances those of all ranks
-    /// in `comm`.
+    /// in `comm`, of which each may have another number of rows.
     pub(crate) fn of(&self, logits: &Tensor, epoch: u64, comm: &dyn Communicator) -> Result<Tensor> {
         let temperature = self.config.teacher_temperature.at(epoch);
         tch::no_grad(|| match self.config.centring {
             Centring::Mean => Ok(((logits - &self.centre) / temperature).softmax(-1, logits.kind())),
             Centring::SinkhornKnopp => {
-                let rows = logits.size()[0];
-                let all = comm.gather(logits)?; // [W R, K]
+                let (all, first) = rows_of_all_ranks(logits, comm)?; // [sum R, K]
+                if all.size()[0] == 0 {
+                    return Ok(all);
+                }
                 let config = SinkhornConfig { epsilon: temperature, iterations: 3 };
-                Ok(sinkhorn(&all, &config)?.narrow(0, comm.rank() * rows, rows))
+                Ok(sinkhorn(&all, &config)?.narrow(0, first, logits.size()[0]))
             }
         })
     }
@@ -136,12 +138,28 @@ impl Targets {
     }
 }
 
+/// The rows `[R, K]` of all ranks, in rank order, and the place of this rank's first.
+fn rows_of_all_ranks(x: &Tensor, comm: &dyn Communicator) -> Result<(Tensor, i64)> {
+    if comm.world_size() == 1 {
+        return Ok((x.shallow_clone(), 0));
+    }
+    let count = Tensor::from_slice(&[x.size()[0]]).to_device(x.device());
+    let counts = Vec::<i64>::try_from(comm.gather(&count)?)?; // W
+    let most = counts.iter().copied().max().unwrap_or(0);
+    let padded = x.constant_pad_nd([0, 0, 0, most - x.size()[0]]);
+    let all = comm.gather(&padded)?.view([comm.world_size(), most, x.size()[1]]); // [W, most, K]
+    let rows: Vec<Tensor> =
+        counts.iter().enumerate().map(|(rank, &count)| all.get(rank as i64).narrow(0, 0, count)).collect();
+    Ok((Tensor::cat(&rows, 0), counts.iter().take(comm.rank() as usize).sum()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::clustering::tiny::{TwoRanks, waves};
     use crate::self_distillation::tiny::assert_near;
-    use selfsup_core::{Device, SingleProcess, TensorExt};
+    use selfsup_core::{Device, Kind, SingleProcess, TensorExt};
+    use std::sync::{Barrier, Mutex};
 
     fn targets(centring: Centring) -> (nn::VarStore, Targets) {
         let store = nn::VarStore::new(Device::Cpu);
@@ -201,6 +219,66 @@ mod tests {
             let difference = (Tensor::cat(&[a, b], 0) - expected).abs().max().scalar().unwrap();
             assert!(difference < 1e-5, "{centring:?}: {difference}");
         }
+    }
+
+    /// Where two threads that are ranks meet: what one says next may depend on what it has heard.
+    struct Table {
+        said: Mutex<[Option<Tensor>; 2]>,
+        all_spoke: Barrier,
+    }
+
+    struct Seat<'a> {
+        rank: i64,
+        table: &'a Table,
+    }
+
+    impl Communicator for Seat<'_> {
+        fn rank(&self) -> i64 {
+            self.rank
+        }
+
+        fn world_size(&self) -> i64 {
+            2
+        }
+
+        fn gather(&self, x: &Tensor) -> Result<Tensor> {
+            self.table.said.lock().unwrap()[self.rank as usize] = Some(x.detach());
+            self.table.all_spoke.wait();
+            let heard =
+                Tensor::cat(&self.table.said.lock().unwrap().each_ref().map(|x| x.as_ref().unwrap()), 0);
+            self.table.all_spoke.wait();
+            Ok(heard)
+        }
+
+        fn all_reduce(&self, x: &Tensor) -> Result<Tensor> {
+            Ok(self.gather(&x.unsqueeze(0))?.sum_dim_intlist(0, false, None))
+        }
+    }
+
+    #[test]
+    fn ranks_with_other_numbers_of_rows_are_balanced_together() {
+        let logits = waves(&[7, 5], 0.3);
+        let (_store, alone) = targets(Centring::SinkhornKnopp);
+        let expected = alone.of(&logits, 0, &SingleProcess).unwrap();
+        for first in [0, 2, 7] {
+            let table = Table { said: Mutex::default(), all_spoke: Barrier::new(2) };
+            let parts = std::thread::scope(|scope| {
+                let ranks = [logits.narrow(0, 0, first), logits.narrow(0, first, 7 - first)];
+                let ranks = [0, 1].into_iter().zip(ranks).map(|(rank, mine)| {
+                    let seat = Seat { rank, table: &table };
+                    scope.spawn(move || {
+                        let (_store, one) = targets(Centring::SinkhornKnopp);
+                        one.of(&mine, 0, &seat).unwrap()
+                    })
+                });
+                let ranks: Vec<_> = ranks.collect();
+                ranks.into_iter().map(|rank| rank.join().unwrap()).collect::<Vec<_>>()
+            });
+            let difference = (Tensor::cat(&parts, 0) - &expected).abs().max().scalar().unwrap();
+            assert!(difference < 1e-5, "{first} rows on the first rank: {difference}");
+        }
+        let none = Tensor::zeros([0, 5], (Kind::Float, Device::Cpu));
+        assert_eq!(alone.of(&none, 0, &SingleProcess).unwrap().size(), [0, 5]);
     }
 
     #[test]
