@@ -53,9 +53,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let mut comparison = Comparison::of(&runs, &arguments.probe)?;
     if arguments.cka {
         let device = arguments.machine.choose()?;
-        let folders = arguments.runs.iter().zip(&comparison.runs);
-        let seen =
-            folders.map(|(folder, run)| Seen::of(folder, &run.run, device)).collect::<Result<Vec<_>>>()?;
+        let folders = arguments.runs.iter().zip(&comparison.runs).zip(&runs);
+        let seen = folders
+            .map(|((folder, called), judged)| Seen::of(folder, &called.run, judged.origin.weights, device));
+        let seen = seen.collect::<Result<Vec<_>>>()?;
         comparison.layers = layers::pairs(&seen)?;
     }
     let text = serde_json::to_string_pretty(&comparison)?;

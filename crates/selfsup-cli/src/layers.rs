@@ -5,6 +5,7 @@ use crate::images::{self, Images};
 use crate::model::ImageModel;
 use crate::objective::Modality;
 use crate::pretrain::recipe_of;
+use crate::recipe::Whose;
 use crate::{digest, features, report};
 use anyhow::{Context, Result, ensure};
 use selfsup::core::{Device, Tensor};
@@ -37,20 +38,22 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Encodes test images of a run's data by its last checkpoint.
+    /// Encodes test images of a run's data by its last checkpoint, by the weights that its report is about.
     ///
     /// # Errors
     /// When the folder holds no run on images, or its data cannot be read.
-    pub fn of(run: &Path, name: &str, device: Device) -> Result<Self> {
-        let recipe = recipe_of(run)?;
+    pub fn of(run: &Path, name: &str, whose: Whose, device: Device) -> Result<Self> {
+        let mut recipe = recipe_of(run)?;
         ensure!(
             recipe.objective.modality() == Modality::Images,
             "{}: --cka looks at runs on images",
             run.display()
         );
         let sets = Images::open(&recipe.data)?;
+        let weights = last_checkpoint(run)?.weights;
+        recipe.weights = recipe.weights.of(whose, &weights)?;
         let model = ImageModel::on_images(&recipe, device)?;
-        model.load(&last_checkpoint(run)?.weights)?;
+        model.load(&weights)?;
         let some = images::some(&sets.test, IMAGES)?;
         let view = images::plain_view(&recipe, some.channels())?;
         let batches = images::plain(&some, view, recipe.eval.batch_size, recipe.train.loader_threads)?;

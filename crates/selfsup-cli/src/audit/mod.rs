@@ -8,7 +8,7 @@ use crate::evaluate::last_checkpoint;
 use crate::finetune::encoder_of;
 use crate::judge::Bars;
 use crate::label_table;
-use crate::recipe::Recipe;
+use crate::recipe::{Recipe, Whose};
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum as _;
 use examine::{Doubt, Examined, Planted, examine};
@@ -26,6 +26,9 @@ use subject::{Part, Subject};
 pub struct Arguments {
     /// The run whose encoder sees the samples.
     run: PathBuf,
+    /// Whose encoder.
+    #[arg(long, value_enum, default_value = "trained")]
+    weights: Whose,
     /// A known set's name, or the path of a file or folder.
     #[arg(long, value_name = "NAME_OR_PATH")]
     data: String,
@@ -74,8 +77,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let [table, summary] = free(&out, arguments.overwrite)?;
     ensure!(arguments.folds >= 2, "--folds {}: at least 2", arguments.folds);
     let device = arguments.machine.choose()?;
-    let recipe = encoder_of(&arguments.run)?;
+    let mut recipe = encoder_of(&arguments.run)?;
     let weights = last_checkpoint(&arguments.run)?.weights;
+    recipe.weights = recipe.weights.of(arguments.weights, &weights)?;
     let subject = Subject::open(&recipe, &arguments.data, arguments.part)?;
     let given = Given::read(&subject, arguments)?;
     let labels = arguments.plant.map(|share| given.plant(share, arguments.seed)).transpose()?;
@@ -332,9 +336,10 @@ impl Audited<'_> {
     }
 
     fn command(&self) -> String {
-        let Arguments { run, data, labels, part, doubt, folds, plant, seed, .. } = self.arguments;
+        let Arguments { run, weights, data, labels, part, doubt, folds, plant, seed, .. } = self.arguments;
         let doubt = doubt.to_possible_value().filter(|_| *doubt != Doubt::default());
         let mut words = vec![format!("selfsup audit {} --data {data} --out NEW_FOLDER", run.display())];
+        words.extend((*weights == Whose::Teacher).then(|| "--weights teacher".to_owned()));
         words.extend(labels.as_ref().map(|labels| format!("--labels {}", labels.display())));
         words.extend((*part == Part::Test).then(|| "--part test".to_owned()));
         words.extend(doubt.map(|doubt| format!("--doubt {}", doubt.get_name())));

@@ -21,6 +21,7 @@ use crate::evaluate::{TRAINED, last_checkpoint};
 use crate::finetune::encoder_of;
 use crate::model::ImageModel;
 use crate::objective::Modality;
+use crate::recipe::Whose;
 use anyhow::{Context, Result, bail, ensure};
 use maps::{Eye, Seer};
 use page::Found;
@@ -32,6 +33,9 @@ use std::str::FromStr;
 pub struct Arguments {
     /// The run's folder.
     run: PathBuf,
+    /// Whose encoder.
+    #[arg(long, value_enum, default_value = "trained")]
+    weights: Whose,
     /// Segment: a folder with train, test and, where there is one, val, each with images, and their masks in trainannot, testannot
     /// and valannot. classes.txt names the values.
     #[arg(long, value_name = "DIR", required_unless_present = "detection", conflicts_with = "detection")]
@@ -67,7 +71,7 @@ pub struct Arguments {
 /// When the run's encoder has no feature map, the folder's files do not fit, or maps would not fit in memory.
 pub fn run(arguments: &Arguments) -> Result<()> {
     let device = arguments.machine.choose()?;
-    let recipe = encoder_of(&arguments.run)?;
+    let mut recipe = encoder_of(&arguments.run)?;
     ensure!(
         recipe.objective.modality() == Modality::Images,
         "{}: a run on text has no images to look at",
@@ -75,6 +79,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     );
     ensure!(arguments.limit != Some(0), "--limit 0: at least 1 image");
     let weights = last_checkpoint(&arguments.run)?.weights;
+    recipe.weights = recipe.weights.of(arguments.weights, &weights)?;
     let model = ImageModel::on_images(&recipe, device)?;
     let encoder = model.encoder.as_ref();
     let no_map =

@@ -71,7 +71,10 @@ pub fn json(found: &Found, recipe: &Recipe) -> Value {
             "path": found.data, "train": train, "validation": validation, "test": test, "classes": found.classes,
             "size": found.size,
         },
-        "run": { "method": recipe.objective.method().kind, "encoder": recipe.encoder.name(), "seed": recipe.train.seed },
+        "run": {
+            "method": recipe.objective.method().kind, "encoder": recipe.encoder.name(), "seed": recipe.train.seed,
+            "weights": recipe.weights.whose(),
+        },
         "encoders": Value::Object(encoders.collect()),
         "definitions": {
             &found.of_class.name: found.of_class.definition,

@@ -16,7 +16,7 @@ fn scene(i: u32) -> (RgbImage, [u32; 2]) {
 }
 
 /// A folder of scenes with masks, and one with boxes.
-fn scenes(place: &Place) {
+pub fn scenes(place: &Place) {
     for (part, range) in [("train", 0..24), ("val", 24..30), ("test", 30..38)] {
         let voc = place.path("voc");
         for folder in ["JPEGImages", "Annotations", "ImageSets/Main"] {

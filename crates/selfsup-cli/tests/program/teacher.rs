@@ -1,6 +1,7 @@
 //! `--weights teacher`: a method's moving average, judged, embedded, exported and reported in the encoder's place.
 
 use super::Place;
+use super::dense::scenes;
 use serde_json::Value;
 use std::fs;
 
@@ -69,6 +70,22 @@ fn the_teacher_is_judged_embedded_exported_and_reported_in_the_encoders_place() 
         place.program(&[&label[..], &["--weights", whose, "--out", out]].concat()).assert().success();
     }
     assert_ne!(read("student_labels.csv"), read("teacher_labels.csv"));
+
+    let audit = ["audit", "run", "--data", "images", "--threads", "1"];
+    for (whose, out) in [("trained", "student_audit"), ("teacher", "teacher_audit")] {
+        place.program(&[&audit[..], &["--weights", whose, "--out", out]].concat()).assert().success();
+    }
+    assert_ne!(read("student_audit/audit.csv"), read("teacher_audit/audit.csv"));
+    assert!(String::from_utf8(read("teacher_audit/audit.json")).unwrap().contains("--weights teacher"));
+
+    scenes(&place);
+    let dense = ["dense", "run", "--segmentation", "masks", "--void", "9", "--threads", "1", "--json"];
+    for (whose, same) in [("trained", false), ("teacher", true)] {
+        let printed = place.program(&[&dense[..], &["--weights", whose]].concat()).assert().success();
+        let found: Value = serde_json::from_slice(&printed.get_output().stdout).unwrap();
+        assert_eq!(found["run"]["weights"], whose);
+        assert_eq!(found["encoders"]["trained"] == found["encoders"]["untrained"], same, "{whose}");
+    }
 }
 
 #[test]
@@ -80,11 +97,13 @@ fn a_method_without_a_teacher_is_refused_with_the_reason() {
         &["embed", "run", "--weights", "teacher", "--data", "images", "--out", "features.csv"],
         &["export", "run", "--weights", "teacher", "--out", "exported"],
         &["label", "run", "--weights", "teacher", "--data", "images", "--out", "labels.csv"],
+        &["audit", "run", "--weights", "teacher", "--data", "images", "--out", "audit"],
+        &["dense", "run", "--weights", "teacher", "--segmentation", "masks", "--out", "dense"],
     ] {
         let said = place.refusal(arguments);
         assert!(said.contains("the run's method has no teacher with an encoder of its own"), "{said}");
     }
-    for out in ["features.csv", "exported", "labels.csv", "run/report.json"] {
+    for out in ["features.csv", "exported", "labels.csv", "audit", "dense", "run/report.json"] {
         assert!(!place.path(out).exists(), "{out}");
     }
 }
