@@ -6,10 +6,14 @@ use selfsup::eval::sanity_definition;
 use serde_json::{Value, json};
 
 /// What the numbers are that only a run has.
-const OF_A_RUN: [(&str, &str); 7] = [
+const OF_A_RUN: [(&str, &str); 8] = [
     (
         "alignment",
         "mean squared distance of the features, at unit length, of two training views of a test image, the lower the nearer (Wang and Isola 2020)",
+    ),
+    (
+        "lidar",
+        "effective number of directions in which test images differ more than two training views of one, where the paper has fifty views (LiDAR, Thilak et al. 2023)",
     ),
     ("checkpoint", "the last one, after run.step optimizer steps"),
     ("task", "how well the trained networks solve the method's own task on the test images"),
@@ -49,6 +53,7 @@ pub fn of_probes(eval: &EvalConfig, labels: Option<&Labels>) -> Value {
     let mut all = json!({
         "std": "standard deviation of the test features at unit length, averaged over the features; 1/sqrt(D) when spread evenly",
         "rank_me": "exponential of the entropy of the singular values of the test features (Garrido et al. 2023)",
+        "alpha_req": "exponent of the power law along which the variances of the centred test features fall, from the 11th to the 100th principal direction at most; near 1 in good ones (alpha-ReQ, Agrawal et al. 2022); null where there are too few directions",
         "uniformity": "logarithm of the mean Gaussian potential of all pairs of test features at unit length, the lower the more even (Wang and Isola 2020)",
     });
     let Some(labels) = labels else { return all };

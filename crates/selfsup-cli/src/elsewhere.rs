@@ -6,7 +6,7 @@
 use crate::definitions;
 use crate::evaluate::TRAINED;
 use crate::full::{self, Answers, SuiteChoice};
-use crate::judge::{Bars, Labels, Seen, check, judge, scores_json, table};
+use crate::judge::{Bars, Labels, Seen, check, health_json, judge, scores_json, table};
 use crate::origin::{self, Origin};
 use crate::recipe::{Assignment, EvalConfig, Recipe};
 use crate::report::{self, Cell, Column, Confusion, ReportData, Row, Scores};
@@ -46,7 +46,7 @@ pub fn run(folder: &Path, set: &[Assignment], suite: SuiteChoice, print_json: bo
     let by_name = |value: Value| Value::Object(Map::from_iter([(TRAINED.to_owned(), value)]));
     let mut report = json!({
         "scores": by_name(scores_json(&verdict.scores)),
-        "health": by_name(json!(verdict.health)),
+        "health": by_name(health_json(&verdict.health)),
         "linear_probe": by_name(json!(verdict.linear)),
         "data": {
             "name": name, "train": n, "test": seen.test.size()[0],
@@ -61,7 +61,7 @@ pub fn run(folder: &Path, set: &[Assignment], suite: SuiteChoice, print_json: bo
         report["definitions"]["suite"] = full::definition();
     }
     report["definitions"]["measurements"] = json!(sure::DEFINITION);
-    let known = sure::of_encoder(TRAINED, &seen, &verdict, &config)?;
+    let known = sure::of_encoder(TRAINED, &verdict, &config)?;
     report["measurements"] = sure::json(&known, &report["definitions"]);
     let origin =
         Origin::of_features([&seen.train, &seen.test].map(|x| x.size()[0] as usize), given.labels.as_ref())?;

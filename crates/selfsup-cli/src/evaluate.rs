@@ -8,7 +8,7 @@ use crate::features;
 use crate::full::{self, Answers, SuiteChoice};
 use crate::images::{self, Images};
 use crate::insight::{members, saliency};
-use crate::judge::{Bars, Labels, Seen, Verdict, check, judge, scores_json, table};
+use crate::judge::{Bars, Labels, Seen, Verdict, check, health_json, judge, scores_json, table};
 use crate::layers;
 use crate::model::{ImageModel, TextModel};
 use crate::objective::Modality;
@@ -414,7 +414,7 @@ impl Judging<'_> {
         let mut verdict =
             judge(&seen, self.labels, &self.recipe.eval, self.suite, &mut |stage| bars.show(stage))?;
         further(&seen, &mut verdict, &mut |stage| bars.show(stage))?;
-        self.known.extend(sure::of_encoder(name, &seen, &verdict, &self.recipe.eval)?);
+        self.known.extend(sure::of_encoder(name, &verdict, &self.recipe.eval)?);
         self.verdicts.push((name.to_owned(), verdict));
         Ok(Some(seen))
     }
@@ -427,7 +427,7 @@ impl Judging<'_> {
         };
         let mut report = Map::new();
         report.insert("scores".to_owned(), by_name(&|verdict| scores_json(&verdict.scores)));
-        report.insert("health".to_owned(), by_name(&|verdict| json!(verdict.health)));
+        report.insert("health".to_owned(), by_name(&|verdict| health_json(&verdict.health)));
         report.insert("linear_probe".to_owned(), by_name(&|verdict| json!(verdict.linear)));
         report.insert("data".to_owned(), data);
         report.insert("seed".to_owned(), json!(self.recipe.train.seed));

@@ -4,7 +4,7 @@
 //! answers.json holds the test samples' classes and what the trained encoder's probes took them for: `selfsup compare` pairs
 //! them with those of other runs.
 
-use crate::judge::{Labels, Seen, Verdict};
+use crate::judge::{self, Labels, Seen, Verdict};
 use crate::origin::{self, Origin};
 use crate::recipe::EvalConfig;
 use crate::report::{Cell, Column, Row, Scores, SuiteGroup, SuiteMeasure};
@@ -14,7 +14,7 @@ use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use selfsup::core::state::write_whole;
 use selfsup::core::{Features, Tensor};
-use selfsup::eval::{Measurement, Stage, full_suite, pair_of_views};
+use selfsup::eval::{FullOutcome, Measurement, Stage, full_suite};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -111,15 +111,14 @@ pub fn measure(
     labels: &Labels,
     asked: &EvalConfig,
     progress: &mut dyn FnMut(Stage),
-) -> Result<Groups> {
+) -> Result<FullOutcome> {
     let classes = labels.classes.len() as i64;
     let features = |x: &Tensor, y: &Tensor| Features::new(x.shallow_clone(), y.shallow_clone(), classes);
     let (train, test) = (features(&seen.train, &labels.train)?, features(&seen.test, &labels.test)?);
-    let views = seen.views.as_ref().map(|[x0, x1]| pair_of_views(x0, x1)).transpose()?;
+    let views = judge::views(seen)?;
     let config = asked.suite.config(&asked.few_label);
     let found = full_suite(&train, &test, views.as_ref(), &seen.layers, &config, progress);
-    let found = found.map_err(suite::blamed)?;
-    Ok(found.groups("test")?)
+    Ok(found.map_err(suite::blamed)?)
 }
 
 /// Takes the measures out of verdicts, by encoder.

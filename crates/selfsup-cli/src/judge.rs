@@ -6,13 +6,12 @@ use crate::objective::Modality;
 use crate::recipe::{EvalConfig, Recipe};
 use anyhow::{Result, ensure};
 use selfsup::core::Score;
-use selfsup::core::{Error, Features, Kind, Tensor};
+use selfsup::core::{Error, Features, Tensor};
 use selfsup::eval::{
-    FeatureHealth, FewLabelConfig, LabelFreeConfig, LinearOutcome, Stage, Suite, SuiteConfig, alignment,
-    feature_health, label_free, pair_of_views,
+    FewLabelConfig, LabelFreeConfig, LinearOutcome, Mean, SetHealth, SetHealthConfig, Stage, Suite,
+    SuiteConfig, label_free, pair_of_views,
 };
 use selfsup::train::loggers::Progress;
-use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
@@ -68,21 +67,11 @@ pub struct Verdict {
     /// The linear probe in full.
     pub linear: Option<LinearOutcome>,
     /// How the test features spread, and how near those of two views of a sample are.
-    pub health: Health,
+    pub health: SetHealth,
     /// The measures of the full suite, without labels those that need none; none where it was not asked for.
     pub full: Option<Groups>,
     /// What the probes took the test samples for; none without labels.
     pub answers: Option<Answers>,
-}
-
-/// The health of features, as report.json holds it.
-#[derive(Debug, Serialize)]
-pub struct Health {
-    /// Of the test features.
-    #[serde(flatten)]
-    pub spread: FeatureHealth,
-    /// Of two views of a sample; none where samples have no views.
-    pub alignment: Option<f64>,
 }
 
 /// Refuses what of `[eval]` cannot work, without data at hand.
@@ -125,13 +114,8 @@ pub fn judge(
     suite_choice: SuiteChoice,
     progress: &mut dyn FnMut(Stage),
 ) -> Result<Verdict> {
-    let alignment = seen.views.as_ref().map(|[x0, x1]| alignment(x0, x1)).transpose()?;
-    let health = Health { spread: feature_health(&spread(&seen.test))?, alignment };
     let Some(labels) = labels else {
-        let full = match suite_choice {
-            SuiteChoice::Probes => None,
-            SuiteChoice::Full => Some(without_labels(seen, config.suite.seed, progress)?),
-        };
+        let (health, full) = without_labels(seen, config.suite.seed, suite_choice, progress)?;
         return Ok(Verdict { scores: Vec::new(), linear: None, health, full, answers: None });
     };
     let classes = labels.classes.len() as i64;
@@ -140,9 +124,13 @@ pub fn judge(
     };
     let (train, test) = (features(&seen.train, &labels.train)?, features(&seen.test, &labels.test)?);
     let found = suite(config, labels.smallest)?.run(&train, &test, progress)?;
-    let full = match suite_choice {
-        SuiteChoice::Probes => None,
-        SuiteChoice::Full => Some(full::measure(seen, labels, config, progress)?),
+    let (health, full) = match suite_choice {
+        SuiteChoice::Probes => (health(seen)?, None),
+        SuiteChoice::Full => {
+            let found = full::measure(seen, labels, config, progress)?;
+            let groups = found.groups("test")?;
+            (found.label_free.health, Some(groups))
+        }
     };
     let predictions = BTreeMap::from([
         ("linear".to_owned(), found.linear.predictions.clone()),
@@ -152,12 +140,34 @@ pub fn judge(
     Ok(Verdict { scores: found.report.scores, linear: Some(found.linear), health, full, answers })
 }
 
-/// What the full suite asks of features without labels.
-fn without_labels(seen: &Seen, seed: u64, progress: &mut dyn FnMut(Stage)) -> Result<Groups> {
-    let views = seen.views.as_ref().map(|[x0, x1]| pair_of_views(x0, x1)).transpose()?;
-    let config = LabelFreeConfig { seed, ..Default::default() };
-    let found = label_free(&seen.test, views.as_ref(), &seen.layers, &config, progress)?;
-    Ok(vec![("health".to_owned(), found.measurements("test"))])
+/// The views of samples as evaluation takes them, `[n, 2, D]`; none where samples have no views.
+///
+/// # Errors
+/// When the two views are not of the same samples.
+pub fn views(seen: &Seen) -> Result<Option<Tensor>> {
+    Ok(seen.views.as_ref().map(|[x0, x1]| pair_of_views(x0, x1)).transpose()?)
+}
+
+fn health(seen: &Seen) -> Result<SetHealth> {
+    Ok(SetHealth::measure(&seen.test, views(seen)?.as_ref(), &SetHealthConfig::default())?)
+}
+
+/// What is asked of features without labels.
+fn without_labels(
+    seen: &Seen,
+    seed: u64,
+    suite_choice: SuiteChoice,
+    progress: &mut dyn FnMut(Stage),
+) -> Result<(SetHealth, Option<Groups>)> {
+    match suite_choice {
+        SuiteChoice::Probes => Ok((health(seen)?, None)),
+        SuiteChoice::Full => {
+            let config = LabelFreeConfig { seed, ..Default::default() };
+            let found = label_free(&seen.test, views(seen)?.as_ref(), &seen.layers, &config, progress)?;
+            let measures = found.measurements("test");
+            Ok((found.health, Some(vec![("health".to_owned(), measures)])))
+        }
+    }
 }
 
 /// The few-label probe with no more labels a class than the smallest has.
@@ -192,11 +202,16 @@ impl<'a> Bars<'a> {
     }
 }
 
-/// Rows enough to measure a spread by, evenly taken: its cost grows with the square of their number.
-pub fn spread(x: &Tensor) -> Tensor {
-    const ROWS: i64 = 2048;
-    let step = (x.size()[0] / ROWS).max(1);
-    x.slice(0, 0, None, step).to_kind(Kind::Float)
+/// The health of features, as report.json holds it: `{"std": .., "even_std": .., "verdict": .., "lidar": .., ..}`.
+pub fn health_json(health: &SetHealth) -> Value {
+    let value = |mean: &Option<Mean>| json!(mean.as_ref().map(|mean| mean.value));
+    let mut all = json!(health.spread);
+    for (name, mean) in
+        [("alpha_req", &health.alpha_req), ("alignment", &health.alignment), ("lidar", &health.lidar)]
+    {
+        all[name] = value(mean);
+    }
+    all
 }
 
 /// Scores as JSON: `{"linear": {"mean": .., "std": .., "n": ..}, ..}`.
@@ -211,16 +226,23 @@ pub fn table(verdicts: &[(&str, &Verdict)]) -> String {
     let heads: String = first.scores.iter().map(|(name, _)| format!("{name:>16}")).collect();
     let title = if first.scores.is_empty() { "features" } else { "accuracy" };
     lines.push(format!(
-        "{title:<14}{heads}{:>10}{:>9}{:>12}{:>11}",
-        "std", "RankMe", "uniformity", "alignment"
+        "{title:<14}{heads}{:>10}{:>9}{:>9}{:>11}{:>12}{:>11}",
+        "std", "RankMe", "LiDAR", "alpha-ReQ", "uniformity", "alignment"
     ));
     for (name, verdict) in verdicts {
         let cells: String = verdict.scores.iter().map(|(_, score)| format!("{:>16}", cell(score))).collect();
-        let Health { spread, alignment } = &verdict.health;
-        let alignment = alignment.map_or_else(|| "-".to_owned(), |x| format!("{x:.3}"));
+        let SetHealth { spread, alpha_req, alignment, lidar, .. } = &verdict.health;
+        let value = |mean: &Option<Mean>, digits: usize| {
+            mean.as_ref().map_or_else(|| "-".to_owned(), |mean| format!("{:.digits$}", mean.value))
+        };
         lines.push(format!(
-            "{name:<14}{cells}{:>10.4}{:>9.1}{:>12.2}{alignment:>11}",
-            spread.std, spread.rank_me, spread.uniformity
+            "{name:<14}{cells}{:>10.4}{:>9.1}{:>9}{:>11}{:>12.2}{:>11}",
+            spread.std,
+            spread.rank_me,
+            value(lidar, 1),
+            value(alpha_req, 2),
+            spread.uniformity,
+            value(alignment, 3)
         ));
     }
     lines.join("\n")
@@ -233,6 +255,7 @@ fn cell(score: &Score) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use selfsup::core::Kind;
 
     #[test]
     fn takes_no_more_labels_than_there_are() {
@@ -277,7 +300,8 @@ mod tests {
         assert_eq!(groups.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(), ["health"]);
         let value = |name: &str| groups[0].1.iter().find(|m| m.name == name).map(|m| m.value);
         assert_eq!(value("rank_me"), Some(verdict.health.spread.rank_me));
-        assert_eq!(value("alignment"), verdict.health.alignment);
+        assert_eq!(value("alignment"), verdict.health.alignment.map(|mean| mean.value));
+        assert_eq!(verdict.health.spread, ask(SuiteChoice::Probes).health.spread);
         for name in ["std", "uniformity", "lidar", "effective_rank conv1", "silhouette@2"] {
             assert!(value(name).is_some_and(f64::is_finite), "{name}: {groups:?}");
         }

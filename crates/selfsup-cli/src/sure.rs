@@ -4,30 +4,24 @@
 //! ```text
 //! accuracies of all test samples    Wilson, as selfsup compare has it
 //! accuracies over draws of labels   Student, over the draws
-//! std, uniformity                   jackknife over the rows, from the sums without each row
-//! alignment, attention              bootstrap over the images
+//! health                            jackknife over groups of samples (`eval::SetHealth`)
+//! attention                         bootstrap over the images
 //! ```
-//! RankMe has none: rows drawn twice lower the rank, so that drawing again tells of another number.
 
 use crate::attention::AttentionFound;
-use crate::judge::{self, Seen, Verdict};
+use crate::judge::Verdict;
 use crate::recipe::EvalConfig;
 use crate::task::Said;
 use anyhow::Result;
-use selfsup::core::{Key, Kind, Score, Tensor, TensorExt};
+use selfsup::core::Score;
 use selfsup::eval::{Interval, LEVEL, Mean, Measurement};
 use serde_json::{Map, Value, json};
 
 /// What the key `measurements` of report.json is.
 pub const DEFINITION: &str = "the numbers of scores, health, task, answers and attention by their JSON pointer (RFC 6901), each with its split, seed and \
-                              95 % interval: Wilson's for shares of right answers among all test samples, Student's over draws of labels, the jackknife's for std \
-                              and uniformity, a bootstrap's over images for alignment and attention; none for RankMe, which drawing rows again lowers. They tell \
-                              what other test samples would change, not another training";
-
-/// Draws of a bootstrap.
-const RESAMPLES: usize = 1000;
-/// Rows that are looked at at a time.
-const BLOCK: i64 = 512;
+                              95 % interval: Wilson's for shares of right answers among all test samples, Student's over draws of labels, a jackknife's over groups of \
+                              samples for health (none for RankMe, alpha-ReQ and LiDAR of features wider than 1024), a bootstrap's over images for attention. They \
+                              tell what other test samples would change, not another training";
 
 /// A number of report.json by its pointer; what it is stands among the definitions.
 pub type Known = (String, Measurement);
@@ -41,8 +35,8 @@ fn known(pointer: String, name: &str, mean: Mean, seed: Option<u64>) -> Known {
 /// The scores and the health of an encoder.
 ///
 /// # Errors
-/// When features are not finite.
-pub fn of_encoder(encoder: &str, seen: &Seen, verdict: &Verdict, eval: &EvalConfig) -> Result<Vec<Known>> {
+/// None: scores are of what was asked.
+pub fn of_encoder(encoder: &str, verdict: &Verdict, eval: &EvalConfig) -> Result<Vec<Known>> {
     let mut all = Vec::new();
     for (name, score) in &verdict.scores {
         let right = verdict.answers.as_ref().and_then(|answers| answers.right(name));
@@ -57,22 +51,8 @@ pub fn of_encoder(encoder: &str, seen: &Seen, verdict: &Verdict, eval: &EvalConf
         };
         all.push(known(format!("/scores/{encoder}/{name}"), name, mean, seed));
     }
-    let health = &verdict.health;
-    let z = judge::spread(&seen.test).to_kind(Kind::Double).l2_normalize(); // [n, D]
-    let n = z.size()[0] as usize;
-    let mut tell = |name: &str, value: f64, interval, n| {
-        all.push(known(format!("/health/{encoder}/{name}"), name, Mean { value, interval, n }, None));
-    };
-    tell("std", health.spread.std, jackknifed(health.spread.std, &std_without(&z)?)?, n);
-    tell("rank_me", health.spread.rank_me, None, n);
-    let uniformity = health.spread.uniformity;
-    tell("uniformity", uniformity, jackknifed(uniformity, &uniformity_without(&z)?)?, n);
-    if let (Some(alignment), Some([x0, x1])) = (health.alignment, &seen.views) {
-        let unit = |x: &Tensor| x.to_kind(Kind::Float).l2_normalize();
-        let apart = (unit(x0) - unit(x1)).square().sum_dim_intlist(1, false, Kind::Double);
-        let found = Mean::over_samples(&Vec::<f64>::try_from(apart)?, RESAMPLES, Key::new(0))?;
-        tell("alignment", alignment, found.interval, found.n);
-    }
+    let health = verdict.health.measurements("test").into_iter();
+    all.extend(health.map(|m| (format!("/health/{encoder}/{}", m.name), m)));
     Ok(all)
 }
 
@@ -122,7 +102,7 @@ pub fn of_attention(found: &AttentionFound) -> Vec<Known> {
 /// The value of the key `measurements`, each with what `definitions` says of it.
 pub fn json(all: &[Known], definitions: &Value) -> Value {
     let one = |(pointer, found): &Known| {
-        let definition = definitions[&found.name].as_str().unwrap_or_default().to_owned();
+        let definition = definitions[&found.name].as_str().unwrap_or(&found.definition).to_owned();
         (pointer.clone(), json!(Measurement { definition, ..found.clone() }))
     };
     Value::Object(all.iter().map(one).collect::<Map<_, _>>())
@@ -138,72 +118,16 @@ fn over_draws(score: &Score) -> Result<Mean> {
     Ok(Mean { value: score.mean, interval: Interval::student_of(score, LEVEL)?, n: score.n })
 }
 
-fn jackknifed(value: f64, without: &[f64]) -> Result<Option<Interval>> {
-    let without: Vec<(f64, u64)> = without.iter().map(|value| (*value, 1)).collect();
-    Ok(Interval::jackknife(value, &without, LEVEL)?)
-}
-
-/// The mean over features of their deviation without each row of `z` `[n, D]`; nothing of fewer than three rows.
-fn std_without(z: &Tensor) -> Result<Vec<f64>> {
-    let n = z.size()[0];
-    if n < 3 {
-        return Ok(Vec::new());
-    }
-    // From the middle, which squares of what lies far from it would drown.
-    let z = z - z.mean_dim(0, true, Kind::Double);
-    let (sum, squares) =
-        (z.sum_dim_intlist(0, true, Kind::Double), z.square().sum_dim_intlist(0, true, Kind::Double));
-    let mut all = Vec::new();
-    for rows in z.split(BLOCK, 0) {
-        let (sum, squares) = (&sum - &rows, &squares - rows.square()); // [b, D]
-        let variance = (squares - sum.square() / (n - 1)) / (n - 2);
-        all.extend(Vec::<f64>::try_from(variance.clamp_min(0.0).sqrt().mean_dim(1, false, Kind::Double))?);
-    }
-    Ok(all)
-}
-
-/// The uniformity without each row of `z` `[n, D]`, whose rows have length 1; nothing of fewer than three rows.
-fn uniformity_without(z: &Tensor) -> Result<Vec<f64>> {
-    let n = z.size()[0];
-    if n < 3 {
-        return Ok(Vec::new());
-    }
-    let mut of_rows = Vec::new();
-    for rows in z.split(BLOCK, 0) {
-        let potentials =
-            (rows.matmul(&z.tr()) * 4.0 - 4.0).exp().sum_dim_intlist(1, false, Kind::Double) - 1.0;
-        of_rows.extend(Vec::<f64>::try_from(potentials)?);
-    }
-    let total: f64 = of_rows.iter().sum();
-    let pairs = (n - 1) as f64 * (n - 2) as f64;
-    Ok(of_rows.iter().map(|own| ((total - 2.0 * own).max(f64::MIN_POSITIVE) / pairs).ln()).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::full::SuiteChoice;
-    use crate::judge::Labels;
-    use selfsup::core::Device;
-    use selfsup::eval::{IntervalMethod, feature_health};
+    use crate::judge::{Labels, Seen, judge};
+    use selfsup::core::{Device, Kind, Tensor};
+    use selfsup::eval::IntervalMethod;
 
     fn x(n: i64, d: i64) -> Tensor {
         (Tensor::arange(n * d, (Kind::Float, Device::Cpu)).pow_tensor_scalar(1.5) * 0.37).sin().view([n, d])
-    }
-
-    #[test]
-    fn the_jackknifes_sums_are_those_of_features_without_each_row() {
-        let x = x(12, 5);
-        let z = x.to_kind(Kind::Double).l2_normalize();
-        let (std, uniformity) = (std_without(&z).unwrap(), uniformity_without(&z).unwrap());
-        for i in 0..12 {
-            let rest: Vec<i64> = (0..12).filter(|j| *j != i).collect();
-            let health = feature_health(&x.index_select(0, &Tensor::from_slice(&rest))).unwrap();
-            assert!((health.std - std[i as usize]).abs() < 1e-6, "{i}");
-            assert!((health.uniformity - uniformity[i as usize]).abs() < 1e-5, "{i}");
-        }
-        assert!(std_without(&z.narrow(0, 0, 2)).unwrap().is_empty());
-        assert!(uniformity_without(&z.narrow(0, 0, 2)).unwrap().is_empty());
     }
 
     #[test]
@@ -229,21 +153,21 @@ mod tests {
             layers: Vec::new(),
         };
         let eval = EvalConfig::default();
-        let verdict = judge::judge(&seen, Some(&labels), &eval, SuiteChoice::Probes, &mut |_| ()).unwrap();
-        let found = of_encoder("trained", &seen, &verdict, &eval).unwrap();
+        let verdict = judge(&seen, Some(&labels), &eval, SuiteChoice::Probes, &mut |_| ()).unwrap();
+        let found = of_encoder("trained", &verdict, &eval).unwrap();
         let pointers: Vec<&str> = found.iter().map(|(pointer, _)| pointer.as_str()).collect();
         let scores = ["linear", "few10", "knn"].map(|name| format!("/scores/trained/{name}"));
-        let health =
-            ["std", "rank_me", "uniformity", "alignment"].map(|name| format!("/health/trained/{name}"));
+        let health = ["std", "rank_me", "uniformity", "alignment", "lidar"]
+            .map(|name| format!("/health/trained/{name}"));
         assert_eq!(pointers, scores.iter().chain(&health).map(String::as_str).collect::<Vec<_>>());
         let definitions = json!({"linear": "what it is"});
         let all = json(&found, &definitions);
         for (pointer, method) in [
             ("/scores/trained/linear", Some(IntervalMethod::Wilson)),
             ("/scores/trained/few10", Some(IntervalMethod::Student)),
-            ("/health/trained/std", Some(IntervalMethod::Jackknife)),
-            ("/health/trained/rank_me", None),
-            ("/health/trained/alignment", Some(IntervalMethod::Bootstrap)),
+            ("/health/trained/std", Some(IntervalMethod::GroupJackknife)),
+            ("/health/trained/rank_me", Some(IntervalMethod::GroupJackknife)),
+            ("/health/trained/alignment", None),
         ] {
             let one: Measurement = serde_json::from_value(all[pointer].clone()).unwrap();
             assert_eq!(one.interval.map(|i| i.method), method, "{pointer}");

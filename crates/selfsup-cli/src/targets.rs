@@ -11,7 +11,7 @@
 use crate::elsewhere::{ONE_FILE, checked_features, is_floating, read_npy, settings};
 use crate::evaluate::TRAINED;
 use crate::full::{self, Answers, SuiteChoice};
-use crate::judge::{Seen, judge};
+use crate::judge::{Seen, health_json, judge};
 use crate::origin::{self, Origin};
 use crate::recipe::{Assignment, EvalConfig};
 use crate::report::{self, Cell, Column, ReportData, Row, Scores, SuiteGroup, SuiteMeasure};
@@ -72,7 +72,7 @@ pub fn run(folder: &Path, set: &[Assignment], suite: SuiteChoice, print_json: bo
     let name = name.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let by_name = |value: Value| Value::Object(Map::from_iter([(TRAINED.to_owned(), value)]));
     let mut report = json!({
-        "health": by_name(json!(verdict.health)),
+        "health": by_name(health_json(&verdict.health)),
         "outcome": by_name(found.outcome.clone()),
         "suite": full::json(&[(TRAINED.to_owned(), vec![(found.group.to_owned(), found.measures.clone())])])?,
         "data": {
@@ -85,7 +85,7 @@ pub fn run(folder: &Path, set: &[Assignment], suite: SuiteChoice, print_json: bo
     report["definitions"]["suite"] = full::definition();
     report["definitions"]["outcome"] = json!(found.outcome_is);
     report["definitions"]["measurements"] = json!(sure::DEFINITION);
-    let known = sure::of_encoder(TRAINED, &seen, &verdict, &config)?;
+    let known = sure::of_encoder(TRAINED, &verdict, &config)?;
     report["measurements"] = sure::json(&known, &report["definitions"]);
     let samples = [&seen.train, &seen.test].map(|x| x.size()[0] as usize);
     report["origin"] = json!(Origin::of_features(samples, None)?);

@@ -6,9 +6,9 @@
 use crate::label_free::mean_silhouette;
 use crate::measurement::Origin;
 use crate::{
-    ClusterAgreement, LabelCurve, LabelCurveConfig, LabelFree, LabelFreeConfig, Measurement, NovelClasses,
-    NovelClassesConfig, Retrieval, RetrievalConfig, Stage, check_pair, cluster_agreement, label_curve,
-    label_free, novel_classes, retrieval,
+    ClusterAgreement, LabelCurve, LabelCurveConfig, LabelFree, LabelFreeConfig, Mean, Measurement,
+    NovelClasses, NovelClassesConfig, Retrieval, RetrievalConfig, Stage, check_pair, cluster_agreement,
+    label_curve, label_free, novel_classes, retrieval,
 };
 use rand::seq::SliceRandom;
 use selfsup_core::{Error, Features, Key, Result, Tensor, TensorExt, check_shape};
@@ -58,10 +58,9 @@ impl Default for FullSuiteConfig {
 pub struct Clustering {
     /// How far they agree with the classes.
     pub agreement: ClusterAgreement,
-    /// The mean silhouette by cosine distance; none where k-means leaves one cluster.
-    pub silhouette: Option<f64>,
-    /// The samples of the silhouette.
-    pub silhouettes: usize,
+    /// The mean silhouette by cosine distance, with an interval over the samples for the clusters as they are; none where k-means
+    /// leaves one cluster.
+    pub silhouette: Option<Mean>,
     /// Decides the starts.
     pub seed: u64,
 }
@@ -140,12 +139,11 @@ fn clustering(test: &Features, config: &FullSuiteConfig) -> Result<Clustering> {
         chosen.truncate(config.max_silhouettes);
         chosen.sort_unstable();
     }
-    let silhouettes = chosen.len();
     let chosen = Tensor::from_slice(&chosen);
     let clusters = best.labels.index_select(0, &chosen);
-    let silhouette = mean_silhouette(&x.index_select(0, &chosen), &clusters)?;
+    let silhouette = mean_silhouette(&x.index_select(0, &chosen), &clusters, config.seed)?;
     let agreement = cluster_agreement(&test.labels, &best.labels)?;
-    Ok(Clustering { agreement, silhouette, silhouettes, seed: config.seed })
+    Ok(Clustering { agreement, silhouette, seed: config.seed })
 }
 
 impl FullOutcome {
@@ -159,11 +157,11 @@ impl FullOutcome {
         let by = "k-means at unit length";
         let mut clusters = clustering.agreement.measurements(split, Some(clustering.seed), by);
         let origin = Origin { split, seed: Some(clustering.seed) };
-        if let Some(silhouette) = clustering.silhouette {
+        if let Some(silhouette) = &clustering.silhouette {
             let text = format!(
                 "mean silhouette of the clusters by {by}, cosine distance (Rousseeuw 1987); needs no labels"
             );
-            clusters.push(origin.plain("silhouette", silhouette, clustering.silhouettes, text));
+            clusters.push(origin.mean("silhouette", silhouette, text));
         }
         let mut groups = Vec::new();
         if let Some(retrieval) = &self.retrieval {
@@ -238,7 +236,7 @@ mod tests {
         let found = full_suite(&train, &test, None, &layers, &config(), &mut |_| ()).unwrap();
         let found = found.label_free;
         let names: Vec<&str> = found.spectra.iter().map(|s| s.layer.as_str()).collect();
-        assert_eq!((names, found.lidar), (vec!["conv1", "features"], None));
+        assert_eq!((names, found.health.lidar), (vec!["conv1", "features"], None));
     }
 
     #[test]

@@ -60,7 +60,7 @@ impl fmt::Display for Verdict {
 pub fn feature_health(x: &Tensor) -> Result<FeatureHealth> {
     let z = directions("x", x)?;
     let (n, d) = (z.size()[0], z.size()[1]);
-    let std = f64::try_from(z.std_correction([0].as_slice(), 1, false).mean(Kind::Double))?;
+    let std = std_of(&z)?;
     let even_std = 1.0 / (d as f64).sqrt();
     let rank_me = rank_me(x)?;
     let verdict = if std < COLLAPSED_STD * even_std {
@@ -71,6 +71,15 @@ pub fn feature_health(x: &Tensor) -> Result<FeatureHealth> {
         Verdict::Healthy
     };
     Ok(FeatureHealth { std, even_std, rank_me, uniformity: uniformity(x)?, verdict })
+}
+
+/// The standard deviation of features at unit length, averaged over the features; `x` as [`feature_health`] takes it.
+pub(crate) fn std(x: &Tensor) -> Result<f64> {
+    std_of(&directions("x", x)?)
+}
+
+fn std_of(z: &Tensor) -> Result<f64> {
+    z.std_correction([0].as_slice(), 1, false).mean(Kind::Double).scalar()
 }
 
 /// Below this part of the even spread the features count as one point.

@@ -5,8 +5,9 @@
 //! Wilson     (p + z^2/2n +- z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n)      a share of right answers       (Wilson 1927)
 //! bootstrap  quantiles of the mean over samples drawn with replacement      a mean over many samples       (Efron 1979)
 //! jackknife  v +- z sqrt((n-1)/n sum_i (v_i - mean v)^2), v_i without sample i       a smooth function     (Tukey 1958)
+//! groups     the same without each of some groups of samples, with Student's t        a function that is costly     (Kott 2001)
 //! ```
-//! The last three say how much a number would change with other test samples, not with another training.
+//! The last four say how much a number would change with other test samples, not with another training.
 
 use rand::RngExt;
 use selfsup_core::{Error, Key, Result, Score};
@@ -41,6 +42,8 @@ pub enum IntervalMethod {
     Bootstrap,
     /// From the influence of each sample.
     Jackknife,
+    /// From the influence of each of some groups of samples.
+    GroupJackknife,
 }
 
 impl Interval {
@@ -118,6 +121,24 @@ impl Interval {
         let squares: f64 = without.iter().map(|(v, count)| (v - mean).powi(2) * *count as f64).sum();
         let half = normal_quantile(level) * ((n - 1.0) / n * squares).sqrt();
         Ok(Some(Interval { low: value - half, high: value + half, level, method: IntervalMethod::Jackknife }))
+    }
+
+    /// The interval of a function of the samples, from its value and its values without each of some groups of about as many
+    /// samples, dealt at random; none of fewer than two groups.
+    ///
+    /// # Errors
+    /// When the level is not between 0 and 1.
+    pub fn jackknife_of_groups(value: f64, without: &[f64], level: f64) -> Result<Option<Interval>> {
+        check_level(level)?;
+        if without.len() < 2 {
+            return Ok(None);
+        }
+        let groups = without.len() as f64;
+        let mean = mean(without)?;
+        let squares: f64 = without.iter().map(|v| (v - mean).powi(2)).sum();
+        let half = student_quantile(level, groups - 1.0)? * ((groups - 1.0) / groups * squares).sqrt();
+        let method = IntervalMethod::GroupJackknife;
+        Ok(Some(Interval { low: value - half, high: value + half, level, method }))
     }
 }
 
@@ -261,6 +282,21 @@ mod tests {
         (0.7866068125887821, 0.8350052901162314),
     ];
     const BOOTSTRAP: [f64; 2] = [-0.04409226656042847, 0.15708043173250788];
+
+    #[test]
+    fn the_jackknife_of_groups_is_students_interval_of_their_means() {
+        let v = [0.81, 0.84, 0.79, 0.83, 0.80];
+        let total: f64 = v.iter().sum();
+        let without: Vec<f64> = v.iter().map(|v| (total - v) / 4.0).collect();
+        close(
+            Interval::jackknife_of_groups(total / 5.0, &without, 0.95).unwrap(),
+            STUDENT[0],
+            STUDENT[1],
+            1e-9,
+        );
+        assert_eq!(Interval::jackknife_of_groups(0.5, &[0.5], 0.95).unwrap(), None);
+        assert!(Interval::jackknife_of_groups(0.5, &without, 1.0).is_err());
+    }
 
     #[test]
     fn the_jackknife_of_a_mean_is_the_normal_interval() {

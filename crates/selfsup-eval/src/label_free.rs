@@ -6,10 +6,9 @@
 
 use crate::measurement::Origin;
 use crate::{
-    FeatureHealth, LIDAR_DELTA, LayerSpectrum, Measurement, PowerLawConfig, Stage, alignment, feature_health,
-    layer_spectra, lidar,
+    LayerSpectrum, Mean, Measurement, PowerLawConfig, SetHealth, SetHealthConfig, Stage, layer_spectra,
 };
-use selfsup_core::{Error, Key, Result, Tensor, TensorExt, check_shape};
+use selfsup_core::{Error, Key, Kind, Result, Tensor, TensorExt, check_shape};
 use selfsup_numerics::{KMeans, KMeansConfig, Metric, silhouette};
 use serde::{Deserialize, Serialize};
 
@@ -42,27 +41,21 @@ impl Default for LabelFreeConfig {
 }
 
 /// The silhouette of clusters.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClusterSilhouette {
     /// The clusters asked for.
     pub clusters: i64,
-    /// The mean silhouette by cosine distance.
-    pub silhouette: f64,
+    /// The mean silhouette by cosine distance, with an interval over the samples for the clusters as they are.
+    pub silhouette: Mean,
 }
 
 /// All answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LabelFree {
-    /// How the features spread.
-    pub health: FeatureHealth,
-    /// The rows that this and the silhouettes are over.
-    pub rows: usize,
+    /// How the features spread, and how near those of two views of a sample are.
+    pub health: SetHealth,
     /// Of the features, or of every layer that was given.
     pub spectra: Vec<LayerSpectrum>,
-    /// How near the first two views of a sample are, and the samples it is over; none without views.
-    pub alignment: Option<(f64, usize)>,
-    /// LiDAR and the samples it is over; none without views of two samples.
-    pub lidar: Option<(f64, usize)>,
     /// Of k-means at unit length, by the number of clusters; none of features that are one point.
     pub silhouettes: Vec<ClusterSilhouette>,
     /// How it was found.
@@ -85,10 +78,8 @@ pub fn label_free(
     progress: &mut dyn FnMut(Stage),
 ) -> Result<LabelFree> {
     let [n, _] = check_shape("features", x, [-1, -1])?;
-    for (field, value) in [("max_rows", config.max_rows), ("max_spectrum_rows", config.max_spectrum_rows)] {
-        if value < 2 {
-            return Err(Error::config(field, value, "at least 2"));
-        }
+    if config.max_spectrum_rows < 2 {
+        return Err(Error::config("max_spectrum_rows", config.max_spectrum_rows, "at least 2"));
     }
     if let Some(clusters) = config.clusters.iter().find(|clusters| **clusters < 2) {
         return Err(Error::config("clusters", clusters, "at least 2"));
@@ -99,20 +90,8 @@ pub fn label_free(
         progress(stage);
     };
     step(0);
-    let some = every_so_manyth(x, config.max_rows);
-    let health = feature_health(&some)?;
-    let (near, lidar) = match views {
-        None => (None, None),
-        Some(views) => {
-            let [samples, q, _] = check_shape("views", views, [-1, -1, -1])?;
-            if q < 2 || samples < 2 {
-                let found = format!("{samples} samples of {q} views");
-                return Err(Error::config("views", found, "at least two samples of two views"));
-            }
-            let near = alignment(&views.select(1, 0), &views.select(1, 1))?;
-            (Some((near, samples as usize)), Some((lidar(views, LIDAR_DELTA)?, samples as usize)))
-        }
-    };
+    let health_config = SetHealthConfig { max_rows: config.max_rows, power_law: config.power_law };
+    let health = SetHealth::measure(x, views, &health_config)?;
     step(1);
     let of_features = [("features".to_owned(), x.shallow_clone())];
     let layers = if layers.is_empty() { &of_features } else { layers };
@@ -120,81 +99,52 @@ pub fn label_free(
         layers.iter().map(|(name, x)| (name.clone(), every_so_manyth(x, config.max_spectrum_rows))).collect();
     let spectra = layer_spectra(&layers, &config.power_law)?;
     step(2);
-    let rows = some.size()[0];
-    let directions = some.l2_normalize();
+    let directions = every_so_manyth(x, config.max_rows).l2_normalize();
+    let rows = directions.size()[0];
     let mut silhouettes = Vec::new();
     for (i, &clusters) in config.clusters.iter().enumerate() {
         if clusters < rows {
             let k_means = KMeansConfig { clusters, ..Default::default() };
             let found = KMeans::fit(&directions, &k_means, Key::new(config.seed).with(clusters as u64))?;
-            silhouettes.extend(
-                mean_silhouette(&directions, &found.labels)?
-                    .map(|silhouette| ClusterSilhouette { clusters, silhouette }),
-            );
+            let silhouette = mean_silhouette(&directions, &found.labels, config.seed)?;
+            silhouettes.extend(silhouette.map(|silhouette| ClusterSilhouette { clusters, silhouette }));
         }
         step(3 + i);
     }
-    let rows = rows as usize;
-    Ok(LabelFree { health, rows, spectra, alignment: near, lidar, silhouettes, config: config.clone() })
+    Ok(LabelFree { health, spectra, silhouettes, config: config.clone() })
 }
 
 /// Every so manyth row: `most` to twice as many where there are more.
-fn every_so_manyth(x: &Tensor, most: i64) -> Tensor {
+pub(crate) fn every_so_manyth(x: &Tensor, most: i64) -> Tensor {
     x.slice(0, 0, None, (x.size().first().copied().unwrap_or(0) / most).max(1))
 }
 
 /// The mean silhouette of rows at unit length by cosine distance; none unless there are two clusters at least, and fewer than rows.
-pub(crate) fn mean_silhouette(x: &Tensor, clusters: &Tensor) -> Result<Option<f64>> {
+/// The seed decides the draws of the interval.
+pub(crate) fn mean_silhouette(x: &Tensor, clusters: &Tensor, seed: u64) -> Result<Option<Mean>> {
     let found = clusters.unique_dim(0, true, false, false).0.size()[0];
     if !(2..x.size()[0]).contains(&found) {
         return Ok(None);
     }
-    Ok(Some(silhouette(x, clusters, Metric::Cosine)?.mean(None).scalar()?))
+    let each = Vec::<f64>::try_from(silhouette(x, clusters, Metric::Cosine)?.to_kind(Kind::Double))?;
+    Ok(Some(Mean::over_samples(&each, RESAMPLES, Key::new(seed))?))
 }
+
+/// Draws of a bootstrap over the samples of a silhouette.
+const RESAMPLES: usize = 1000;
 
 impl LabelFree {
     /// The measures for a report, of samples from `split`.
     pub fn measurements(&self, split: &str) -> Vec<Measurement> {
-        let origin = Origin { split, seed: None };
-        let FeatureHealth { std, even_std, rank_me, uniformity, .. } = self.health;
-        let mut all = vec![
-            origin.plain(
-                "std",
-                std,
-                self.rows,
-                format!("standard deviation of the features at unit length, averaged over the features; {even_std:.4} when spread evenly"),
-            ),
-            origin.plain(
-                "rank_me",
-                rank_me,
-                self.rows,
-                "exponential of the entropy of the singular values of the features (Garrido et al. 2023)",
-            ),
-            origin.plain(
-                "uniformity",
-                uniformity,
-                self.rows,
-                "logarithm of the mean Gaussian potential of all pairs of features at unit length, the lower the more even (Wang and Isola 2020)",
-            ),
-        ];
-        if let Some((alignment, n)) = self.alignment {
-            let text = "mean squared distance of the features, at unit length, of two training views of a sample, the lower the nearer \
-                        (Wang and Isola 2020)";
-            all.push(origin.plain("alignment", alignment, n, text));
-        }
+        let mut all = self.health.measurements(split);
         all.extend(self.spectra.iter().flat_map(|spectrum| spectrum.measurements(split)));
-        if let Some((lidar, n)) = self.lidar {
-            let text = "effective number of directions in which samples differ more than views of one (Thilak et al. 2023); two views \
-                        a sample, where the paper has fifty";
-            all.push(origin.plain("lidar", lidar, n, text));
-        }
         let drawn = Origin { split, seed: Some(self.config.seed) };
         for ClusterSilhouette { clusters, silhouette } in &self.silhouettes {
             let text = format!(
                 "mean silhouette of {clusters} clusters by k-means at unit length, cosine distance (Rousseeuw 1987): 1 for clusters far \
                  apart, 0 for none"
             );
-            all.push(drawn.plain(format!("silhouette@{clusters}"), *silhouette, self.rows, text));
+            all.push(drawn.mean(format!("silhouette@{clusters}"), silhouette, text));
         }
         all
     }
@@ -203,6 +153,7 @@ impl LabelFree {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::feature_health;
     use crate::fixtures::{clouds, formula};
     use selfsup_core::{Device, Kind};
 
@@ -222,7 +173,7 @@ mod tests {
         })
         .unwrap();
         assert_eq!(done, [0, 1, 2, 3, 4, 5]);
-        assert_eq!(found.health, feature_health(&x).unwrap());
+        assert_eq!(found.health.spread, feature_health(&x).unwrap());
         let measures = found.measurements("test");
         let names: Vec<&str> = measures.iter().map(|m| m.name.as_str()).collect();
         let expected = [
@@ -230,16 +181,18 @@ mod tests {
             "rank_me",
             "uniformity",
             "alignment",
+            "lidar",
             "effective_rank features",
             "participation_ratio features",
-            "lidar",
             "silhouette@2",
             "silhouette@5",
         ];
         assert_eq!(names, expected);
         assert!(measures.iter().all(|m| m.n == 200 && m.value.is_finite() && !m.definition.is_empty()));
+        let sure = |m: &Measurement| m.interval.is_some_and(|i| i.low <= m.value && m.value <= i.high);
+        assert!(measures.iter().all(sure), "{measures:?}");
         let [two, five] = [&found.silhouettes[0], &found.silhouettes[1]];
-        assert!(five.silhouette > 0.8 && five.silhouette > two.silhouette, "{found:?}");
+        assert!(five.silhouette.value > 0.8 && five.silhouette.value > two.silhouette.value, "{found:?}");
     }
 
     #[test]
@@ -247,9 +200,7 @@ mod tests {
         let x = formula(1000, 4);
         let config = LabelFreeConfig { max_rows: 90, max_spectrum_rows: 300, ..Default::default() };
         let found = ask(&x, None, &config);
-        assert_eq!((found.rows, found.spectra[0].samples), (91, 334));
-        assert_eq!(found.health, feature_health(&x.slice(0, 0, None, 11)).unwrap());
-        assert_eq!((found.alignment, found.lidar), (None, None));
+        assert_eq!((found.health.std.n, found.spectra[0].samples), (91, 334));
         let measures = found.measurements("test");
         let n = |name: &str| measures.iter().find(|m| m.name == name).map(|m| m.n);
         assert_eq!((n("std"), n("effective_rank features")), (Some(91), Some(334)));
@@ -259,21 +210,20 @@ mod tests {
     fn one_point_has_no_clusters() {
         let x = Tensor::ones([60, 3], (Kind::Float, Device::Cpu));
         let found = ask(&x, None, &LabelFreeConfig::default());
-        assert!(found.silhouettes.is_empty() && found.health.std < 1e-6, "{found:?}");
+        assert!(found.silhouettes.is_empty() && found.health.spread.std < 1e-6, "{found:?}");
     }
 
     #[test]
-    fn rejects_bounds_and_views_that_cannot_work() {
+    fn rejects_bounds_that_cannot_work() {
         let x = formula(30, 4);
-        let error = |views: Option<&Tensor>, config: LabelFreeConfig| {
-            label_free(&x, views, &[], &config, &mut |_| ()).unwrap_err().to_string()
+        let error = |config: LabelFreeConfig| {
+            label_free(&x, None, &[], &config, &mut |_| ()).unwrap_err().to_string()
         };
         let base = LabelFreeConfig::default;
-        assert_eq!(error(None, LabelFreeConfig { max_rows: 1, ..base() }), "max_rows = 1: at least 2");
+        assert_eq!(error(LabelFreeConfig { max_rows: 1, ..base() }), "max_rows = 1: at least 2");
+        let config = LabelFreeConfig { max_spectrum_rows: 1, ..base() };
+        assert_eq!(error(config), "max_spectrum_rows = 1: at least 2");
         let config = LabelFreeConfig { clusters: vec![1], ..base() };
-        assert_eq!(error(None, config), "clusters = 1: at least 2");
-        let one_view = x.unsqueeze(1);
-        let expected = "views = 30 samples of 1 views: at least two samples of two views";
-        assert_eq!(error(Some(&one_view), base()), expected);
+        assert_eq!(error(config), "clusters = 1: at least 2");
     }
 }

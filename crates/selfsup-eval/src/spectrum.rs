@@ -11,9 +11,10 @@
 //! below, variance is spread over noise. Unlike RankMe, all three are of centred activations: the offset that ReLU leaves is
 //! no dimension.
 
-use crate::Measurement;
+use crate::group_jackknife::{WIDEST, intervals};
 use crate::health::checked;
 use crate::measurement::Origin;
+use crate::{Interval, Mean, Measurement};
 use selfsup_core::{Error, Kind, Result, Tensor, check_shape};
 use serde::{Deserialize, Serialize};
 
@@ -79,6 +80,8 @@ pub struct LayerSpectrum {
     pub participation_ratio: f64,
     /// The power law; none where there are too few eigenvalues for one.
     pub power_law: Option<PowerLaw>,
+    /// How sure the effective rank, the participation ratio and alpha are, in this order; none of a layer wider than 1024.
+    pub intervals: [Option<Interval>; 3],
 }
 
 /// The spectra of named activations, in order.
@@ -95,17 +98,18 @@ pub fn layer_spectra(layers: &[(String, Tensor)], config: &PowerLawConfig) -> Re
 fn spectrum(layer: &str, x: &Tensor, config: &PowerLawConfig) -> Result<LayerSpectrum> {
     let x = over_places(x);
     let [samples, dim] = check_shape(layer, &x, [-1, -1])?;
-    let variances = variances(layer, &x)?;
-    let total: f64 = variances.iter().sum();
-    let (effective_rank, participation_ratio) = if total > 0.0 {
-        let roots: f64 = variances.iter().map(|v| v.sqrt()).sum();
-        let q = variances.iter().map(|v| v.sqrt() / roots).filter(|&q| q > 0.0);
-        let entropy: f64 = -q.map(|q| q * q.ln()).sum::<f64>();
-        (entropy.exp(), total * total / variances.iter().map(|v| v * v).sum::<f64>())
-    } else {
-        (1.0, 1.0)
+    let told = |x: &Tensor| -> Result<(f64, f64, Option<PowerLaw>)> {
+        let variances = variances(layer, x)?;
+        let [effective_rank, participation_ratio] = ranks(&variances);
+        Ok((effective_rank, participation_ratio, power_law(&variances, config)))
     };
-    let power_law = power_law(&variances, config);
+    let (effective_rank, participation_ratio, power_law) = told(&x)?;
+    let alpha = |law: Option<PowerLaw>| law.map(|law| law.alpha);
+    let values = [Some(effective_rank), Some(participation_ratio), alpha(power_law)];
+    let intervals = intervals(values.map(|v| v.filter(|_| samples.min(dim) <= WIDEST)), samples, |rest| {
+        let (effective_rank, participation_ratio, law) = told(&x.index_select(0, rest))?;
+        Ok([Some(effective_rank), Some(participation_ratio), alpha(law)])
+    })?;
     Ok(LayerSpectrum {
         layer: layer.to_owned(),
         samples,
@@ -113,7 +117,20 @@ fn spectrum(layer: &str, x: &Tensor, config: &PowerLawConfig) -> Result<LayerSpe
         effective_rank,
         participation_ratio,
         power_law,
+        intervals,
     })
+}
+
+/// The effective rank and the participation ratio.
+fn ranks(variances: &[f64]) -> [f64; 2] {
+    let total: f64 = variances.iter().sum();
+    if total <= 0.0 {
+        return [1.0, 1.0];
+    }
+    let roots: f64 = variances.iter().map(|v| v.sqrt()).sum();
+    let q = variances.iter().map(|v| v.sqrt() / roots).filter(|&q| q > 0.0);
+    let entropy: f64 = -q.map(|q| q * q.ln()).sum::<f64>();
+    [entropy.exp(), total * total / variances.iter().map(|v| v * v).sum::<f64>()]
 }
 
 /// Tokens `[N, T, D]` and maps `[N, D, h, w]` as their means over places, `[N, D]`; anything else as it is.
@@ -169,27 +186,25 @@ impl LayerSpectrum {
     pub fn measurements(&self, split: &str) -> Vec<Measurement> {
         let origin = Origin { split, seed: None };
         let n = self.samples as usize;
+        let sure = |value: f64, i: usize| Mean { value, interval: self.intervals[i], n };
         let of = |name: &str| format!("{name} {}", self.layer);
         let activations = format!("of the {} centred activations of {}", self.dim, self.layer);
         let mut all = vec![
-            origin.plain(
+            origin.mean(
                 of("effective_rank"),
-                self.effective_rank,
-                n,
+                &sure(self.effective_rank, 0),
                 format!("exponential of the entropy of the singular values {activations} (Roy and Vetterli 2007)"),
             ),
-            origin.plain(
+            origin.mean(
                 of("participation_ratio"),
-                self.participation_ratio,
-                n,
+                &sure(self.participation_ratio, 1),
                 format!("squared sum of the variances over the sum of their squares, along the principal directions {activations}"),
             ),
         ];
         if let Some(PowerLaw { alpha, first, last, r_squared }) = self.power_law {
-            all.push(origin.plain(
+            all.push(origin.mean(
                 of("alpha"),
-                alpha,
-                n,
+                &sure(alpha, 2),
                 format!(
                     "exponent of the power law through eigenvalues {first} to {last} of the covariance {activations}, R2 \
                      {r_squared:.3} (alpha-ReQ, Agrawal et al. 2022)"
