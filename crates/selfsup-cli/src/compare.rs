@@ -3,9 +3,11 @@
 //! Two runs are paired sample by sample, by the answers that `eval --suite full` left beside report.json. Runs that differ in
 //! their seed alone are one method, whose mean over seeds is compared with those of others.
 
+use crate::finetune;
 use crate::full::Answers;
 use crate::layers::{self, LayerPair, Seen};
 use crate::origin::{self, Origin};
+use crate::places;
 use crate::pretrain::recipe_of;
 use crate::recipe::Whose;
 use crate::report::{self, Cell, Column, ReportData, Row, Scores, SuiteGroup, SuiteMeasure};
@@ -40,6 +42,9 @@ pub struct Arguments {
     /// A folder for compare.json, report.html and the plots.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Replace what an earlier call has left there.
+    #[arg(long)]
+    overwrite: bool,
     #[command(flatten)]
     machine: crate::Machine,
 }
@@ -49,6 +54,21 @@ pub struct Arguments {
 /// # Errors
 /// When a folder was not judged by the full suite, the folders have other test samples, or the probe is not known.
 pub fn run(arguments: &Arguments) -> Result<()> {
+    if let Some(out) = &arguments.out {
+        ensure!(
+            !out.join("config.toml").exists(),
+            "--out {}: holds a run, whose report would be lost; name another",
+            out.display()
+        );
+        places::free_in(out, &["compare.json", "report.html"], arguments.overwrite)?;
+    }
+    for (i, folder) in arguments.runs.iter().enumerate() {
+        ensure!(folder.is_dir(), "{}: there is no such folder", folder.display());
+        let same = |other: &&PathBuf| other.canonicalize().ok() == folder.canonicalize().ok();
+        if let Some(first) = arguments.runs[..i].iter().find(same) {
+            bail!("{} is {}; name each folder once", folder.display(), first.display());
+        }
+    }
     let runs = arguments.runs.iter().map(|folder| Judged::read(folder)).collect::<Result<Vec<_>>>()?;
     let mut comparison = Comparison::of(&runs, &arguments.probe)?;
     if arguments.cka {
@@ -95,7 +115,15 @@ impl Judged {
             "{}: of samples without classes; selfsup compare takes runs and features whose samples have some",
             path.display()
         );
-        let origin = Origin::deserialize(&report["origin"]).with_context(again)?;
+        let config = std::fs::read_to_string(folder.join("config.toml"));
+        ensure!(
+            !config.is_ok_and(|text| finetune::made(&text)),
+            "{}: a run of selfsup finetune, which selfsup report annotation compares; name runs of selfsup pretrain, or features",
+            folder.display()
+        );
+        let origin = Origin::deserialize(&report["origin"]).map_err(|_| {
+            anyhow::anyhow!("{}: is of another version; {}", path.display(), origin::again(folder))
+        })?;
         let answers = Answers::read(folder, &origin)?;
         let recipe = origin.recipe.is_some().then(|| of_this_run(folder, &path, &origin)).transpose()?;
         let name = std::path::absolute(folder)?;
@@ -278,7 +306,7 @@ impl Comparison {
         }
         let several: Vec<(&str, Vec<f64>)> = by_method.into_iter().filter(|(_, v)| v.len() > 1).collect();
         let methods = several.iter().map(|(method, values)| {
-            Ok(OfMethod { method: (*method).to_owned(), accuracy: Mean::over_repetitions(values)? })
+            Ok(OfMethod { method: (*method).to_owned(), accuracy: Mean::over_shares(values)? })
         });
         let methods = methods.collect::<Result<_>>()?;
         let mut method_pairs = Vec::new();

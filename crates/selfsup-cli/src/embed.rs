@@ -6,6 +6,7 @@ use crate::finetune::encoder_of;
 use crate::images;
 use crate::model::{ImageModel, TextModel};
 use crate::objective::Modality;
+use crate::places;
 use crate::recipe::{Recipe, Whose};
 use crate::text;
 use anyhow::{Context, Result, bail};
@@ -14,21 +15,25 @@ use selfsup::core::state::write_whole;
 use selfsup::core::tensor::to_array2;
 use selfsup::core::{Device, Tensor};
 use selfsup::data::text::{TokenSequences, Tokenizer};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Runs the command: writes the features of all samples of `data`, in order, with the samples' names.
 ///
 /// # Errors
 /// When the folder holds no run or no checkpoint, or none of a teacher that is asked for, the data cannot be read or do not fit the
-/// encoder, or `out` ends in neither `.npy` nor `.csv`.
-pub fn run(run: &Path, whose: Whose, data: &str, out: &Path, device: Device) -> Result<()> {
+/// encoder, or `out` ends in neither `.npy` nor `.csv`, or is there already and is to stay.
+pub fn run(run: &Path, whose: Whose, data: &str, out: &Path, overwrite: bool, device: Device) -> Result<()> {
     let write: fn(&Array2<f32>, &[String], &Path) -> Result<()> =
         match out.extension().and_then(|e| e.to_str()) {
             Some("npy") => write_npy,
             Some("csv") => write_csv,
             _ => bail!("--out {}: a file that ends in .npy or .csv", out.display()),
         };
+    places::check_folder_of(out)?;
+    let names = names_beside(out);
+    let written = [Some(out.to_owned()), Some(names).filter(|_| out.extension().is_some_and(|e| e == "npy"))];
+    places::check_free(&written.into_iter().flatten().collect::<Vec<_>>(), overwrite)?;
     let mut recipe = encoder_of(run)?;
     let weights = last_checkpoint(run)?.weights;
     recipe.weights = recipe.weights.of(whose, &weights)?;
@@ -47,12 +52,17 @@ fn of_images(recipe: &Recipe, weights: &Path, data: &str, device: Device) -> Res
     model.load(weights)?;
     let splits = crate::data::open_images(data)?;
     let (mut all, mut names) = (Vec::new(), Vec::new());
-    for set in std::iter::once(splits.train).chain(splits.test) {
+    // The parts may have samples of one name.
+    let parts = match splits.test {
+        Some(test) => vec![("train/", splits.train), ("test/", test)],
+        None => vec![("", splits.train)],
+    };
+    for (part, set) in parts {
         let set = images::with_channels(set, Some(channels))?;
         let view = images::plain_view(recipe, channels)?;
         let batches = images::plain(&set, view, recipe.eval.batch_size, recipe.train.loader_threads)?;
         all.push(features::of_images(model.encoder.as_ref(), &batches, device)?);
-        names.extend((0..set.len()).map(|i| set.name(i)));
+        names.extend((0..set.len()).map(|i| part.to_owned() + &set.name(i)));
     }
     Ok((Tensor::cat(&all, 0), names))
 }
@@ -86,7 +96,12 @@ fn write_npy(features: &Array2<f32>, names: &[String], out: &Path) -> Result<()>
     writer.finish()?;
     write_whole(out, &bytes).with_context(|| format!("cannot write {}", out.display()))?;
     let lines: String = names.iter().map(|name| name.replace(['\n', '\r'], " ") + "\n").collect();
-    Ok(write_whole(&out.with_extension("names.txt"), lines.as_bytes())?)
+    Ok(write_whole(&names_beside(out), lines.as_bytes())?)
+}
+
+/// Where the names of `features.npy` go.
+fn names_beside(out: &Path) -> PathBuf {
+    out.with_extension("names.txt")
 }
 
 /// A line for each sample: its name, then its features.

@@ -140,6 +140,26 @@ pub fn last_checkpoint(run: &Path) -> Result<Last> {
     Ok(Last { weights: folder.join("model.safetensors"), step })
 }
 
+/// What is to be said where the training images are no longer those that the run has learned from.
+fn changed_since(weights: &Path, images: &Images) -> Result<Option<String>> {
+    let path = weights.with_file_name("state.json");
+    let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let state: Value = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
+    let learned = &state["fingerprint"]["samples"];
+    // Checkpoints of an earlier version hold no digest.
+    let same = learned["digest"].is_null()
+        || (learned["train"] == json!(images.train.len())
+            && learned["digest"] == digest::of_images(images.train.as_ref())?);
+    Ok((!same).then(|| {
+        format!(
+            "{}: the training images are others than those that the run has learned from, {} then and {} now; probes are fitted to these",
+            images.name,
+            learned["train"],
+            images.train.len()
+        )
+    }))
+}
+
 /// What report.json tells of the run under `run`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunFacts {
@@ -247,6 +267,9 @@ fn on_images(
     device: Device,
 ) -> Result<Judged> {
     let images = Images::open(&recipe.data)?;
+    if let Some(note) = changed_since(weights, &images)? {
+        eprintln!("note: {note}");
+    }
     let labels = Labels::new(images.classes(), images.train.labels(), images.test.labels());
     let plain = |set| -> Result<_> {
         let view = images::plain_view(recipe, images.train.channels())?;

@@ -6,6 +6,7 @@ use crate::objective::{METHODS, Method};
 use crate::recipe::SHIPPED;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
+use selfsup::data::dataset::OF_IMAGES;
 use selfsup::fetch;
 use serde_json::{Value, json};
 use std::io::Write as _;
@@ -68,7 +69,10 @@ impl What {
                 let about = |m: &finetune::Method| format!("{}: {} ({})", m.name, m.about, m.paper);
                 finetune::METHODS.iter().map(|method| (method.kind, about(method))).collect()
             }
-            What::Data => fetch::sets().iter().map(|set| (set.name, set.about.to_owned())).collect(),
+            What::Data => {
+                let kind = |name| if OF_IMAGES.contains(&name) { " [images]" } else { "" };
+                fetch::sets().iter().map(|set| (set.name, set.about.to_owned() + kind(set.name))).collect()
+            }
         }
     }
 }

@@ -33,6 +33,7 @@ mod network;
 mod objective;
 mod origin;
 mod panics;
+mod places;
 mod pretext;
 mod pretrain;
 mod projected;
@@ -115,9 +116,13 @@ enum Command {
         /// A known set's name, or the path of a file or folder.
         #[arg(long, value_name = "NAME_OR_PATH")]
         data: String,
-        /// features.npy (names go to features.names.txt beside it) or features.csv.
+        /// features.npy (names go to features.names.txt beside it) or features.csv. Where the data have a test part, names begin
+        /// with train/ or test/.
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
+        /// Replace files that are there.
+        #[arg(long)]
+        overwrite: bool,
         #[command(flatten)]
         machine: Machine,
     },
@@ -189,11 +194,18 @@ fn main() -> ExitCode {
     let advice = "close other programs, or set a smaller eval.batch_size in the run's config.toml";
     match panics::caught(advice, || run(command)) {
         Ok(code) => code,
+        // Who reads the output has seen enough, as head does.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let io = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+    io.into_iter().any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 fn run(command: Command) -> Result<ExitCode> {
@@ -225,8 +237,8 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Dense(arguments) => dense::run(&arguments)?,
         Command::Compare(arguments) => compare::run(&arguments)?,
         Command::Audit(arguments) => audit::run(&arguments)?,
-        Command::Embed { run, weights, data, out, machine } => {
-            embed::run(&run, weights, &data, &out, machine.choose()?)?;
+        Command::Embed { run, weights, data, out, overwrite, machine } => {
+            embed::run(&run, weights, &data, &out, overwrite, machine.choose()?)?;
         }
         Command::Label(arguments) => label::run(&arguments)?,
         Command::Export { run, weights, out } => export::run(&run, weights, &out)?,

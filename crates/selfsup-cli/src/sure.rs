@@ -115,7 +115,11 @@ fn share(right: u64, asked: u64) -> Result<Mean> {
 
 /// The mean over draws.
 fn over_draws(score: &Score) -> Result<Mean> {
-    Ok(Mean { value: score.mean, interval: Interval::student_of(score, LEVEL)?, n: score.n })
+    Ok(Mean {
+        value: score.mean,
+        interval: Interval::student_of(score, LEVEL)?.map(Interval::of_share),
+        n: score.n,
+    })
 }
 
 #[cfg(test)]

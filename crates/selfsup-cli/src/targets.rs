@@ -231,6 +231,17 @@ impl Given {
                 anyhow::bail!("{}: row {row} holds {wrong}", called(name));
             }
         }
+        for (name, y) in [("train_targets", &y), ("test_targets", &z)].iter().filter(|(_, y)| is_floating(y))
+        {
+            let varies = y.amin([0].as_slice(), false).ne_tensor(&y.amax([0].as_slice(), false)); // [T]
+            if !bool::try_from(varies.all())? {
+                let column = i64::try_from(varies.to_kind(Kind::Int64).argmin(0, false))?;
+                anyhow::bail!(
+                    "{}: all values of column {column} are equal: nothing to predict",
+                    called(name)
+                );
+            }
+        }
         let asked = if is_floating(&y) { Asked::Numbers([y, z]) } else { Asked::Labels([y, z]) };
         Ok(Given { train, test, asked })
     }

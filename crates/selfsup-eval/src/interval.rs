@@ -70,6 +70,12 @@ impl Interval {
         Ok(Some(Interval { low: mean - half, high: mean + half, level, method: IntervalMethod::Student }))
     }
 
+    /// What of it lies between 0 and 1.
+    #[must_use]
+    pub fn of_share(self) -> Interval {
+        Interval { low: self.low.clamp(0.0, 1.0), high: self.high.clamp(0.0, 1.0), ..self }
+    }
+
     /// The interval of a share, of `right` among `n`; none of none.
     ///
     /// # Errors
@@ -170,6 +176,17 @@ impl Mean {
     pub fn over_repetitions(values: &[f64]) -> Result<Mean> {
         let interval = Interval::student(values, LEVEL)?;
         Ok(Mean { value: mean(values)?, interval, n: values.len() })
+    }
+}
+
+impl Mean {
+    /// The same of shares, as accuracies are: the interval keeps to 0 to 1.
+    ///
+    /// # Errors
+    /// When there are no values.
+    pub fn over_shares(values: &[f64]) -> Result<Mean> {
+        let Mean { value, interval, n } = Mean::over_repetitions(values)?;
+        Ok(Mean { value, interval: interval.map(Interval::of_share), n })
     }
 }
 
@@ -331,6 +348,9 @@ mod tests {
         assert_eq!(error, "right = 4: at most 3, the number of samples");
         let error = Interval::bootstrap(&[1.0, 2.0], 0.9, 0, Key::new(0)).unwrap_err().to_string();
         assert_eq!(error, "resamples = 0: at least 1");
+        let shares = Mean::over_shares(&[0.9, 1.0]).unwrap();
+        let wide = Mean::over_repetitions(&[0.9, 1.0]).unwrap().interval.unwrap();
+        assert!(wide.high > 1.0 && shares.interval == Some(Interval { high: 1.0, ..wide }));
         assert_eq!(Mean::over_repetitions(&[]).unwrap_err().to_string(), "values = none: at least one");
     }
 }

@@ -152,7 +152,7 @@ impl NovelClasses {
                     let text = text.replace("SOUGHT", sought);
                     let text = format!("{text}, by {by}; mean over {} classes {turn}", values.len());
                     let name = format!("{way}_{measure}_{detector}");
-                    all.push(origin.mean(name, &Mean::over_repetitions(&values)?, text));
+                    all.push(origin.mean(name, &Mean::over_shares(&values)?, text));
                 }
             }
         }

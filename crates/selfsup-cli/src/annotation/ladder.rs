@@ -127,10 +127,21 @@ pub fn sentence(arms: &[Rungs], target: Option<f64>, reference: Arm, labels: usi
     };
     let others: Vec<String> = arms.iter().filter(|found| found.arm != reference).map(needs).collect();
     let reached = format!("{} reaches {:.1} % with all {labels} labels", reference.name(), 100.0 * target);
-    match others.split_last() {
+    let said = match others.split_last() {
         None => format!("{reached}."),
         Some((last, [])) => format!("{reached}; for as much, {last}."),
         Some((last, others)) => format!("{reached}; for as much, {}, and {last}.", others.join(", ")),
+    };
+    let own = arms.iter().find(|found| found.arm == reference);
+    let above = own.into_iter().flat_map(|found| &found.rungs).filter(|rung| rung.labels < labels);
+    let above = above.max_by(|a, b| a.accuracy.mean.total_cmp(&b.accuracy.mean));
+    match above.filter(|rung| rung.accuracy.mean > target) {
+        None => said,
+        Some(rung) => format!(
+            "{said} But with {} labels it reached {:.1} %: so short trainings are no measure of what all labels are worth.",
+            rung.labels,
+            100.0 * rung.accuracy.mean
+        ),
     }
 }
 
@@ -210,6 +221,9 @@ mod tests {
             "SSL + linear reaches 90.0 % with all 1000 labels; for as much, SSL + linear + chosen samples does not reach it \
              with 10."
         );
+        let falling = [cell(Arm::Supervised, 40, 0, 0.6), cell(Arm::Supervised, 1000, 0, 0.5)];
+        let said = sentence(&ladder(&falling, Some(0.5)), Some(0.5), Arm::Supervised, 1000);
+        assert!(said.ends_with("But with 40 labels it reached 60.0 %: so short trainings are no measure of what all labels are worth."), "{said}");
         assert!(sentence(&ladder(&cells, None), None, Arm::SslLinear, 1000).contains("cannot be said"));
     }
 }

@@ -7,7 +7,9 @@ mod subject;
 use crate::evaluate::last_checkpoint;
 use crate::finetune::encoder_of;
 use crate::judge::Bars;
+use crate::label::of_people;
 use crate::label_table;
+use crate::places;
 use crate::recipe::{Recipe, Whose};
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum as _;
@@ -123,13 +125,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 
 /// The table and the summary of an audit; neither they nor a file of the page is there unless it may be replaced.
 fn free(out: &Path, overwrite: bool) -> Result<[PathBuf; 2]> {
-    ensure!(!out.is_file(), "--out {}: a folder, but this is a file", out.display());
-    let own = ["audit.csv", "audit.json"].map(|name| out.join(name));
-    let mut all = own.iter().cloned().chain(crate::report::audit::FILES.map(|name| out.join(name)));
-    if let Some(there) = all.find(|path| !overwrite && path.symlink_metadata().is_ok()) {
-        bail!("{}: is there already; name another folder with --out, or --overwrite it", there.display());
-    }
-    Ok(own)
+    let own = ["audit.csv", "audit.json"];
+    places::free_in(out, &[&own[..], &crate::report::audit::FILES[..]].concat(), overwrite)?;
+    Ok(own.map(|name| out.join(name)))
 }
 
 /// The probe as the run's evaluation has it.
@@ -157,8 +155,8 @@ impl Given {
         let known = Some(subject.classes()).filter(|classes| !classes.is_empty());
         if let Some(file) = &arguments.labels {
             let path = file.display().to_string();
-            let all =
-                label_table::read(file)?.find_in(subject.len(), |i| subject.name(i), known.as_deref())?;
+            let people = of_people(&label_table::read(file)?)?;
+            let all = people.find_in(subject.len(), |i| subject.name(i), known.as_deref())?;
             let given = all.counting();
             ensure!(
                 !given.labels.is_empty(),

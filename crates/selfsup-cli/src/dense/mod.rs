@@ -21,6 +21,7 @@ use crate::evaluate::{TRAINED, last_checkpoint};
 use crate::finetune::encoder_of;
 use crate::model::ImageModel;
 use crate::objective::Modality;
+use crate::places;
 use crate::recipe::Whose;
 use anyhow::{Context, Result, bail, ensure};
 use maps::{Eye, Seer};
@@ -58,6 +59,9 @@ pub struct Arguments {
     /// The folder for dense.json, report.html and plots; RUN/segmentation or RUN/detection when left out.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Replace what an earlier call has left there.
+    #[arg(long)]
+    overwrite: bool,
     /// Print dense.json instead of a table.
     #[arg(long)]
     json: bool,
@@ -78,6 +82,14 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         arguments.run.display()
     );
     ensure!(arguments.limit != Some(0), "--limit 0: at least 1 image");
+    let name = if arguments.segmentation.is_some() { "segmentation" } else { "detection" };
+    let out = arguments.out.clone().unwrap_or_else(|| arguments.run.join(name));
+    ensure!(
+        !out.join("config.toml").exists(),
+        "{}: holds a run, whose report would be lost; name another with --out",
+        out.display()
+    );
+    places::free_in(&out, &["dense.json", "report.html"], arguments.overwrite)?;
     let weights = last_checkpoint(&arguments.run)?.weights;
     recipe.weights = recipe.weights.of(arguments.weights, &weights)?;
     let model = ImageModel::on_images(&recipe, device)?;
@@ -92,17 +104,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         Seer::Trained => model.load(&weights),
         Seer::Untrained | Seer::Colours => Ok(()),
     };
-    let (name, mut found) = match (&arguments.segmentation, &arguments.detection) {
-        (Some(folder), _) => {
-            ("segmentation", segmentation::judge(folder, arguments, &recipe, &eye, seers, &load)?)
-        }
-        (None, Some(folder)) => {
-            ("detection", detection::judge(folder, arguments, &recipe, &eye, seers, &load)?)
-        }
+    let mut found = match (&arguments.segmentation, &arguments.detection) {
+        (Some(folder), _) => segmentation::judge(folder, arguments, &recipe, &eye, seers, &load)?,
+        (None, Some(folder)) => detection::judge(folder, arguments, &recipe, &eye, seers, &load)?,
         (None, None) => bail!("name a folder with --segmentation or --detection"),
     };
     found.encoders.sort_by_key(|judged| judged.name != TRAINED);
-    let out = arguments.out.clone().unwrap_or_else(|| arguments.run.join(name));
     finish(&found, &recipe, arguments, &out)
 }
 

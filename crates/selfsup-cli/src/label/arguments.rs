@@ -1,10 +1,10 @@
 //! What the command is told, and what of it cannot work.
 
-use crate::{finetune, label_table, report};
+use crate::{finetune, label_table, places, report};
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
 use selfsup::data::ExistingFile;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// What `selfsup label` is told.
 #[derive(Debug, clap::Args)]
@@ -212,9 +212,7 @@ impl Arguments {
 
     /// Refuses places that cannot be written to, and files that are to stay.
     fn check_places(&self) -> Result<()> {
-        let folder =
-            self.out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        ensure!(folder.is_dir(), "--out {}: there is no folder {}", self.out.display(), folder.display());
+        places::check_folder_of(&self.out)?;
         let mut files = vec![self.out.clone()];
         files.extend(self.review.iter().map(|folder| folder.join(REVIEW)));
         let pages = report::LABEL_FILES.into_iter().chain([REPORT_JSON]);
@@ -231,12 +229,8 @@ impl Arguments {
             {
                 anyhow::bail!("{}: is read and would be written over; name another", input.display());
             }
-            ensure!(
-                self.overwrite || file.symlink_metadata().is_err(),
-                "{} is there already; name another, or add --overwrite",
-                file.display()
-            );
         }
+        places::check_free(&files, self.overwrite)?;
         for folder in self.review.iter().chain(&self.report) {
             ensure!(!folder.exists() || folder.is_dir(), "{}: is no folder", folder.display());
             let holds_run = folder.join("config.toml").exists();

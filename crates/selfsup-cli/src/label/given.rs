@@ -185,7 +185,7 @@ fn corrected(base: Option<LabelFile>, arguments: &Arguments) -> Result<Option<La
 ///
 /// # Errors
 /// When all are a machine's.
-fn of_people(file: &LabelFile) -> Result<LabelFile> {
+pub fn of_people(file: &LabelFile) -> Result<LabelFile> {
     let people = file.only(|row| row.reason.as_deref().and_then(a_machines).is_none());
     let (all, path) = (file.rows().len(), file.path().display());
     let machines = all - people.rows().len();

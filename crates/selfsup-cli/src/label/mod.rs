@@ -30,3 +30,4 @@ mod trust;
 
 pub use arguments::Arguments;
 pub use command::run;
+pub use given::of_people;

@@ -67,7 +67,7 @@ fn wrong_labels_stand_first_and_nothing_is_overwritten() {
     fs::create_dir_all(place.path("other/plots")).unwrap();
     fs::write(place.path("other/plots/doubted.png"), "mine").unwrap();
     let refusal = place.refusal(&[&audit[..], &["--out", "other"]].concat());
-    assert!(refusal.contains("other/plots/doubted.png: is there already"), "{refusal}");
+    assert!(refusal.contains("other/plots/doubted.png is there already"), "{refusal}");
     assert_eq!(files(&place.path("other")), ["plots"]);
     assert_eq!(fs::read_to_string(place.path("other/plots/doubted.png")).unwrap(), "mine");
 
@@ -124,6 +124,10 @@ fn wrong_labels_stand_first_and_nothing_is_overwritten() {
     holds(
         with("file,label\nring/03.png,ring\nring/04.png,ring\n"),
         "bad.csv: the labels name ring only: at least 2 classes",
+    );
+    holds(
+        with("file,label,reason\nring/03.png,ring,the model is sure enough\n"),
+        "bad.csv: all 1 labels are a machine's, by their reasons",
     );
     holds(refused(&["--plant", "1.5"]), "--plant 1.5: share = 1.5");
     holds(refused(&["--part", "test"]), "--part test: images has no test part");

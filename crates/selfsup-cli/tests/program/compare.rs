@@ -42,10 +42,15 @@ fn runs_are_seeds_of_one_recipe_on_one_set_or_are_told_apart() {
     assert!(method.contains(", objective.temperature = 0.5"), "{method}");
 
     let said = place.refusal(&["compare", "a", "b", "a"]);
-    assert!(
-        said.contains("a (3): is the same recipe at the same step with the same train.seed = 1 as a (1)"),
-        "{said}"
-    );
+    assert!(said.contains("a is a; name each folder once"), "{said}");
+    let said = place.refusal(&["compare", "a", "nowhere"]);
+    assert!(said.contains("nowhere: there is no such folder"), "{said}");
+    fs::create_dir(place.path("kept")).unwrap();
+    fs::write(place.path("kept/compare.json"), "mine").unwrap();
+    let said = place.refusal(&["compare", "a", "b", "--out", "kept"]);
+    assert!(said.contains("kept/compare.json is there already"), "{said}");
+    let said = place.refusal(&["compare", "a", "b", "--out", "b"]);
+    assert!(said.contains("--out b: holds a run, whose report would be lost"), "{said}");
     let said = place.refusal(&["compare", "a", "fewer"]);
     assert!(said.contains("fewer: its training samples are others than those of a"), "{said}");
     // The same images, which one encoder sees in grey and the other in colour.
@@ -56,7 +61,8 @@ fn runs_are_seeds_of_one_recipe_on_one_set_or_are_told_apart() {
     let retrieval = report["suite"]["trained"]["retrieval"].as_array().unwrap();
     let recall = retrieval.iter().find(|m| m["name"] == "index_recall").unwrap();
     assert!(recall["value"].as_f64().unwrap() > 0.2 && recall["n"] == 20, "{recall}");
-    for (place, method) in [("/scores/trained/linear", "wilson"), ("/health/trained/std", "jackknife")] {
+    for (place, method) in [("/scores/trained/linear", "wilson"), ("/health/trained/std", "group_jackknife")]
+    {
         let known = &report["measurements"][place];
         assert_eq!(
             (&known["split"], &known["interval"]["method"]),

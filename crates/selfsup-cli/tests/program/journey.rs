@@ -68,6 +68,11 @@ fn images_become_scores_a_report_features_and_weights() {
     assert!(head.contains("NUMPY") && head.contains("(160, 16, )"), "{head}");
     let names = fs::read_to_string(place.path("x.names.txt")).unwrap();
     assert_eq!((names.lines().next(), names.lines().count()), (Some("ring/00.png"), 160));
+    let refusal = place.refusal(&["embed", "run", "--data", "images", "--out", "x.npy"]);
+    assert!(refusal.contains("x.npy is there already; name another, or add --overwrite"), "{refusal}");
+    let refusal = place.refusal(&["embed", "run", "--data", "images", "--out", "no/x.npy"]);
+    assert!(refusal.contains("--out no/x.npy: there is no folder no"), "{refusal}");
+    place.program(&["embed", "run", "--data", "images", "--out", "x.npy", "--overwrite"]).assert().success();
     place.program(&["embed", "run", "--data", "images/ring", "--out", "x.csv"]).assert().success();
     let table = fs::read_to_string(place.path("x.csv")).unwrap();
     assert!(table.starts_with("name,feature_0,") && table.lines().count() == 81);
@@ -113,6 +118,10 @@ fn features_that_a_run_gave_away_are_judged_as_the_run_is() {
 
     // Both parts in order, 100 images to train on and 60 to test on.
     let names = fs::read_to_string(place.path("all.names.txt")).unwrap();
+    let parts: Vec<&str> = names.lines().map(|name| name.split('/').next().unwrap()).collect();
+    assert!(
+        parts[..100].iter().all(|part| *part == "train") && parts[100..].iter().all(|part| *part == "test")
+    );
     let labels: Vec<i64> = names.lines().map(|name| i64::from(name.contains("stripes"))).collect();
     let all = npyz::NpyFile::new(fs::File::open(place.path("all.npy")).unwrap()).unwrap();
     let rows: Vec<Vec<f32>> = all.into_vec().unwrap().chunks(16).map(<[f32]>::to_vec).collect();
@@ -328,6 +337,12 @@ fn features_with_other_targets_than_classes_are_judged_too() {
     write_features(&place.path("anomalies/test.npy"), &mixed);
     let auroc = &judged("anomalies")["suite"]["trained"]["anomalies"][0];
     assert!(auroc["name"] == "ood_auroc_knn" && auroc["value"].as_f64().unwrap() > 0.99, "{auroc}");
+
+    folder("constant");
+    write_npy(&place.path("constant/train_targets.npy"), &[100], &numbers[..100]);
+    write_npy(&place.path("constant/test_targets.npy"), &[50], &[1.0_f32; 50]);
+    let said = place.refusal(&["eval", "--features", "constant"]);
+    assert!(said.contains("test_targets.npy: all values of column 0 are equal"), "{said}");
 
     let said = place.refusal(&["compare", "numbers", "labels"]);
     assert!(said.contains("numbers/report.json"), "{said}");

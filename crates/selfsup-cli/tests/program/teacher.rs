@@ -79,7 +79,8 @@ fn the_teacher_is_judged_embedded_exported_and_reported_in_the_encoders_place() 
     assert!(String::from_utf8(read("teacher_audit/audit.json")).unwrap().contains("--weights teacher"));
 
     scenes(&place);
-    let dense = ["dense", "run", "--segmentation", "masks", "--void", "9", "--threads", "1", "--json"];
+    let dense =
+        ["dense", "run", "--segmentation", "masks", "--void", "9", "--threads", "1", "--json", "--overwrite"];
     for (whose, same) in [("trained", false), ("teacher", true)] {
         let printed = place.program(&[&dense[..], &["--weights", whose]].concat()).assert().success();
         let found: Value = serde_json::from_slice(&printed.get_output().stdout).unwrap();

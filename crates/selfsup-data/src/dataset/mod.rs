@@ -36,7 +36,7 @@ pub use folder::ImageFolder;
 pub(crate) use folder::is_image;
 pub use npy::NpyImages;
 pub use npy_array::{NpyArray, NpyValues};
-pub use open::{ImageSplits, open, open_path};
+pub use open::{ImageSplits, OF_IMAGES, open, open_path};
 pub use shards::TarShards;
 pub use subset::Subset;
 

@@ -34,6 +34,9 @@ pub fn open(source: &str) -> Result<ImageSplits> {
         Err(_) if looks_like_a_path => return Err(Error::data(path, "there is no such file or folder")),
         Err(e) => return Err(Error::data(path, format!("there is no such file or folder, and {e}"))),
     };
+    if !OF_IMAGES.contains(&source) {
+        return Err(Error::data(path, format!("no set of images, but {}", set.about)));
+    }
     let folder = selfsup_fetch::fetch(set).map_err(|e| Error::Other(e.to_string()))?;
     let splits = match source {
         "fashion-mnist" => idx_folder(&folder, &FASHION_MNIST)?,
@@ -44,9 +47,12 @@ pub fn open(source: &str) -> Result<ImageSplits> {
     };
     match splits {
         Some((train, test)) => Ok(ImageSplits { name: source.to_owned(), train, test }),
-        None => Err(Error::data(path, format!("{} is no set of images: {}", set.name, set.about))),
+        None => Err(Error::data(path, format!("no set of images, but {}", set.about))),
     }
 }
+
+/// The known sets that hold images.
+pub const OF_IMAGES: [&str; 5] = ["fashion-mnist", "mnist-5k", "elpv", "emoji", "photographs"];
 
 /// Fashion-MNIST's classes (Xiao et al., 2017, table 2), which its files do not name.
 const FASHION_MNIST: [&str; 10] = [

@@ -106,7 +106,7 @@ pub fn label_curve(
     }
     let point = |(&labels_per_class, draws): (&usize, Vec<f64>)| {
         let std = selfsup_core::Score::of(&draws).std;
-        Ok(LabelCurvePoint { labels_per_class, accuracy: Mean::over_repetitions(&draws)?, std, draws })
+        Ok(LabelCurvePoint { labels_per_class, accuracy: Mean::over_shares(&draws)?, std, draws })
     };
     let points = sizes.iter().zip(accuracies).map(point).collect::<Result<_>>()?;
     Ok(LabelCurve { points, left_out, iterations, config: config.clone() })
