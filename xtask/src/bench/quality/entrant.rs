@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use super::{self as quality, Setting};
+use super::{self as quality, Setting, foretold};
 use crate::run::{program, root, stage};
 
 /// The epochs and images by which a recipe's speed is measured: some of each stretch of its views.
@@ -51,6 +51,8 @@ pub struct Length {
 pub struct Outcome {
     pub scores: Value,
     pub health: Value,
+    /// The kind of the encoder; none of lightly's.
+    pub encoder: Option<String>,
     pub epochs: f64,
     pub samples_per_second: f64,
     pub seconds: f64,
@@ -202,7 +204,7 @@ impl Entrant {
             Side::Recipe(recipe) => {
                 let Length { epochs, seconds_per_image } = self.length(setting)?;
                 train(recipe, &run, seed, epochs, setting)?;
-                if !report.is_file() {
+                if !read(&report).is_ok_and(|report| is_whole(&report)) {
                     // The untrained encoder and the pixels are judged with the first seed.
                     judge(&run, if seed == 0 { &[] } else { &["--alone"] }, setting)?;
                 }
@@ -217,6 +219,7 @@ impl Entrant {
                     },
                     seconds: number(&report["run"], "training_seconds"),
                     peak_megabytes: number(&memory, "peak_megabytes"),
+                    encoder: report["run"]["encoder"].as_str().map(str::to_owned),
                     scores: report["scores"].clone(),
                     health: report["health"].clone(),
                 })
@@ -226,7 +229,7 @@ impl Entrant {
                 if !log.is_file() {
                     lightly(method, &run, seed, setting)?;
                 }
-                if !report.is_file() {
+                if !read(&report).is_ok_and(|report| is_whole(&report)) {
                     judge(&run, &["--features"], setting)?;
                 }
                 let (report, log) = (read(&report)?, read(&log)?);
@@ -235,12 +238,19 @@ impl Entrant {
                     samples_per_second: number(&log, "samples_per_second"),
                     seconds: number(&log, "seconds"),
                     peak_megabytes: number(&log, "peak_megabytes"),
+                    encoder: None,
                     scores: report["scores"].clone(),
                     health: report["health"].clone(),
                 })
             }
         }
     }
+}
+
+/// Whether a report has all that the table asks of it: one of an older program is made anew, from the same training. A number that
+/// could not be taken stands there as null.
+fn is_whole(report: &Value) -> bool {
+    foretold::keys().all(|name| report["health"]["trained"].get(name).is_some())
 }
 
 fn train(recipe: &str, run: &Path, seed: u64, epochs: u64, setting: &Setting) -> Result<()> {
@@ -426,6 +436,17 @@ mod tests {
         assert_eq!(names(&["simcl"]), ["simclr", "simclr-v2"]);
         assert_eq!(names(&["mae", "simclr", "nobody"]), ["simclr", "mae"]);
         assert!(names(&["nobody"]).is_empty());
+    }
+
+    #[test]
+    fn a_report_without_one_of_the_numbers_is_made_anew() {
+        let mut report = json!({ "health": { "trained": { "alignment": null, "lidar": null } } });
+        for name in ["rank_me", "std", "uniformity", "alpha_req"] {
+            assert!(!is_whole(&report), "{report}");
+            report["health"]["trained"][name] = json!(1.0);
+        }
+        assert!(is_whole(&report));
+        assert!(!is_whole(&json!({ "health": {} })));
     }
 
     #[test]

@@ -4,9 +4,11 @@
 //! and a run that was stopped is taken up, so that the table can grow over several sittings.
 //!
 //! - `entrant`: what is pretrained, a recipe of ours or lightly's own implementation, and how
+//! - `foretold`: how well the numbers that need no labels foretell the probes
 //! - `page`: what came of it, as `docs/quality.json`, `docs/quality.svg` and the table of `docs/methods.md`
 
 mod entrant;
+mod foretold;
 mod page;
 
 use std::collections::{BTreeMap, VecDeque};

@@ -8,14 +8,15 @@ use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
 use super::entrant::{Entrant, IMAGES, Outcome};
-use super::{Length, Setting};
+use super::{Length, Setting, foretold};
 use crate::bench::{measure, plot, table};
 use crate::run::root;
 
 /// Between these stands the table in the page.
 const MARKS: [&str; 2] =
     ["<!-- written by cargo xtask bench quality -->", "<!-- end of the quality table -->"];
-const PROBES: [&str; 3] = ["linear", "few10", "knn"];
+/// The probes of a row.
+pub const PROBES: [&str; 3] = ["linear", "few10", "knn"];
 
 /// Mean and standard deviation over seeds of a number in the reports.
 fn over_seeds(outcomes: &[Outcome], number: impl Fn(&Outcome) -> Option<f64>) -> Value {
@@ -38,16 +39,19 @@ pub fn row(entrant: &Entrant, outcomes: &[Outcome]) -> Value {
         });
         Value::Object(probes.into_iter().collect::<Map<_, _>>())
     };
-    let health = |name: &str| over_seeds(outcomes, |o| o.health["trained"][name].as_f64());
-    json!({
+    let mut row = json!({
         "method": entrant.name, "title": entrant.title, "family": entrant.family,
+        "encoder": outcomes.iter().find_map(|o| o.encoder.as_deref()),
         "epochs": over_seeds(outcomes, |o| Some(o.epochs)),
         "scores": { "trained": scores("trained"), "untrained": scores("untrained"), "pixels": scores("pixels") },
-        "std": health("std"), "rank_me": health("rank_me"),
         "samples_per_second": over_seeds(outcomes, |o| Some(o.samples_per_second)),
         "seconds": over_seeds(outcomes, |o| Some(o.seconds)),
         "peak_megabytes": over_seeds(outcomes, |o| Some(o.peak_megabytes)),
-    })
+    });
+    for name in foretold::keys() {
+        row[name] = over_seeds(outcomes, |o| o.health["trained"][name].as_f64());
+    }
+    row
 }
 
 fn percent(score: &Value) -> String {
@@ -81,14 +85,15 @@ pub fn write(rows: &[Value], setting: &Setting) -> Result<()> {
     let head = head(setting);
     let keys = ["data", "budget_seconds", "steps", "images", "threads"];
     let same = keys.iter().all(|key| before[*key] == head[*key]);
-    let with = |rows: Value| {
+    let with = |rows: &[Value]| {
         let mut value = head.clone();
-        value["rows"] = rows;
+        value["rows"] = json!(rows);
+        value["foretold"] = foretold::of(rows);
         value
     };
     if !same && before["rows"].as_array().is_some_and(|rows| !rows.is_empty()) {
         let path = setting.folder.join("quality.json");
-        let value = with(json!(rows));
+        let value = with(rows);
         fs::write(&path, format!("{value:#}\n")).with_context(|| path.display().to_string())?;
         println!(
             "docs/quality.json is of another set, budget or number of threads; these rows are in {}",
@@ -106,11 +111,12 @@ pub fn write(rows: &[Value], setting: &Setting) -> Result<()> {
     all.sort_by(|a, b| linear(b).total_cmp(&linear(a)));
     let page_path = root().join("docs/methods.md");
     let page = fs::read_to_string(&page_path).with_context(|| page_path.display().to_string())?;
-    let page = table::between(&page, MARKS, &markdown(&all, setting)).with_context(|| {
+    let value = with(&all);
+    let text = markdown(&all, setting) + &foretold::markdown(&value["foretold"]);
+    let page = table::between(&page, MARKS, &text).with_context(|| {
         format!("{} has no place for the table: the lines {} and {}", page_path.display(), MARKS[0], MARKS[1])
     })?;
     fs::write(root().join("docs/quality.svg"), plot::bars(&bars(&all))).context("docs/quality.svg")?;
-    let value = with(json!(all));
     fs::write(&json_path, format!("{value:#}\n")).with_context(|| json_path.display().to_string())?;
     fs::write(&page_path, page).with_context(|| page_path.display().to_string())
 }
@@ -271,6 +277,7 @@ mod tests {
         Outcome {
             scores: json!({ "trained": { "linear": { "mean": linear } } }),
             health: json!({ "trained": { "rank_me": 10.0 } }),
+            encoder: Some("convnet".to_owned()),
             epochs: 3.0,
             samples_per_second: 100.0,
             seconds: 1.0,
@@ -312,6 +319,10 @@ mod tests {
         assert!((linear["mean"].as_f64().unwrap() - 0.85).abs() < 1e-12);
         assert!((linear["std"].as_f64().unwrap() - 0.005_f64.sqrt()).abs() < 1e-12);
         assert_eq!((percent(linear).as_str(), &row["scores"]["pixels"]["knn"]), ("85.0 ± 7.1", &Value::Null));
+        assert_eq!(
+            (&row["encoder"], &row["rank_me"]["mean"], &row["lidar"]),
+            (&json!("convnet"), &json!(10.0), &Value::Null)
+        );
         assert_eq!(percent(&Value::Null), "–");
         assert_eq!(line(row), "BYOL: 85.0 ± 7.1, –, – (untrained –, –, –)");
     }
