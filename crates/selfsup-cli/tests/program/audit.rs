@@ -56,7 +56,7 @@ fn wrong_labels_stand_first_and_nothing_is_overwritten() {
 
     let refusal = place.refusal(&audit);
     assert!(
-        refusal.contains("run/audit/audit.csv: is there already") && refusal.contains("--overwrite"),
+        refusal.contains("run/audit/audit.csv is there already") && refusal.contains("--overwrite"),
         "{refusal}"
     );
     assert_eq!(fs::read_to_string(place.path("run/audit/audit.csv")).unwrap(), table);
