@@ -221,7 +221,9 @@ fn layers(found: &[Layers]) -> Result<Markup> {
             "The layers of {} against those of {}, a cell for each pair.",
             layers.first, layers.second
         );
-        Ok((plot::svg(&Likeness(layers), &description)?, &layers.reading))
+        let [low, high] = Likeness(layers).span();
+        let colours = format!(" The colours run from {low:.2} to {high:.2}.");
+        Ok((plot::svg(&Likeness(layers), &description)?, format!("{}{colours}", layers.reading)))
     });
     let figures = figures.collect::<Result<Vec<_>>>()?;
     Ok(html! {
