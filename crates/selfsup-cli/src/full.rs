@@ -231,7 +231,7 @@ pub fn sections(found: &Found, names: &[&str]) -> Vec<SuiteGroup> {
         let figure = (!drawn.is_empty()).then(|| Scores {
             columns: drawn
                 .iter()
-                .map(|m| Column { name: m.name.replace('_', " "), explanation: String::new() })
+                .map(|m| Column { name: crate::report::readable(&m.name), explanation: String::new() })
                 .collect(),
             rows: (0..encoders.len())
                 .map(|i| Row {

@@ -224,7 +224,7 @@ fn facts(recipe: &Recipe, found: &Found, environment: &BTreeMap<String, Value>) 
                 recipe.train.batch_size as u64 * recipe.train.accumulate
             ),
         ),
-        ("Time", format!("{training_seconds:.0} s")),
+        ("Time", format!("{training_seconds:.0} s in all, with what is measured and stored on the way")),
         ("Seed", seed.to_string()),
         (
             "Machine",
@@ -238,8 +238,11 @@ fn facts(recipe: &Recipe, found: &Found, environment: &BTreeMap<String, Value>) 
             ),
         ),
     ];
-    if let Some(rate) = samples_per_second {
-        facts.insert(4, ("Rate", format!("{rate:.0} samples/s")));
+    if let Some(rate) = samples_per_second.filter(|_| *training_seconds > 0.0) {
+        let samples = step * recipe.train.batch_size as u64 * recipe.train.accumulate;
+        let whole = samples as f64 / training_seconds;
+        let said = format!("{whole:.0} samples/s over that time; the mean of the logged rates is {rate:.0}");
+        facts.insert(4, ("Rate", said));
     }
     if found.run.weights == Whose::Teacher {
         facts.insert(2, ("Weights", "the teacher's".to_owned()));

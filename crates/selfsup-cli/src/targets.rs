@@ -325,7 +325,7 @@ fn table(measures: &[Measurement]) -> String {
 fn page(folder: &Path, name: &str, report: &Value, found: &Found) -> ReportData {
     let values = |m: &Measurement| (m.value, m.interval.map(|i| [i.low, i.high]));
     let columns =
-        found.measures.iter().map(|m| Column { name: m.name.replace('_', " "), explanation: String::new() });
+        found.measures.iter().map(|m| Column { name: report::readable(&m.name), explanation: String::new() });
     let cells = found.measures.iter().map(|m| Some(Cell::of_interval(values(m))));
     let data = &report["data"];
     ReportData {

@@ -125,7 +125,7 @@ pub fn page(found: &Found, recipe: &Recipe, run: &Path) -> ReportData {
     let figure = Scores {
         columns: drawn
             .iter()
-            .map(|m| Column { name: m.name.replace('_', " "), explanation: String::new() })
+            .map(|m| Column { name: crate::report::readable(&m.name), explanation: String::new() })
             .collect(),
         rows: (0..names.len())
             .map(|i| Row {

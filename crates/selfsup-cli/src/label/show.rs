@@ -101,26 +101,26 @@ impl Known<'_> {
         if let Some(held_out) = &self.labels.held_out {
             let calibration = &held_out.calibration;
             let said = format!(
-                "{:.1} % of the given labels are predicted by models that had not seen them",
+                "{:.1} % of the given labels are predicted rightly by models that had not seen them",
                 100.0 * calibration.accuracy
             );
             facts.push(("Held out", said));
             facts.push(("Temperature", format!("{:.3}", held_out.temperature())));
         }
+        let mut reached_at = Vec::new();
         if let Some(judged) = self.judged {
             facts.push(("Judged by", format!("{} true labels that were not given", judged.samples)));
             facts.push(("Area under the risk-coverage curve", format!("{:.4}", judged.coverage.aurc)));
             for (accuracy, coverage) in reached(judged) {
-                let of = format!("{:.0} % accuracy", 100.0 * accuracy);
                 let coverage =
                     coverage.map_or_else(|| "not reached".to_owned(), |c| format!("{:.1} %", 100.0 * c));
-                facts.push(("Coverage", format!("{coverage} at {of}")));
+                reached_at.push((format!("Coverage at {:.0} % accuracy", 100.0 * accuracy), coverage));
             }
         }
         if let Some(counts) = self.counts {
             facts.push(("Clusters", format!("{}, as most criteria suggest", counts.suggested)));
         }
-        facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+        facts.into_iter().map(|(name, value)| (name.to_owned(), value)).chain(reached_at).collect()
     }
 
     /// The data of the page.

@@ -258,15 +258,15 @@ fn classes(data: &LabelReport) -> Markup {
     html! {
         section {
             h2 { "Class by class" }
+            p.note {
+                "Labels that were given, and others that count."
+                @if known {
+                    " Precision: of those that count, how many are right, in per cent. Recall: of the class's samples, \
+                     how many have its label. Both on samples that were not given."
+                }
+            }
             div.scroll {
                 table {
-                    caption {
-                        "Labels that were given, and others that count."
-                        @if known {
-                            " Precision: of those that count, how many are right, in per cent. Recall: of the class's samples, \
-                             how many have its label. Both on samples that were not given."
-                        }
-                    }
                     thead {
                         tr {
                             th scope="col" { "Class" }

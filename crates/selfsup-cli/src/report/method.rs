@@ -1,7 +1,9 @@
 //! The page's sections on what the method itself does with test images: how it solves its own task, what its prototypes
 //! stand for, where its encoder looks.
 
-use super::{Attention, Number, Prototype, PrototypeSet, Questions, Sample, Task, outcome, page, samples};
+use super::{
+    Attention, Number, Prototype, PrototypeSet, Questions, Sample, Task, outcome, page, samples, suite,
+};
 use anyhow::Result;
 use maud::{Markup, html};
 
@@ -34,7 +36,7 @@ pub fn numbers(numbers: &[Number]) -> Markup {
                 tbody {
                     @for number in numbers {
                         tr {
-                            th scope="row" { (number.name.replace('_', " ")) }
+                            th scope="row" { (suite::readable(&number.name)) }
                             td { (format!("{:.3}", number.value)) }
                             td.reading { (number.reading.replace('_', " ")) }
                         }

@@ -46,6 +46,7 @@ pub use data::*;
 pub use labels::{Adequacy, LabelReport, Tally, Trusted};
 pub use labels::{FILES as LABEL_FILES, write as write_labels};
 pub use plot::{Along, Chart, Line, Point};
+pub use suite::readable;
 pub use tsne::{EPOCHS, tsne};
 
 use anyhow::{Context, Result};

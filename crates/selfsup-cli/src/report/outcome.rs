@@ -62,11 +62,19 @@ pub fn percent(share: f64) -> String {
 
 /// A score as the table shows it, in per cent: `84.1`, `71.0 ± 0.8` over repetitions, or `71.0 [69.9, 72.1]` with its interval.
 pub fn score(cell: Cell) -> String {
+    match parts(cell) {
+        (value, Some(interval)) => format!("{value} {interval}"),
+        (value, None) => value,
+    }
+}
+
+/// A score and its interval, as [`score`] puts them together.
+pub fn parts(cell: Cell) -> (String, Option<String>) {
     let mean = percent(cell.mean);
     match cell.spread {
-        Spread::None => mean,
-        Spread::StandardDeviation { std, .. } => format!("{mean} ± {}", percent(std)),
-        Spread::Interval { low, high, .. } => format!("{mean} [{}, {}]", percent(low), percent(high)),
+        Spread::None => (mean, None),
+        Spread::StandardDeviation { std, .. } => (format!("{mean} ± {}", percent(std)), None),
+        Spread::Interval { low, high, .. } => (mean, Some(format!("[{}, {}]", percent(low), percent(high)))),
     }
 }
 

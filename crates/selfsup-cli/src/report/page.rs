@@ -2,8 +2,8 @@
 
 use super::plot::{self, Bars, CurvePlot, Likeness, MapPlot, Mark, Matrix, Shape, palette};
 use super::{
-    Confusion, Curve, Layers, Maps, Perplexity, ReportData, Scores, method, outcome, robustness, saliency,
-    samples, suite,
+    Cell, Confusion, Curve, Layers, Maps, Perplexity, ReportData, Scores, method, outcome, robustness,
+    saliency, samples, suite,
 };
 use anyhow::Result;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -169,11 +169,10 @@ fn scores(scores: &Scores) -> Result<Markup> {
             h2 { "Scores" }
             div.columns {
                 div {
+                    // Not a caption: that would be as wide as the table, which may run off a phone.
+                    p.note { "Test accuracy in per cent; the best of each column is bold." (outcome::legend(scores)) }
                     div.scroll {
                         table {
-                            caption {
-                                "Test accuracy in per cent; the best of each column is bold." (outcome::legend(scores))
-                            }
                             thead {
                                 tr {
                                     th scope="col" { "Encoder" }
@@ -185,13 +184,7 @@ fn scores(scores: &Scores) -> Result<Markup> {
                                     tr {
                                         th scope="row" { (row.name) }
                                         @for (cell, best) in row.cells.iter().zip(&best) {
-                                            @match cell {
-                                                Some(cell) if Some(cell.mean) == *best => {
-                                                    td { strong.best { (outcome::score(*cell)) } }
-                                                }
-                                                Some(cell) => td { (outcome::score(*cell)) },
-                                                None => td { "–" },
-                                            }
+                                            td { (score(*cell, *best)) }
                                         }
                                     }
                                 }
@@ -210,6 +203,16 @@ fn scores(scores: &Scores) -> Result<Markup> {
     })
 }
 
+/// A score with its interval below it; the best one is bold.
+fn score(cell: Option<Cell>, best: Option<f64>) -> Markup {
+    let Some(cell) = cell else { return html! { "–" } };
+    let (value, interval) = outcome::parts(cell);
+    html! {
+        @if Some(cell.mean) == best { strong.best { (value) } } @else { (value) }
+        @if let Some(interval) = interval { br; span.note { (interval) } }
+    }
+}
+
 /// What the measures are called: those of a pretraining are the full suite's.
 fn suite_title(data: &ReportData) -> &str {
     if data.suite_title.is_empty() { "Measures" } else { data.suite_title }
@@ -221,7 +224,9 @@ fn layers(found: &[Layers]) -> Result<Markup> {
             "The layers of {} against those of {}, a cell for each pair.",
             layers.first, layers.second
         );
-        Ok((plot::svg(&Likeness(layers), &description)?, &layers.reading))
+        let [low, high] = Likeness(layers).span();
+        let colours = format!(" The colours run from {low:.2} to {high:.2}.");
+        Ok((plot::svg(&Likeness(layers), &description)?, format!("{}{colours}", layers.reading)))
     });
     let figures = figures.collect::<Result<Vec<_>>>()?;
     Ok(html! {
@@ -349,9 +354,9 @@ fn counts(found: &Confusion, what: &str) -> Markup {
     html! {
         details {
             summary { "The counts as a table" }
+            p.note { (outcome::capital(what)) " by true class (rows) and predicted class (columns)." }
             div.scroll tabindex="0" role="region" aria-label="Counts of the confusion matrix" {
                 table.counts {
-                    caption { (outcome::capital(what)) " by true class (rows) and predicted class (columns)." }
                     thead {
                         tr {
                             th scope="col" { "True" }

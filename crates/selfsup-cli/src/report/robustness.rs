@@ -131,9 +131,9 @@ pub fn section(shown: &RobustnessShown, most: u32) -> Result<Markup> {
             @if !shown.table.is_empty() {
                 details {
                     summary { "The accuracies as a table" }
+                    p.note { "Test accuracy in per cent by severity." }
                     div.scroll tabindex="0" role="region" aria-label="Accuracies under corruption" {
                         table {
-                            caption { "Test accuracy in per cent by severity." }
                             thead { tr { th scope="col" { "Disturbance" } th scope="col" { "clean" } @for s in 1..=5 { th scope="col" { (s) } } } }
                             tbody {
                                 @for (name, accuracies) in &shown.table {

@@ -68,12 +68,12 @@ fn maps(index: usize, row: &MapRow, columns: &[String], most: u32) -> Result<Mar
 /// How alike the maps are, in numbers and in words.
 fn checks(found: &Saliency) -> Markup {
     html! {
+        p.note {
+            "How alike the maps of the trained encoder and of random weights are, on average over " (found.images) " test images, with \
+             the 95 % interval: 1 is the same map, 0 one that has nothing to do with the other."
+        }
         div.scroll {
             table.checks {
-                caption {
-                    "How alike the maps of the trained encoder and of random weights are, on average over " (found.images) " test images, with \
-                     the 95 % interval: 1 is the same map, 0 one that has nothing to do with the other."
-                }
                 thead {
                     tr {
                         th scope="col" { "Maps" }

@@ -82,8 +82,39 @@ fn row(measure: &SuiteMeasure) -> Markup {
     }
 }
 
-fn readable(name: &str) -> String {
-    name.replace('_', " ")
+/// Words of identifiers that the literature writes in another way.
+const WORDS: [(&str, &str); 21] = [
+    ("alpha", "alpha-ReQ"),
+    ("ami", "AMI"),
+    ("ap", "AP"),
+    ("ari", "ARI"),
+    ("auroc", "AUROC"),
+    ("f1", "F1"),
+    ("fgsm", "FGSM"),
+    ("fpr95", "FPR95"),
+    ("knn", "k-NN"),
+    ("lidar", "LiDAR"),
+    ("mahalanobis", "Mahalanobis"),
+    ("map", "mAP"),
+    ("map50", "mAP50"),
+    ("map75", "mAP75"),
+    ("mce", "mCE"),
+    ("miou", "mIoU"),
+    ("ndcg", "nDCG"),
+    ("nmi", "NMI"),
+    ("ood", "OOD"),
+    ("pgd", "PGD"),
+    ("r2", "R²"),
+];
+
+/// A measure's identifier as a page writes it, as in `nDCG@10` for `ndcg@10`.
+pub fn readable(name: &str) -> String {
+    let named = |word: &str| {
+        let (stem, rest) = word.split_at(word.find('@').unwrap_or(word.len()));
+        let proper = WORDS.iter().find(|(plain, _)| *plain == stem).map_or(stem, |(_, proper)| proper);
+        format!("{proper}{rest}")
+    };
+    name.replace("rank_me", "RankMe").split('_').map(named).collect::<Vec<_>>().join(" ")
 }
 
 /// Shares with three places, counts of dimensions with one.
@@ -129,5 +160,19 @@ mod tests {
             assert!(page.contains(part), "{part}: {page}");
         }
         assert_eq!(number(123.456), "123.5");
+    }
+
+    #[test]
+    fn measures_have_the_names_of_the_literature() {
+        for (identifier, name) in [
+            ("rank_me", "RankMe"),
+            ("ndcg@10", "nDCG@10"),
+            ("map", "mAP"),
+            ("ood_fpr95_mahalanobis", "OOD FPR95 Mahalanobis"),
+            ("alpha_blocks.0", "alpha-ReQ blocks.0"),
+            ("hit_rate@1", "hit rate@1"),
+        ] {
+            assert_eq!(readable(identifier), name);
+        }
     }
 }

@@ -17,7 +17,14 @@ const NUMBERED: usize = 14;
 /// The height of a name.
 const LINE: i32 = 30;
 
-/// The matrix of [`Layers`]: the nearer to 1, the darker.
+/// The legend below the cells: its room, its height, and the steps of its colours.
+const LEGEND: i32 = 92;
+const STRIP: i32 = 24;
+const STEPS: i32 = 20;
+/// The shade of the least value, so that its cell is no empty one.
+const FAINT: f64 = 0.08;
+
+/// The matrix of [`Layers`]: the nearer to the greatest value shown, the darker.
 pub struct Likeness<'a>(pub &'a Layers);
 
 impl Likeness<'_> {
@@ -34,6 +41,38 @@ impl Likeness<'_> {
         };
         [widest(&self.0.rows), widest(&self.0.columns)]
     }
+
+    /// The values that the colours run from and to: the nearest twentieths around all that are shown.
+    pub fn span(&self) -> [f64; 2] {
+        let values = || self.0.values.iter().flatten().copied().filter(|value| value.is_finite());
+        let low = values().reduce(f64::min).map_or(0.0, |low| (low * 20.0).floor() / 20.0);
+        let high = values().reduce(f64::max).map_or(1.0, |high| (high * 20.0).ceil() / 20.0);
+        // A single value has a span too.
+        [low, high.max(low + 0.05)]
+    }
+
+    /// How dark a share of the span is.
+    fn shade(share: f64) -> f64 {
+        ((FAINT + (1.0 - FAINT) * share.clamp(0.0, 1.0)) * 100.0).round() / 100.0
+    }
+
+    /// The colours from the least to the greatest value, with both.
+    fn legend<B: DrawingBackend>(&self, area: &Area<B>, (left, top): (i32, i32), width: i32) -> Result<()>
+    where
+        B::ErrorType: 'static,
+    {
+        let x = |step: i32| left + width * step / STEPS;
+        for step in 0..STEPS {
+            let share = (f64::from(step) + 0.5) / f64::from(STEPS);
+            let colour = palette::HEAT.light.mix(Self::shade(share)).filled();
+            let square = [(x(step), top), (x(step + 1), top + STRIP)];
+            area.draw(&Rectangle::new(square, colour)).map_err(refused)?;
+        }
+        let [low, high] = self.span().map(|end| format!("{end:.2}"));
+        let below = top + STRIP + 22;
+        write_text(area, &low, Place::new(left, below), text::SMALL, palette::MUTED.light)?;
+        write_text(area, &high, Place::new(left + width, below).ending(), text::SMALL, palette::MUTED.light)
+    }
 }
 
 impl Figure for Likeness<'_> {
@@ -44,7 +83,7 @@ impl Figure for Likeness<'_> {
     fn size(&self) -> (u32, u32) {
         let ([left, top], cell) = (self.room(), self.cell());
         let side = |names: &[String], room: i32| (room + cell * names.len() as i32 + 2) as u32;
-        (side(&self.0.columns, left), side(&self.0.rows, top))
+        (side(&self.0.columns, left), side(&self.0.rows, top) + LEGEND as u32)
     }
 
     fn draw<B: DrawingBackend>(&self, area: &Area<B>) -> Result<()>
@@ -56,7 +95,7 @@ impl Figure for Likeness<'_> {
         let heading = |name: &str, room: u32| text::fitting(name, text::SMALL, room);
         let at = Place::new(left.midpoint(width as i32), 18).centred();
         write_text(area, &heading(&self.0.second, width), at, text::SMALL, palette::MUTED.light)?;
-        let at = Place::new(18, top.midpoint(height as i32)).centred().turned();
+        let at = Place::new(18, top.midpoint(height as i32 - LEGEND)).centred().turned();
         write_text(area, &heading(&self.0.first, height), at, text::SMALL, palette::MUTED.light)?;
         for (row, name) in self.0.rows.iter().enumerate() {
             let name = text::fitting(name, text::SMALL, NAME);
@@ -68,6 +107,7 @@ impl Figure for Likeness<'_> {
             let at = Place::new(left + cell * column as i32 + cell / 2, top - 12).turned();
             write_text(area, &name, at, text::SMALL, palette::INK.light)?;
         }
+        let [low, high] = self.span();
         let numbered = self.0.rows.len().max(self.0.columns.len()) <= NUMBERED;
         for (row, values) in self.0.values.iter().enumerate() {
             for (column, &value) in values.iter().enumerate() {
@@ -75,11 +115,9 @@ impl Figure for Likeness<'_> {
                 let square = [(x, y), (x + cell - 2, y + cell - 2)];
                 let ground = palette::GRID.light.mix(0.35);
                 area.draw(&Rectangle::new(square, ground.filled())).map_err(refused)?;
-                let shade = (value.clamp(0.0, 1.0) * 100.0).round() / 100.0;
-                if shade > 0.0 {
-                    let heat = palette::HEAT.light.mix(shade);
-                    area.draw(&Rectangle::new(square, heat.filled())).map_err(refused)?;
-                }
+                let shade = Self::shade((value - low) / (high - low));
+                let heat = palette::HEAT.light.mix(shade);
+                area.draw(&Rectangle::new(square, heat.filled())).map_err(refused)?;
                 if numbered {
                     let ink = if shade > 0.6 { WHITE } else { palette::INK.light };
                     let at = Place::new(x + (cell - 2) / 2, y + (cell - 2) / 2).centred();
@@ -87,7 +125,7 @@ impl Figure for Likeness<'_> {
                 }
             }
         }
-        Ok(())
+        self.legend(area, (left, height as i32 - LEGEND + 20), width as i32 - left - 2)
     }
 }
 
@@ -111,9 +149,21 @@ mod tests {
         for part in ["1.00", "-0.01", "0.75", "blocks.1", "features"] {
             assert!(figure.contains(part), "{part}: {figure}");
         }
+        assert_eq!(Likeness(&layers).span(), [-0.05, 1.0]);
+        assert!(figure.contains("-0.05"), "the legend is not in the figure");
         assert!(png(&Likeness(&layers)).unwrap().len() > 1000);
         layers.rows = (0..30).map(|i| format!("blocks.{i}")).collect();
         layers.values = vec![vec![0.5; 3]; 30];
-        assert!(!svg(&Likeness(&layers), "layers").unwrap().contains("0.50"));
+        layers.values[0][0] = 0.45;
+        assert!(!svg(&Likeness(&layers), "layers").unwrap().contains("0.45<"));
+    }
+
+    #[test]
+    fn colours_run_over_the_values_that_are_shown() {
+        let span = |values: Vec<f64>| Likeness(&Layers { values: vec![values], ..Layers::default() }).span();
+        assert_eq!(span(vec![0.97, 0.81, f64::NAN]), [0.8, 1.0]);
+        assert_eq!(span(vec![0.5]), [0.5, 0.55]);
+        assert_eq!(span(vec![]), [0.0, 1.0]);
+        assert!(Likeness::shade(0.0) > 0.0 && Likeness::shade(1.0) == 1.0);
     }
 }

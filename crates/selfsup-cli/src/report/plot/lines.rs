@@ -21,6 +21,8 @@ const BOTTOM: i32 = HEIGHT as i32 - 100;
 const ROW: u32 = 48;
 /// Lines in a row of the key.
 const COLUMNS: usize = 2;
+/// The classes' colours in another order, in which colours that are near each other have different shapes.
+const COLOURS: [usize; palette::CLASSES.len()] = [0, 1, 4, 2, 8, 7, 3, 9, 6, 5];
 /// How far intervals of neighbouring lines stand from each other.
 const APART: i32 = 9;
 /// The room that a tick's words need.
@@ -74,7 +76,7 @@ impl Line {
     /// The mark of the line with a number: ten colours, and no two lines in a row have the same shape.
     pub fn mark(number: usize) -> Mark {
         let shape = [Shape::Dot, Shape::Ring, Shape::Cross][number % 3];
-        Mark { shape, ..Mark::of(number % palette::CLASSES.len()) }
+        Mark { shape, ..Mark::of(COLOURS[number % COLOURS.len()]) }
     }
 }
 
@@ -304,5 +306,13 @@ mod tests {
         let marks: std::collections::HashSet<String> =
             (0..10).map(|n| format!("{:?}", Line::mark(n))).collect();
         assert_eq!(marks.len(), 10);
+        let near = |a: Mark, b: Mark| {
+            let (a, b) = (a.tone.light, b.tone.light);
+            let apart = |a: u8, b: u8| u32::from(a.abs_diff(b)).pow(2);
+            apart(a.0, b.0) + apart(a.1, b.1) + apart(a.2, b.2) < 90_u32.pow(2)
+        };
+        for (a, b) in (0..10).flat_map(|b| (0..b).map(move |a| (Line::mark(a), Line::mark(b)))) {
+            assert!(a.shape != b.shape || !near(a, b), "{a:?} and {b:?} look alike");
+        }
     }
 }

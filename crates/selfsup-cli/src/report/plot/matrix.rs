@@ -100,11 +100,30 @@ impl Figure for Matrix<'_> {
                 if classes <= NUMBERED && count > 0 {
                     let ink = if shade > 0.6 { WHITE } else { palette::INK.light };
                     let at = Place::new(x + (cell - gap) / 2, y + (cell - gap) / 2).centred();
-                    let shown = if share < 0.005 { "<1".into() } else { format!("{:.0}", share * 100.0) };
-                    write_text(area, &shown, at, text::SMALL, ink)?;
+                    write_text(area, &percent(count, total), at, text::SMALL, ink)?;
                 }
             }
         }
         Ok(())
+    }
+}
+
+/// How many of all in per cent, halves up, and not as nothing where there is something.
+fn percent(count: u64, total: u64) -> String {
+    if count > 0 && 100 * count < total {
+        return "<1".to_owned();
+    }
+    ((200 * count + total) / (2 * total.max(1))).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_share_is_not_written_as_nothing() {
+        let written = [0, 1, 4, 5, 9, 10, 14, 15, 25, 995, 1000].map(|count| percent(count, 1000));
+        assert_eq!(written, ["0", "<1", "<1", "<1", "<1", "1", "1", "2", "3", "100", "100"]);
+        assert_eq!(percent(0, 0), "0");
     }
 }
