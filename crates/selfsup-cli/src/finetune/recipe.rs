@@ -217,7 +217,6 @@ impl FinetuneRecipe {
             seen.insert("size".to_owned(), toml::Value::try_from(view.size)?);
             seen.insert("mean".to_owned(), toml::Value::try_from(&view.mean)?);
             seen.insert("std".to_owned(), toml::Value::try_from(&view.std)?);
-            seen.insert("schedule".to_owned(), toml::Value::try_from(&views.schedule)?);
             inherited.insert("views".to_owned(), seen.into());
             let mut data = Table::new();
             data.insert("channels".to_owned(), toml::Value::try_from(channels)?);
