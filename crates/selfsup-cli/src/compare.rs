@@ -52,15 +52,12 @@ pub struct Arguments {
 /// Runs the command.
 ///
 /// # Errors
-/// When a folder was not judged by the full suite, the folders have other test samples, or the probe is not known.
+/// When a folder was not judged by the full suite, the folders have other test samples, the probe is not known, or what is to be written is
+/// there already.
 pub fn run(arguments: &Arguments) -> Result<()> {
     if let Some(out) = &arguments.out {
-        ensure!(
-            !out.join("config.toml").exists(),
-            "--out {}: holds a run, whose report would be lost; name another",
-            out.display()
-        );
-        places::free_in(out, &["compare.json", "report.html"], arguments.overwrite)?;
+        places::check_no_report(out)?;
+        places::free_in(out, &["compare.json", "report.html", "plots"], arguments.overwrite)?;
     }
     for (i, folder) in arguments.runs.iter().enumerate() {
         ensure!(folder.is_dir(), "{}: there is no such folder", folder.display());
@@ -106,6 +103,12 @@ struct Judged {
 
 impl Judged {
     fn read(folder: &Path) -> Result<Self> {
+        let config = std::fs::read_to_string(folder.join("config.toml"));
+        ensure!(
+            !config.is_ok_and(|text| finetune::made(&text)),
+            "{}: a run of selfsup finetune, which selfsup report annotation compares; name runs of selfsup pretrain, or features",
+            folder.display()
+        );
         let path = folder.join("report.json");
         let again = || format!("{}: {}", path.display(), origin::again(folder));
         let text = std::fs::read_to_string(&path).with_context(again)?;
@@ -114,12 +117,6 @@ impl Judged {
             report["scores"].is_object(),
             "{}: of samples without classes; selfsup compare takes runs and features whose samples have some",
             path.display()
-        );
-        let config = std::fs::read_to_string(folder.join("config.toml"));
-        ensure!(
-            !config.is_ok_and(|text| finetune::made(&text)),
-            "{}: a run of selfsup finetune, which selfsup report annotation compares; name runs of selfsup pretrain, or features",
-            folder.display()
         );
         let origin = Origin::deserialize(&report["origin"]).map_err(|_| {
             anyhow::anyhow!("{}: is of another version; {}", path.display(), origin::again(folder))

@@ -151,11 +151,14 @@ fn changed_since(weights: &Path, images: &Images) -> Result<Option<String>> {
         || (learned["train"] == json!(images.train.len())
             && learned["digest"] == digest::of_images(images.train.as_ref())?);
     Ok((!same).then(|| {
+        let count = match (&learned["train"], images.train.len()) {
+            (then, now) if *then == json!(now) => String::new(),
+            (then, now) => format!(", {then} then and {now} now"),
+        };
         format!(
-            "{}: the training images are others than those that the run has learned from, {} then and {} now; probes are fitted to these",
-            images.name,
-            learned["train"],
-            images.train.len()
+            "{}: the training images, their names or labels are others than those that the run has learned from{count}; probes are \
+             fitted to these",
+            images.name
         )
     }))
 }

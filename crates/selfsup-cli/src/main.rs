@@ -116,8 +116,8 @@ enum Command {
         /// A known set's name, or the path of a file or folder.
         #[arg(long, value_name = "NAME_OR_PATH")]
         data: String,
-        /// features.npy (names go to features.names.txt beside it) or features.csv. Where the data have a test part, names begin
-        /// with train/ or test/.
+        /// features.npy (names go to features.names.txt beside it) or features.csv. Names of images begin with train/ or
+        /// test/ where the data have a test part.
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
         /// Replace files that are there.
@@ -194,7 +194,7 @@ fn main() -> ExitCode {
     let advice = "close other programs, or set a smaller eval.batch_size in the run's config.toml";
     match panics::caught(advice, || run(command)) {
         Ok(code) => code,
-        // Who reads the output has seen enough, as head does.
+        // Of list and doctor nothing is lost when the reader has seen enough, as head does.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -204,8 +204,9 @@ fn main() -> ExitCode {
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let io = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
-    io.into_iter().any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
+    let mut io = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+    error.to_string() == "the standard output"
+        && io.any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 fn run(command: Command) -> Result<ExitCode> {

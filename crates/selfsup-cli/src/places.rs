@@ -33,10 +33,24 @@ pub fn check_free(files: &[PathBuf], overwrite: bool) -> Result<()> {
 /// # Errors
 /// With the folder, or the first file that is there.
 pub fn free_in(folder: &Path, names: &[&str], overwrite: bool) -> Result<Vec<PathBuf>> {
-    ensure!(!folder.exists() || folder.is_dir(), "--out {}: a folder, but this is a file", folder.display());
+    ensure!(
+        !folder.exists() || folder.is_dir(),
+        "{}: is a file where a folder is to be; name another with --out",
+        folder.display()
+    );
     let files: Vec<PathBuf> = names.iter().map(|name| folder.join(name)).collect();
     check_free(&files, overwrite)?;
     Ok(files)
+}
+
+/// Refuses a folder that holds a run or features that were judged, whose report would be lost.
+///
+/// # Errors
+/// With the folder.
+pub fn check_no_report(folder: &Path) -> Result<()> {
+    let theirs = ["config.toml", "report.json"].iter().any(|name| folder.join(name).exists());
+    ensure!(!theirs, "{}: holds a report that would be lost; name another with --out", folder.display());
+    Ok(())
 }
 
 #[cfg(test)]
@@ -53,7 +67,7 @@ mod tests {
         assert!(refused.ends_with("x.csv is there already; name another, or add --overwrite"), "{refused}");
         assert!(free_in(folder.path(), &["x.csv"], true).is_ok());
         let refused = free_in(&file, &["y.csv"], true).unwrap_err().to_string();
-        assert!(refused.ends_with("x.csv: a folder, but this is a file"), "{refused}");
+        assert!(refused.contains("x.csv: is a file where a folder is to be"), "{refused}");
     }
 
     #[test]

@@ -20,7 +20,7 @@ use serde_json::{Map, Value, json};
 /// What the key `measurements` of report.json is.
 pub const DEFINITION: &str = "the numbers of scores, health, task, answers and attention by their JSON pointer (RFC 6901), each with its split, seed and \
                               95 % interval: Wilson's for shares of right answers among all test samples, Student's over draws of labels, a jackknife's over groups of \
-                              samples for health (none for RankMe, alpha-ReQ and LiDAR of features wider than 1024), a bootstrap's over images for attention. They \
+                              samples for health (none of fewer than 20 samples, for RankMe and alpha-ReQ of more than 1,024 features and samples, and for LiDAR of more than 1,024 features), a bootstrap's over images for attention. They \
                               tell what other test samples would change, not another training";
 
 /// A number of report.json by its pointer; what it is stands among the definitions.
@@ -35,7 +35,7 @@ fn known(pointer: String, name: &str, mean: Mean, seed: Option<u64>) -> Known {
 /// The scores and the health of an encoder.
 ///
 /// # Errors
-/// None: scores are of what was asked.
+/// Those of the intervals.
 pub fn of_encoder(encoder: &str, verdict: &Verdict, eval: &EvalConfig) -> Result<Vec<Known>> {
     let mut all = Vec::new();
     for (name, score) in &verdict.scores {

@@ -177,9 +177,7 @@ impl Mean {
         let interval = Interval::student(values, LEVEL)?;
         Ok(Mean { value: mean(values)?, interval, n: values.len() })
     }
-}
 
-impl Mean {
     /// The same of shares, as accuracies are: the interval keeps to 0 to 1.
     ///
     /// # Errors

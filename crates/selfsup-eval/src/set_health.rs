@@ -8,8 +8,8 @@
 //! | LiDAR, of views of samples | higher | [`lidar`]; Thilak et al. 2023 |
 //!
 //! Rows are evenly taken where there are more than are compared. Intervals are those of a jackknife over groups of samples
-//! ([`IntervalMethod::GroupJackknife`](crate::IntervalMethod)); RankMe, alpha-ReQ and LiDAR have none of features wider than 1024,
-//! whose decomposition takes seconds each time.
+//! ([`IntervalMethod::GroupJackknife`](crate::IntervalMethod)). RankMe and alpha-ReQ of more than 1,024 features and rows have none, nor
+//! LiDAR of more than 1,024 features: a decomposition of that size takes seconds each time.
 
 use crate::group_jackknife::{WIDEST, intervals};
 use crate::label_free::every_so_manyth;
@@ -52,7 +52,7 @@ pub struct SetHealth {
     pub alpha_req: Option<Mean>,
     /// Of the first two views of a sample; none without views.
     pub alignment: Option<Mean>,
-    /// Of the views of a sample; none without views.
+    /// Of the views of a sample; none without views, and where the covariance within samples cannot be inverted.
     pub lidar: Option<Mean>,
 }
 
@@ -91,8 +91,8 @@ impl SetHealth {
         let (alignment, lidar) = match views {
             None => (None, None),
             Some(views) => {
-                let [near, lidar] = of_views(views)?;
-                (Some(near), Some(lidar))
+                let (near, lidar) = of_views(views)?;
+                (Some(near), lidar)
             }
         };
         Ok(SetHealth {
@@ -153,7 +153,7 @@ impl SetHealth {
 }
 
 /// Alignment and LiDAR of views `[n, q, D]`.
-fn of_views(views: &Tensor) -> Result<[Mean; 2]> {
+fn of_views(views: &Tensor) -> Result<(Mean, Option<Mean>)> {
     let [n, q, d] = check_shape("views", views, [-1, -1, -1])?;
     if q < 2 || n < 2 {
         return Err(Error::config(
@@ -163,13 +163,19 @@ fn of_views(views: &Tensor) -> Result<[Mean; 2]> {
         ));
     }
     let near = |views: &Tensor| alignment(&views.select(1, 0), &views.select(1, 1));
-    let (value, rank) = (near(views)?, lidar(views, LIDAR_DELTA)?);
+    let rank_of = |views: &Tensor| match lidar(views, LIDAR_DELTA) {
+        Ok(found) => Ok(Some(found)),
+        // Beside variances that are this large the delta is rounding.
+        Err(Error::Config { field, .. }) if field == "delta" => Ok(None),
+        Err(error) => Err(error),
+    };
+    let (value, rank) = (near(views)?, rank_of(views)?);
     let [nearness] = intervals([Some(value)], n, |rest| Ok([Some(near(&views.index_select(0, rest))?)]))?;
-    let [interval] = intervals([Some(rank).filter(|_| d <= WIDEST)], n, |rest| {
-        Ok([Some(lidar(&views.index_select(0, rest), LIDAR_DELTA)?)])
-    })?;
+    let asked = rank.filter(|_| d <= WIDEST);
+    let [interval] = intervals([asked], n, |rest| Ok([rank_of(&views.index_select(0, rest))?]))?;
     let n = n as usize;
-    Ok([Mean { value, interval: nearness, n }, Mean { value: rank, interval, n }])
+    let near = Mean { value, interval: nearness, n };
+    Ok((near, rank.map(|value| Mean { value, interval, n })))
 }
 
 #[cfg(test)]
@@ -245,6 +251,17 @@ mod tests {
         assert!(found.spread.std < 1e-6 && found.alpha_req.is_none());
         let few = measured(&clouds(4, 2, 6.0).x.narrow(0, 0, 4), None);
         assert!(few.std.interval.is_none() && few.std.value > 0.0);
+    }
+
+    #[test]
+    fn large_features_whose_views_are_alike_have_no_lidar() {
+        let x = formula(60, 80) * 1e6;
+        let found = measured(&x, Some(&Tensor::stack(&[&x, &x], 1)));
+        // Two equal views leave the delta alone, which is enough; three directions of 1e14 drown it.
+        assert!(found.lidar.is_some());
+        let moved = &x + x.narrow(1, 0, 3).matmul(&Tensor::ones([3, 80], (Kind::Float, Device::Cpu))) * 10.0;
+        let found = measured(&x, Some(&Tensor::stack(&[&x, &moved], 1)));
+        assert!(found.lidar.is_none() && found.alignment.is_some());
     }
 
     #[test]

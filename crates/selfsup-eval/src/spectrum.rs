@@ -80,7 +80,7 @@ pub struct LayerSpectrum {
     pub participation_ratio: f64,
     /// The power law; none where there are too few eigenvalues for one.
     pub power_law: Option<PowerLaw>,
-    /// How sure the effective rank, the participation ratio and alpha are, in this order; none of a layer wider than 1024.
+    /// How sure the effective rank, the participation ratio and alpha are, in this order; none of more than 1,024 features and samples.
     pub intervals: [Option<Interval>; 3],
 }
 

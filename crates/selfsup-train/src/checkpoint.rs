@@ -247,7 +247,7 @@ pub fn load(
 /// Refuses to go on with settings other than those a checkpoint was made with.
 ///
 /// # Errors
-/// [`Error::Config`] with the first fields that differ, old and new value.
+/// [`Error::Config`] with the first fields that differ, old and new value; [`Error::Other`] where these are checksums.
 pub fn check_fingerprint(old: &Value, new: &Value) -> Result<()> {
     let (old, new) = (flatten(old), flatten(new));
     let names: std::collections::BTreeSet<_> = old.keys().chain(new.keys()).collect();
@@ -260,10 +260,8 @@ pub fn check_fingerprint(old: &Value, new: &Value) -> Result<()> {
     };
     // Checksums tell nobody anything: what they are of does.
     let checksum = |value: Option<&String>| {
-        value.is_some_and(|text| {
-            let digits = text.trim_matches('"');
-            digits.len() == 8 && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
-        })
+        let text = value.and_then(|text| text.strip_prefix('"')?.strip_suffix('"'));
+        text.is_some_and(|text| text.len() == 8 && text.bytes().all(|digit| digit.is_ascii_hexdigit()))
     };
     if checksum(old.get(*first)) && checksum(new.get(*first)) {
         let problem =
@@ -413,6 +411,16 @@ mod tests {
         assert_eq!(
             error,
             "data.1 = absent: \"b\" as in the run that is to go on (1 more differ: train.lr); start a new run for other settings"
+        );
+        let samples = |names: &str, seed: u64| json!({"samples": {"digest": {"names": names}}, "seed": seed});
+        let error = |new| check_fingerprint(&samples("0badcafe", 20_240_101), &new).unwrap_err().to_string();
+        assert_eq!(
+            error(samples("deadbeef", 20_240_101)),
+            "samples.digest.names (by their checksums): others than those of the run that is to go on; start a new run with these"
+        );
+        assert_eq!(
+            error(samples("0badcafe", 20_250_101)),
+            "seed = 20250101: 20240101 as in the run that is to go on; start a new run for other settings"
         );
     }
 }

@@ -135,10 +135,10 @@ pub fn sentence(arms: &[Rungs], target: Option<f64>, reference: Arm, labels: usi
     let own = arms.iter().find(|found| found.arm == reference);
     let above = own.into_iter().flat_map(|found| &found.rungs).filter(|rung| rung.labels < labels);
     let above = above.max_by(|a, b| a.accuracy.mean.total_cmp(&b.accuracy.mean));
-    match above.filter(|rung| rung.accuracy.mean > target) {
+    match above.filter(|rung| rung.accuracy.mean - rung.accuracy.std > target) {
         None => said,
         Some(rung) => format!(
-            "{said} But with {} labels it reached {:.1} %: so short trainings are no measure of what all labels are worth.",
+            "{said} But with {} labels it reached {:.1} %: more did not help it, so that this is no measure of what all labels are worth.",
             rung.labels,
             100.0 * rung.accuracy.mean
         ),
@@ -223,7 +223,14 @@ mod tests {
         );
         let falling = [cell(Arm::Supervised, 40, 0, 0.6), cell(Arm::Supervised, 1000, 0, 0.5)];
         let said = sentence(&ladder(&falling, Some(0.5)), Some(0.5), Arm::Supervised, 1000);
-        assert!(said.ends_with("But with 40 labels it reached 60.0 %: so short trainings are no measure of what all labels are worth."), "{said}");
+        assert!(said.ends_with("But with 40 labels it reached 60.0 %: more did not help it, so that this is no measure of what all labels are worth."), "{said}");
+        let by_chance = [
+            cell(Arm::Supervised, 40, 0, 0.45),
+            cell(Arm::Supervised, 40, 1, 0.57),
+            cell(Arm::Supervised, 1000, 0, 0.5),
+        ];
+        let said = sentence(&ladder(&by_chance, Some(0.5)), Some(0.5), Arm::Supervised, 1000);
+        assert_eq!(said, "supervised from scratch reaches 50.0 % with all 1000 labels.");
         assert!(sentence(&ladder(&cells, None), None, Arm::SslLinear, 1000).contains("cannot be said"));
     }
 }

@@ -72,7 +72,8 @@ pub struct Arguments {
 /// Runs the command.
 ///
 /// # Errors
-/// When the run's encoder has no feature map, the folder's files do not fit, or maps would not fit in memory.
+/// When the run's encoder has no feature map, the folder's files do not fit, maps would not fit in memory, or what is to be written is
+/// there already.
 pub fn run(arguments: &Arguments) -> Result<()> {
     let device = arguments.machine.choose()?;
     let mut recipe = encoder_of(&arguments.run)?;
@@ -84,12 +85,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     ensure!(arguments.limit != Some(0), "--limit 0: at least 1 image");
     let name = if arguments.segmentation.is_some() { "segmentation" } else { "detection" };
     let out = arguments.out.clone().unwrap_or_else(|| arguments.run.join(name));
-    ensure!(
-        !out.join("config.toml").exists(),
-        "{}: holds a run, whose report would be lost; name another with --out",
-        out.display()
-    );
-    places::free_in(&out, &["dense.json", "report.html"], arguments.overwrite)?;
+    places::check_no_report(&out)?;
+    places::free_in(&out, &["dense.json", "report.html", "plots"], arguments.overwrite)?;
     let weights = last_checkpoint(&arguments.run)?.weights;
     recipe.weights = recipe.weights.of(arguments.weights, &weights)?;
     let model = ImageModel::on_images(&recipe, device)?;

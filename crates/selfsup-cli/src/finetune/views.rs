@@ -38,7 +38,8 @@ pub struct ViewsConfig {
     /// The views of an unlabelled image: the first is labelled, the others are learned from. None for methods that look at
     /// labelled images alone.
     pub unlabelled: Vec<ViewName>,
-    /// Smaller views in the first part of a run, where they teach nearly as much for a fraction of the time.
+    /// Smaller views in the first part of a run, for a fraction of the time; none in the recipes, as a classifier of small views is none
+    /// of whole images.
     pub schedule: Vec<SizePhase>,
 }
 

@@ -114,7 +114,10 @@ pub fn readable(name: &str) -> String {
         let proper = WORDS.iter().find(|(plain, _)| *plain == stem).map_or(stem, |(_, proper)| proper);
         format!("{proper}{rest}")
     };
-    name.replace("rank_me", "RankMe").split('_').map(named).collect::<Vec<_>>().join(" ")
+    // What follows a space is the name of a layer.
+    let (measure, layer) = name.split_at(name.find(' ').unwrap_or(name.len()));
+    let plain = measure.replace("rank_me", "RankMe").replace("alpha_req", "alpha-ReQ");
+    plain.split('_').map(named).collect::<Vec<_>>().join(" ") + layer
 }
 
 /// Shares with three places, counts of dimensions with one.
@@ -169,7 +172,8 @@ mod tests {
             ("ndcg@10", "nDCG@10"),
             ("map", "mAP"),
             ("ood_fpr95_mahalanobis", "OOD FPR95 Mahalanobis"),
-            ("alpha_blocks.0", "alpha-ReQ blocks.0"),
+            ("alpha_req", "alpha-ReQ"),
+            ("alpha layer_1", "alpha-ReQ layer_1"),
             ("hit_rate@1", "hit rate@1"),
         ] {
             assert_eq!(readable(identifier), name);

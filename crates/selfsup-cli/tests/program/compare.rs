@@ -50,7 +50,7 @@ fn runs_are_seeds_of_one_recipe_on_one_set_or_are_told_apart() {
     let said = place.refusal(&["compare", "a", "b", "--out", "kept"]);
     assert!(said.contains("kept/compare.json is there already"), "{said}");
     let said = place.refusal(&["compare", "a", "b", "--out", "b"]);
-    assert!(said.contains("--out b: holds a run, whose report would be lost"), "{said}");
+    assert!(said.contains("b: holds a report that would be lost"), "{said}");
     let said = place.refusal(&["compare", "a", "fewer"]);
     assert!(said.contains("fewer: its training samples are others than those of a"), "{said}");
     // The same images, which one encoder sees in grey and the other in colour.
