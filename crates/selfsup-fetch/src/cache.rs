@@ -22,7 +22,15 @@ pub fn cache_dir() -> Result<PathBuf> {
 
 /// Held while something in the cache is being changed; released when dropped or when the process dies.
 pub(crate) struct Lock {
-    _file: File,
+    file: File,
+}
+
+/// By name, as a program that another thread is just starting holds a copy of the file until it runs.
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Where that fails, closing the file does it.
+        let _ = self.file.unlock();
+    }
 }
 
 impl Lock {
@@ -40,7 +48,7 @@ impl Lock {
             }
             Err(TryLockError::Error(source)) => return Err(Error::io("lock", &path)(source)),
         }
-        Ok(Self { _file: file })
+        Ok(Self { file })
     }
 }
 

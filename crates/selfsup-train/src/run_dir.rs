@@ -51,7 +51,15 @@ pub enum Existing {
 #[derive(Debug)]
 pub struct RunDir {
     path: PathBuf,
-    _lock: File,
+    lock: File,
+}
+
+/// The lock is given up by name: a program that another thread is just starting holds a copy of every open file until it runs.
+impl Drop for RunDir {
+    fn drop(&mut self) {
+        // Where that fails, closing the file does it.
+        let _ = self.lock.unlock();
+    }
 }
 
 impl RunDir {
@@ -101,7 +109,7 @@ impl RunDir {
             }
             Err(TryLockError::Error(e)) => return Err(Error::io(&lock_path)(e)),
         }
-        let run = RunDir { path: path.to_owned(), _lock: lock };
+        let run = RunDir { path: path.to_owned(), lock };
         if existing == Existing::Overwrite {
             run.clear()?;
         }
@@ -284,5 +292,15 @@ mod tests {
         assert!(error.contains("another process is writing"), "{error}");
         drop(held);
         RunDir::open(root.path(), Existing::Refuse).unwrap();
+    }
+
+    #[test]
+    fn a_copy_of_the_file_in_a_program_that_is_being_started_keeps_no_lock() {
+        let root = tempfile::tempdir().unwrap();
+        let held = RunDir::open(root.path(), Existing::Refuse).unwrap();
+        let copy = held.lock.try_clone().unwrap();
+        drop(held);
+        RunDir::open(root.path(), Existing::Refuse).unwrap();
+        drop(copy);
     }
 }
