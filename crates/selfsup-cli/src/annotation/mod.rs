@@ -69,7 +69,8 @@ pub struct Arguments {
     /// The epochs of a training instead, the same on any machine.
     #[arg(long, value_name = "N", conflicts_with = "budget")]
     epochs: Option<u64>,
-    /// Set a field of the trainings' recipes, as in --set optimizer.lr=0.001; may be given again.
+    /// Set a field of the trainings' recipes, as in --set optimizer.lr=0.001; those of method are set for --method alone. May
+    /// be given again.
     #[arg(long = "set", value_name = "FIELD=VALUE")]
     set: Vec<String>,
     /// The training samples that may be labelled; as many as the run has seen when left out.
@@ -106,6 +107,15 @@ impl FromStr for Count {
             word => word.parse().map(Count::Some).map_err(|_| format!("{word}: a number of labels, or all")),
         }
     }
+}
+
+/// The method of the arms that learn from labelled images alone.
+const SUPERVISED: &str = "supervised";
+
+/// What is set of a method's recipe: the fields of `[method]` are of the method that was `chosen` alone.
+fn set_of(method: &str, chosen: &str, set: &[Assignment]) -> Vec<Assignment> {
+    let of_method = |assignment: &Assignment| assignment.field().starts_with("method.");
+    set.iter().filter(|assignment| method == chosen || !of_method(assignment)).cloned().collect()
 }
 
 /// The numbers of labels that are tried where none are named, beside all.
@@ -267,7 +277,8 @@ impl<'a> Setting<'a> {
         arms.dedup();
         // A method or field that is not there is refused before anything is written.
         let set = arguments.set.iter().map(|text| text.parse()).collect::<Result<Vec<Assignment>>>()?;
-        for method in ["supervised", &arguments.method] {
+        for method in [SUPERVISED, &arguments.method] {
+            let set = set_of(method, &arguments.method, &set);
             crate::finetune::FinetuneRecipe::read(method, Some(&arguments.from), &set)?;
         }
         let digest = json!({
@@ -350,7 +361,7 @@ impl<'a> Setting<'a> {
         };
         let reached = match learning {
             Learning::Linear => Trained::Reached(seen()?.linear(&labelled, &self.recipe.eval)?),
-            Learning::OnLabelled(start) => train("supervised", start)?,
+            Learning::OnLabelled(start) => train(SUPERVISED, start)?,
             Learning::OnPseudoLabels => train(&self.arguments.method, Start::Pretrained)?,
         };
         let accuracy = match reached {
@@ -366,6 +377,11 @@ impl<'a> Setting<'a> {
             accuracy,
             seconds: started.elapsed().as_secs_f64(),
         }))
+    }
+
+    /// What is set of a method's recipe.
+    fn set_of(&self, method: &str) -> Vec<Assignment> {
+        set_of(method, &self.arguments.method, &self.set)
     }
 
     /// The seconds of a training; none where its epochs are given.

@@ -156,9 +156,10 @@ pub fn clear(out: &Path, cell: &Cell) -> Result<()> {
 
 /// The method's recipe for the ladder's data, network and views.
 fn recipe(setting: &Setting, method: &str, start: Start) -> Result<FinetuneRecipe> {
-    let mut recipe = FinetuneRecipe::read(method, Some(setting.run()), &setting.set)?;
+    let set = setting.set_of(method);
+    let mut recipe = FinetuneRecipe::read(method, Some(setting.run()), &set)?;
     if start == Start::Scratch {
-        let plain = FinetuneRecipe::read(method, None, &setting.set)?;
+        let plain = FinetuneRecipe::read(method, None, &set)?;
         recipe = FinetuneRecipe { encoder: recipe.encoder, views: recipe.views, ..plain };
     }
     recipe.data = setting.recipe.data.clone();

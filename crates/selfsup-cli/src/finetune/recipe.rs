@@ -437,4 +437,21 @@ mod tests {
         merge(&mut table, toml::from_str("a = { y = 4 }\nc = 5").unwrap());
         assert_eq!(table, toml::from_str("a = { x = 1, y = 4 }\nb = 3\nc = 5").unwrap());
     }
+
+    #[test]
+    fn of_a_run_the_pixels_are_taken_and_not_its_growing_views() {
+        let run = tempfile::tempdir().unwrap();
+        let channels = "data.channels=1".parse().unwrap();
+        let before = Recipe::read("simclr-fashion-mnist", &[channels]).unwrap();
+        assert!(!before.views().schedule.is_empty());
+        std::fs::write(run.path().join("config.toml"), before.to_toml().unwrap()).unwrap();
+        let recipe = FinetuneRecipe::read("freematch", Some(run.path()), &[]).unwrap();
+        let seen = &before.views().kinds[0].view;
+        assert_eq!(recipe.encoder, before.encoder);
+        assert_eq!(
+            (recipe.views.size, &recipe.views.mean, &recipe.views.std),
+            (seen.size, &seen.mean, &seen.std)
+        );
+        assert!(recipe.views.schedule.is_empty());
+    }
 }

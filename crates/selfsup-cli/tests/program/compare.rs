@@ -42,7 +42,7 @@ fn runs_are_seeds_of_one_recipe_on_one_set_or_are_told_apart() {
     assert!(method.contains(", objective.temperature = 0.5"), "{method}");
 
     let said = place.refusal(&["compare", "a", "b", "a"]);
-    assert!(said.contains("a is a; name each folder once"), "{said}");
+    assert!(said.contains("a is named twice; name each folder once"), "{said}");
     let said = place.refusal(&["compare", "a", "nowhere"]);
     assert!(said.contains("nowhere: there is no such folder"), "{said}");
     fs::create_dir(place.path("kept")).unwrap();

@@ -82,6 +82,30 @@ fn images_become_scores_a_report_features_and_weights() {
     assert_eq!(json(&place.path("exported/config.json"))["encoder"]["kind"], "convnet");
 }
 
+#[test]
+fn images_that_came_after_the_training_are_told() {
+    let place = Place::new();
+    place.pretrain("run", &["--set", "train.epochs=1"]).assert().success();
+    let said = || {
+        let output = place.program(&["eval", "run", "--alone"]).assert().success().get_output().clone();
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(!said().contains("note: "), "{}", said());
+    for class in ["ring", "stripes"] {
+        for i in 80..90 {
+            let file = place.path("images").join(class).join(format!("{i}.png"));
+            super::picture(class, i).save(file).unwrap();
+        }
+    }
+    let notes = said();
+    let note = notes.lines().find(|line| line.starts_with("note: ")).unwrap_or_default();
+    assert!(
+        note.contains("images: the training images, their names or labels are others")
+            && note.contains("128 then and"),
+        "{notes}"
+    );
+}
+
 /// Features `[N, D]` as a file of floats.
 fn write_features(path: &Path, rows: &[Vec<f32>]) {
     let shape = [rows.len() as u64, rows[0].len() as u64];
