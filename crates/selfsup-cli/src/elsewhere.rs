@@ -1,8 +1,10 @@
 //! `selfsup eval --features`: features from elsewhere, judged as those of a run are.
 //!
 //! A folder holds `train.npy` and `test.npy`, `[N, D]` floats, with `train_labels.npy` and `test_labels.npy`, `[N]` whole
-//! numbers; or one `features.safetensors` with four tensors of these names. Without labels, only what needs none is asked.
+//! numbers; or one `features.safetensors` with four tensors of these names. Without labels, only what needs none is asked. Where the
+//! features are a table, `columns.txt` names its columns.
 
+use crate::columns;
 use crate::definitions;
 use crate::evaluate::TRAINED;
 use crate::full::{self, Answers, SuiteChoice};
@@ -32,6 +34,7 @@ const PARTS: [[&str; 2]; 2] = [["train", "train_labels"], ["test", "test_labels"
 pub fn run(folder: &Path, set: &[Assignment], suite: SuiteChoice, print_json: bool) -> Result<()> {
     let config = settings(set)?;
     let given = Given::read(folder)?;
+    let columns = columns::names(folder, given.train.size()[1])?;
     if given.labels.is_none() {
         eprintln!("{}: there are no labels: only what needs none is asked", folder.display());
     }
@@ -39,6 +42,11 @@ pub fn run(folder: &Path, set: &[Assignment], suite: SuiteChoice, print_json: bo
     let mut bars = Bars::new("features");
     let seen = Seen { train: given.train, test: given.test, views: None, layers: Vec::new() };
     let mut verdict = judge(&seen, given.labels.as_ref(), &config, suite, &mut |stage| bars.show(stage))?;
+    if let (Some(full), Some(linear), Some(labels), Some(columns)) =
+        (&mut verdict.full, &verdict.linear, &given.labels, &columns)
+    {
+        full.push(columns::measure(&linear.classifier, &seen.test, &labels.test, columns)?);
+    }
     let full: Vec<_> = verdict.full.take().map(|groups| (TRAINED.to_owned(), groups)).into_iter().collect();
     let [n, d] = selfsup::core::check_shape("features", &seen.train, [-1, -1])?;
     let name = std::path::absolute(folder)?;
@@ -129,7 +137,10 @@ fn page(folder: &Path, name: &str, report: &Value) -> Result<()> {
             .then(|| Scores { columns, rows: vec![Row { name: "features".to_owned(), cells }] }),
         warnings: warnings::of(report),
         suite_title: full::TITLE,
-        suite: full::sections(&found, &["features"]),
+        suite: full::sections(&found, &["features"])
+            .into_iter()
+            .chain(columns::section(&found, "features"))
+            .collect(),
         confusion: confusion.map(|c| Confusion {
             by: "the linear probe".to_owned(),
             counts: c.counts,

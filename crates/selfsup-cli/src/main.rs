@@ -5,6 +5,7 @@ mod annotation;
 mod attention;
 mod attentive;
 mod audit;
+mod columns;
 mod combined;
 mod compare;
 mod data;

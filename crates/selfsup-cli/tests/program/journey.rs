@@ -183,7 +183,16 @@ fn features_that_a_run_gave_away_are_judged_as_the_run_is() {
 
     // The full suite: numbers that explain themselves, a page, and answers by which the two are compared.
     place.program(&["eval", "run", "--suite", "full"]).assert().success();
+    fs::write(at("columns.txt"), "a\nb\n").unwrap();
+    let earlier = fs::read(at("report.json")).unwrap();
+    let refusal = place.refusal(&["eval", "--features", "features", "--suite", "full"]);
+    assert!(refusal.contains("columns.txt: 2 names for the 16 columns of train"), "{refusal}");
+    assert_eq!(fs::read(at("report.json")).unwrap(), earlier);
+    let names: Vec<String> = (0..16).map(|column| format!("channel {column}\n")).collect();
+    fs::write(at("columns.txt"), names.concat()).unwrap();
     place.program(&["eval", "--features", "features", "--suite", "full"]).assert().success();
+    let page = fs::read_to_string(at("report.html")).unwrap();
+    assert!(page.contains("What the classes hang on") && page.contains("channel 15"));
     let (own, given) = (json(&place.path("run/report.json")), json(&at("report.json")));
     for group in ["retrieval", "clustering", "few_labels", "novel_classes"] {
         let found = &given["suite"]["trained"][group];
@@ -192,6 +201,9 @@ fn features_that_a_run_gave_away_are_judged_as_the_run_is() {
         assert!(first["value"].is_f64() && first["interval"]["low"].is_f64(), "{first}");
         assert_eq!((&first["split"], first["definition"].is_string()), (&"test".into(), true), "{first}");
     }
+    let columns = given["suite"]["trained"]["columns"].as_array().unwrap();
+    assert_eq!((columns.len(), &columns[3]["name"]), (16, &"channel 3".into()));
+    assert!(columns.iter().all(|column| column["interval"]["low"].is_f64()));
     assert!(own["suite"]["pixels"]["health"].as_array().unwrap().iter().any(|m| m["name"] == "lidar"));
     // Images can be disturbed, features cannot. (These images are too easy for an mCE: the untrained encoder errs nowhere.)
     let robust = own["suite"]["trained"]["robustness"].as_array().unwrap();
