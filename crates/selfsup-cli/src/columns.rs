@@ -1,10 +1,11 @@
 //! Which columns of a table its classes hang on: for features from elsewhere whose columns have names.
 
 use crate::full::Found;
-use crate::report::{Cell, Column, Row, Scores, SuiteGroup, SuiteMeasure};
+use crate::report::{Cell, Column, Reach, Row, Scores, SuiteGroup, SuiteMeasure};
 use anyhow::{Context, Result, ensure};
-use selfsup::core::{Tensor, TensorExt as _};
-use selfsup::eval::{LinearClassifier, Measurement, PermutationConfig, permutation_importance};
+use selfsup::core::{Kind, Tensor, TensorExt as _};
+use selfsup::eval::{LinearClassifier, Measurement, PermutationConfig, Stage, permutation_importance};
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -41,6 +42,11 @@ pub fn names(folder: &Path, columns: i64) -> Result<Option<Vec<String>>> {
     Ok(Some(names))
 }
 
+/// Says what names of columns are for, where nothing is made of them.
+pub fn note() {
+    eprintln!("note: {FILE}: which columns count is told of features with classes, with --suite full");
+}
+
 /// By how much the accuracy of a probe on `x` `[N, D]` of classes `y` `[N]` falls when a column is shuffled among the rows.
 ///
 /// # Errors
@@ -50,10 +56,19 @@ pub fn measure(
     x: &Tensor,
     y: &Tensor,
     names: &[String],
+    progress: &mut dyn FnMut(Stage),
 ) -> Result<(String, Vec<Measurement>)> {
     let config = PermutationConfig::default();
-    let accuracy =
-        |x: &Tensor| probe.predict(x)?.eq_tensor(y).to_kind(selfsup::core::Kind::Double).mean(None).scalar();
+    // All columns in all shuffles, and once as it is.
+    let total = names.len() * config.repeats + 1;
+    let stage =
+        RefCell::new((Stage { name: "columns", done: 0, total, samples: x.size()[0] as usize }, progress));
+    let accuracy = |x: &Tensor| {
+        let (stage, progress) = &mut *stage.borrow_mut();
+        stage.done += 1;
+        progress(*stage);
+        probe.predict(x)?.eq_tensor(y).to_kind(Kind::Double).mean(None).scalar()
+    };
     let found = permutation_importance(&accuracy, x, &config)?;
     let definition = format!(
         "by how much the linear probe's accuracy on the test rows falls when this column is shuffled among them, mean of {} shuffles \
@@ -91,6 +106,7 @@ pub fn section(found: &Found, encoder: &str) -> Option<SuiteGroup> {
              alone. A short bar does not say that a column is of no use: another may say the same.{left}"
         ),
         encoders: vec![encoder.to_owned()],
+        reach: Reach::Longest,
         figure: Some(Scores {
             columns: drawn
                 .iter()
@@ -116,7 +132,7 @@ pub fn section(found: &Found, encoder: &str) -> Option<SuiteGroup> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use selfsup::core::{Device, Features, Kind};
+    use selfsup::core::{Device, Features};
     use selfsup::eval::{LinearProbe, LinearProbeConfig};
 
     #[test]
@@ -128,7 +144,10 @@ mod tests {
         let all = Features::new(x.shallow_clone(), y.shallow_clone(), 2).unwrap();
         let probe = LinearProbe::new(LinearProbeConfig::default()).unwrap().run(&all, &all).unwrap();
         let names = ["age", "height", "weight"].map(str::to_owned);
-        let (group, found) = measure(&probe.classifier, &x, &y, &names).unwrap();
+        let mut last = None;
+        let (group, found) =
+            measure(&probe.classifier, &x, &y, &names, &mut |stage| last = Some(stage)).unwrap();
+        assert!(last.is_some_and(|stage| stage.done == stage.total));
         // Shuffled, the column is right for a half.
         assert!((found[1].value - 0.5).abs() < 0.06 && found[1].interval.is_some(), "{found:?}");
         assert!(found[0].value.abs() < 0.03 && found[2].value.abs() < 0.03, "{found:?}");

@@ -34,7 +34,10 @@ const PARTS: [[&str; 2]; 2] = [["train", "train_labels"], ["test", "test_labels"
 pub fn run(folder: &Path, set: &[Assignment], suite: SuiteChoice, print_json: bool) -> Result<()> {
     let config = settings(set)?;
     let given = Given::read(folder)?;
-    let columns = columns::names(folder, given.train.size()[1])?;
+    let named = columns::names(folder, given.train.size()[1])?;
+    if named.is_some() && (suite == SuiteChoice::Probes || given.labels.is_none()) {
+        columns::note();
+    }
     if given.labels.is_none() {
         eprintln!("{}: there are no labels: only what needs none is asked", folder.display());
     }
@@ -42,10 +45,11 @@ pub fn run(folder: &Path, set: &[Assignment], suite: SuiteChoice, print_json: bo
     let mut bars = Bars::new("features");
     let seen = Seen { train: given.train, test: given.test, views: None, layers: Vec::new() };
     let mut verdict = judge(&seen, given.labels.as_ref(), &config, suite, &mut |stage| bars.show(stage))?;
-    if let (Some(full), Some(linear), Some(labels), Some(columns)) =
-        (&mut verdict.full, &verdict.linear, &given.labels, &columns)
+    if let (Some(full), Some(linear), Some(labels), Some(names)) =
+        (&mut verdict.full, &verdict.linear, &given.labels, &named)
     {
-        full.push(columns::measure(&linear.classifier, &seen.test, &labels.test, columns)?);
+        let probe = &linear.classifier;
+        full.push(columns::measure(probe, &seen.test, &labels.test, names, &mut |stage| bars.show(stage))?);
     }
     let full: Vec<_> = verdict.full.take().map(|groups| (TRAINED.to_owned(), groups)).into_iter().collect();
     let [n, d] = selfsup::core::check_shape("features", &seen.train, [-1, -1])?;

@@ -242,7 +242,14 @@ pub fn sections(found: &Found, names: &[&str]) -> Vec<SuiteGroup> {
         });
         let (title, reading) = (group.title.to_owned(), group.reading.to_owned());
         let encoders = encoders.iter().map(|name| (*name).to_owned()).collect();
-        (!rows.is_empty()).then_some(SuiteGroup { title, reading, encoders, measures: rows, figure })
+        (!rows.is_empty()).then_some(SuiteGroup {
+            title,
+            reading,
+            encoders,
+            measures: rows,
+            figure,
+            ..Default::default()
+        })
     };
     GROUPS.iter().filter_map(of).collect()
 }
@@ -250,14 +257,19 @@ pub fn sections(found: &Found, names: &[&str]) -> Vec<SuiteGroup> {
 /// The most telling measures as lines for the terminal.
 pub fn table(encoders: &[(String, Groups)]) -> String {
     let Some((_, first)) = encoders.first() else { return String::new() };
-    let drawn: Vec<&str> = GROUPS.iter().flat_map(|group| group.drawn).copied().collect();
-    let names =
-        first.iter().flat_map(|(_, all)| all).map(|m| m.name.as_str()).filter(|name| drawn.contains(name));
+    let drawn =
+        |group: &str| GROUPS.iter().find(|known| known.key == group).map_or(&[][..], |known| known.drawn);
+    let names = first.iter().flat_map(|(group, all)| {
+        all.iter()
+            .map(|m| (group.as_str(), m.name.as_str()))
+            .filter(|(group, name)| drawn(group).contains(name))
+    });
     let heads: String = encoders.iter().map(|(name, _)| format!("{name:>28}")).collect();
     let mut lines = vec![format!("{:<26}{heads}", "measure [95 % interval]")];
-    for name in names {
+    for (group, name) in names {
         let cell = |(_, groups): &(String, Groups)| {
-            let found = groups.iter().flat_map(|(_, all)| all).find(|m| m.name == name);
+            let of_group = groups.iter().find(|(key, _)| key == group);
+            let found = of_group.and_then(|(_, all)| all.iter().find(|m| m.name == name));
             let text = match found.map(|m| (m.value, m.interval)) {
                 Some((value, Some(i))) => format!("{value:.4} [{:.4}, {:.4}]", i.low, i.high),
                 Some((value, None)) => format!("{value:.4}"),

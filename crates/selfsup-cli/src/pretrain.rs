@@ -191,8 +191,8 @@ pub fn recipe_of(run: &Path) -> Result<Recipe> {
         .with_context(|| format!("{} holds no run: {}", run.display(), path.display()))?;
     if crate::finetune::made(&text) {
         anyhow::bail!(
-            "{} is a run of selfsup finetune: its report.json holds what it reaches, and selfsup embed, label, audit and \
-             export take it; name one of selfsup pretrain here",
+            "{} is a run of selfsup finetune: its report.json holds what it reaches, and selfsup embed, label, audit, \
+             dense and export take it; name one of selfsup pretrain here",
             run.display()
         );
     }

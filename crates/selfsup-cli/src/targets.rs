@@ -15,7 +15,7 @@ use crate::judge::{Seen, health_json, judge};
 use crate::origin::{self, Origin};
 use crate::recipe::{Assignment, EvalConfig};
 use crate::report::{self, Cell, Column, ReportData, Row, Scores, SuiteGroup, SuiteMeasure};
-use crate::{definitions, sure, warnings};
+use crate::{columns, definitions, sure, warnings};
 use anyhow::{Context, Result, bail, ensure};
 use selfsup::core::state::{self, write_whole};
 use selfsup::core::{Features, Kind, Tensor};
@@ -64,6 +64,7 @@ struct Given {
 pub fn run(folder: &Path, set: &[Assignment], suite: SuiteChoice, print_json: bool) -> Result<()> {
     let config = settings(set)?;
     let given = Given::read(folder)?;
+    columns::names(folder, given.train.size()[1])?.inspect(|_| columns::note());
     let started = Instant::now();
     let found = given.judge(&config)?;
     let seen = Seen { train: given.train, test: given.test, views: None, layers: Vec::new() };
@@ -354,6 +355,7 @@ fn page(folder: &Path, name: &str, report: &Value, found: &Found) -> ReportData 
                 columns: columns.collect(),
                 rows: vec![Row { name: "features".to_owned(), cells: cells.collect() }],
             }),
+            ..Default::default()
         }],
         ..Default::default()
     }

@@ -21,6 +21,7 @@ mod train;
 
 use crate::digest;
 use crate::evaluate::last_checkpoint;
+use crate::finetune::{FinetuneRecipe, MethodConfig};
 use crate::images::Images;
 use crate::objective::Modality;
 use crate::pretrain::recipe_of;
@@ -114,7 +115,7 @@ const SUPERVISED: &str = "supervised";
 
 /// What is set of a method's recipe: the fields of `[method]` are of the method that was `chosen` alone.
 fn set_of(method: &str, chosen: &str, set: &[Assignment]) -> Vec<Assignment> {
-    let of_method = |assignment: &Assignment| assignment.field().starts_with("method.");
+    let of_method = |assignment: &Assignment| assignment.section() == "method";
     set.iter().filter(|assignment| method == chosen || !of_method(assignment)).cloned().collect()
 }
 
@@ -279,7 +280,11 @@ impl<'a> Setting<'a> {
         let set = arguments.set.iter().map(|text| text.parse()).collect::<Result<Vec<Assignment>>>()?;
         for method in [SUPERVISED, &arguments.method] {
             let set = set_of(method, &arguments.method, &set);
-            crate::finetune::FinetuneRecipe::read(method, Some(&arguments.from), &set)?;
+            let recipe = FinetuneRecipe::read(method, Some(&arguments.from), &set)?;
+            ensure!(
+                !matches!(recipe.method, MethodConfig::Distillation(_)),
+                "--method {method}: its teacher would know other labels than a draw; name a method that makes its labels itself"
+            );
         }
         let digest = json!({
             "train": digest::of_images(images.train.as_ref())?,
@@ -315,15 +320,16 @@ impl<'a> Setting<'a> {
         })
     }
 
-    /// The cells, draw by draw, so that a ladder that is stopped has all its rungs. With all labels there is but one draw, and
-    /// nothing to choose.
+    /// The cells, draw by draw, so that a ladder that is stopped has all its rungs. With all labels there is nothing to choose, and
+    /// but one draw, with which a network is trained by every seed all the same.
     fn cells(&self) -> Result<Vec<Cell>> {
         let mut cells = Vec::new();
         for draw in 0..self.arguments.draws {
             for &labels in &self.counts {
                 for &arm in &self.arms {
                     let all = labels == self.train.len();
-                    let same = all && (arm.choice() == Choice::Proposed || draw > 0);
+                    let proposed = arm.choice() == Choice::Proposed;
+                    let same = all && (proposed || draw > 0 && arm.learning() == Learning::Linear);
                     if !same {
                         cells.push(Cell { arm, labels, draw, seed: self.arguments.seed + draw });
                     }

@@ -57,6 +57,8 @@ pub struct MethodPair {
     pub second: String,
     /// Whether their means differ by more than seeds do.
     pub test: SeedTest,
+    /// Its p-value, corrected for the number of pairs.
+    pub p_holm: f64,
 }
 
 /// All that is compared.
@@ -151,18 +153,21 @@ impl Comparison {
                     first: (*first).to_owned(),
                     second: (*second).to_owned(),
                     test,
+                    p_holm: f64::NAN,
                 });
             }
         }
+        let corrected = holm(&method_pairs.iter().map(|pair| pair.test.p_value).collect::<Vec<_>>())?;
+        method_pairs.iter_mut().zip(corrected).for_each(|(pair, p)| pair.p_holm = p);
         let definitions = json!({
             "accuracy": format!("share of the {n} test samples that the {probe} probe has right; interval by Wilson"),
             "paired": "difference of two runs on the same test samples, interval by the paired bootstrap, p-value by the paired \
                        permutation test: whether it could be chance on other test samples",
             "mcnemar": "exact test of whether two runs err equally often",
-            "p_holm": "the permutation test's p-value, corrected for the number of pairs (Holm 1979)",
+            "p_holm": "the p-value beside it, corrected for the number of pairs (Holm 1979)",
             "methods": "mean over seeds with Student's interval; runs are of one method when their recipes differ in nothing but train.seed, and their \
                         checkpoints are of one step",
-            "method_pairs": "Welch's t-test between the seeds of two methods: whether it could be chance with other seeds",
+            "method_pairs": "difference of two means over seeds, interval and p-value by Welch's t-test between their seeds: whether it could be chance with other seeds",
             "layers": "linear CKA of every layer of a run with every layer of another on the same test images, debiased (Kornblith et \
                        al. 2019; Nguyen et al. 2021): 1 for one that is the other, rotated and scaled",
         });
@@ -234,6 +239,8 @@ mod tests {
             assert!(tables.contains(part), "{tables}");
         }
         assert_eq!(found.method_pairs.len(), 1);
+        // Of one pair there is nothing to correct.
+        assert_eq!(found.method_pairs[0].p_holm, found.method_pairs[0].test.p_value);
         assert!(serde_json::to_value(&found).unwrap()["definitions"]["p_holm"].is_string());
     }
 
@@ -243,7 +250,9 @@ mod tests {
         let found = Comparison::of(&four(), "linear").unwrap();
         let page = report::write(&found.page(), folder.path()).unwrap();
         let text = std::fs::read_to_string(page).unwrap();
-        for part in ["Comparison of runs", "a0 − b0", "Means over seeds", "<svg"] {
+        for part in
+            ["Comparison of runs", "a0 − b0", "Means over seeds", "Pairs of methods", "p, Welch", "<svg"]
+        {
             assert!(text.contains(part), "{part}");
         }
         assert!(folder.path().join("plots/accuracy.png").is_file());

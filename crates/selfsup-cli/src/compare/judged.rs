@@ -34,7 +34,7 @@ impl Judged {
         let config = std::fs::read_to_string(folder.join("config.toml"));
         ensure!(
             !config.is_ok_and(|text| finetune::made(&text)),
-            "{}: a run of selfsup finetune, which selfsup report annotation compares; name runs of selfsup pretrain, or features",
+            "{}: a run of selfsup finetune, whose report.json says what it reaches; name runs of selfsup pretrain, or features",
             folder.display()
         );
         let path = folder.join("report.json");

@@ -37,9 +37,9 @@ impl Comparison {
                     mean(&method.accuracy)
                 ));
             }
-            for MethodPair { first, second, test } in &self.method_pairs {
+            for MethodPair { first, second, test, p_holm } in &self.method_pairs {
                 lines.push(format!(
-                    "{first} - {second}: {}, p = {:.4}",
+                    "{first} - {second}: {}, p = {:.4}, Holm {p_holm:.4}",
                     mean(&test.difference),
                     test.p_value
                 ));
@@ -85,6 +85,15 @@ impl Comparison {
             definition: definition("methods"),
             values: vec![of(&method.accuracy)],
         });
+        let method_pairs = self.method_pairs.iter().map(|pair| SuiteMeasure {
+            name: format!("{} − {}", pair.first, pair.second),
+            definition: definition("method_pairs"),
+            values: vec![
+                of(&pair.test.difference),
+                Some((pair.test.p_value, None)),
+                Some((pair.p_holm, None)),
+            ],
+        });
         let words = |all: &[&str]| all.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
         let mut suite = vec![
             SuiteGroup {
@@ -95,6 +104,7 @@ impl Comparison {
                 encoders: words(&["accuracy"]),
                 measures: accuracies.collect(),
                 figure: Some(bars),
+                ..Default::default()
             },
             SuiteGroup {
                 title: "Pairs on the same test samples".to_owned(),
@@ -108,6 +118,14 @@ impl Comparison {
                 title: "Means over seeds".to_owned(),
                 encoders: words(&["accuracy"]),
                 measures: methods.collect(),
+                ..Default::default()
+            });
+        }
+        if !self.method_pairs.is_empty() {
+            suite.push(SuiteGroup {
+                title: "Pairs of methods".to_owned(),
+                encoders: words(&["difference", "p, Welch", "p, Holm"]),
+                measures: method_pairs.collect(),
                 ..Default::default()
             });
         }

@@ -150,6 +150,7 @@ pub fn page(found: &Found, recipe: &Recipe, run: &Path) -> ReportData {
             encoders: names.clone(),
             measures,
             figure,
+            ..Default::default()
         };
     let reading = "Longer is better. What the trained encoder reaches beyond the untrained one and the colours is what it learned of \
                    places; the line through a bar's end is the 95 % interval over test images.";

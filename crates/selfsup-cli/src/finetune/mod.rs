@@ -18,7 +18,7 @@ mod start;
 mod teacher;
 mod views;
 
-pub use method::{METHODS, Method};
+pub use method::{METHODS, Method, MethodConfig};
 pub use recipe::{FinetuneRecipe, encoder_of, made};
 pub use score::Report;
 

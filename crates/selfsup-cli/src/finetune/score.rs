@@ -8,6 +8,7 @@ use anyhow::Result;
 use selfsup::core::state::write_whole;
 use selfsup::core::{Batches, Device, Logits, Tensor, tch};
 use selfsup::data::augment::PlainView;
+use selfsup::eval::{Interval, LEVEL};
 use selfsup::labels::{CalibrationConfig, LabelledProbabilities, calibration};
 use selfsup::objectives::SemiSupervised;
 use selfsup::train::loggers::{Metrics, Progress, read_metrics};
@@ -25,6 +26,9 @@ pub struct Scores {
     pub test: usize,
     /// The share that is classified rightly.
     pub accuracy: f64,
+    /// How sure that is.
+    #[serde(default)]
+    pub interval: Option<Interval>,
     /// The same for each class; none for a class that no test image has.
     pub per_class: Map<String, Value>,
     /// Expected calibration error in 15 bins of equal width.
@@ -67,7 +71,14 @@ pub fn on_test(
     let per_class = per_class.map(|(class, count)| (class.clone(), json!(share(count)))).collect();
     let judged = LabelledProbabilities::new(&Tensor::from_slice(&labels), probabilities)?;
     let found = calibration(&judged, &CalibrationConfig::default())?;
-    Ok(Some(Scores { test: labels.len(), accuracy: found.accuracy, per_class, ece: found.ece }))
+    let right = labels.iter().zip(&predicted).filter(|(label, predicted)| label == predicted).count();
+    Ok(Some(Scores {
+        test: labels.len(),
+        accuracy: found.accuracy,
+        interval: Interval::wilson(right as u64, labels.len() as u64, LEVEL)?,
+        per_class,
+        ece: found.ece,
+    }))
 }
 
 /// How many images had a pseudo-label that counted, and how many of these were right, in a part of a run.
@@ -171,9 +182,13 @@ impl Report {
         )];
         match &self.scores {
             Some(scores) => {
+                let sure = scores.interval.map(|i| format!(" [{:.4}, {:.4}]", i.low, i.high));
                 lines.push(format!(
-                    "accuracy {:.4} on {} test images, calibration error {:.4}",
-                    scores.accuracy, scores.test, scores.ece
+                    "accuracy {:.4}{} on {} test images, calibration error {:.4}",
+                    scores.accuracy,
+                    sure.unwrap_or_default(),
+                    scores.test,
+                    scores.ece
                 ));
                 for (class, share) in &scores.per_class {
                     let share = share.as_f64().map_or_else(|| "-".to_owned(), |x| format!("{x:.4}"));
@@ -205,6 +220,7 @@ fn definitions() -> Value {
     json!({
         "scores": "of the moving average of the weights after the last epoch, on plain views of the test images",
         "accuracy": "the share of the test images that are classified rightly",
+        "interval": "of the accuracy: Wilson's at 95 %, for other test images; other labels and seeds move it further",
         "per_class": "the same among the test images of each class",
         "ece": "expected calibration error: how far confidence and accuracy differ, on average over 15 bins of equal width (Guo et al. 2017)",
         "coverage": "the share of the unlabelled images of a batch whose pseudo-label counts, averaged over batches",

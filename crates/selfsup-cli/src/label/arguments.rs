@@ -63,7 +63,7 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR")]
     pub report: Option<PathBuf>,
     /// Propose so many samples to be labelled next, in place of labelling; with --review, on a page to label them.
-    #[arg(long, value_name = "N", conflicts_with_all = ["report", "method", "clusters"])]
+    #[arg(long, value_name = "N", conflicts_with_all = ["report", "method", "clusters", "min_probability", "keep_unlike"])]
     pub next: Option<usize>,
     /// With --next: how to choose; with labels cluster-uncertainty, without typiclust.
     #[arg(long, value_enum, requires = "next")]
@@ -109,6 +109,11 @@ impl Method {
             Method::Sinkhorn => "sinkhorn",
             Method::Agglomerative => "agglomerative",
         }
+    }
+
+    /// Whether it can average over views.
+    pub fn asks_views(self) -> bool {
+        matches!(self, Method::Mixed | Method::Linear | Method::NearestMean)
     }
 
     /// Whether it needs labels.

@@ -12,9 +12,9 @@ use super::trust::{self, Labels, Rule};
 use super::{arguments::Method, clusters};
 use crate::label_table;
 use crate::report;
-use anyhow::{Context, Result};
-use selfsup::core::Tensor;
+use anyhow::{Context, Result, ensure};
 use selfsup::core::state::write_whole;
+use selfsup::core::{Kind, Tensor};
 use selfsup::data::{LabelFile, LabelRow};
 use std::path::Path;
 
@@ -48,6 +48,12 @@ fn label(arguments: &Arguments, samples: &Samples) -> Result<()> {
         None => Given::open(arguments, samples, Purpose::Label)?,
     };
     let method = arguments.method();
+    ensure!(
+        arguments.views == 0 || run.is_some() || method.asks_views(),
+        "--views {}: --method {} looks at no views; leave it out, or choose mixed, linear or nearest-mean",
+        arguments.views,
+        method.name()
+    );
     let model = samples.model()?;
     let x = samples.features(&model)?;
     let rule = Rule {
@@ -67,7 +73,7 @@ fn label(arguments: &Arguments, samples: &Samples) -> Result<()> {
         }
         (labels, None)
     } else if let Some(given) = &given {
-        let predicted = predict(method, samples, &model, &x, given, views(arguments, method), SEED)?;
+        let predicted = predict(method, samples, &model, &x, given, arguments.views, SEED)?;
         (trust::label(&predicted, &x, given, rule)?, None)
     } else {
         let counts = if arguments.clusters.is_none() { Some(clusters::suggest(&x, SEED)?) } else { None };
@@ -131,14 +137,6 @@ fn label(arguments: &Arguments, samples: &Samples) -> Result<()> {
     Ok(())
 }
 
-/// The views of each sample that the method can use.
-fn views(arguments: &Arguments, method: Method) -> usize {
-    match method {
-        Method::Mixed | Method::Linear | Method::NearestMean => arguments.views,
-        _ => 0,
-    }
-}
-
 fn rows(labels: &Labels, samples: &Samples, path: &Path) -> Result<LabelFile> {
     let row = |index: usize| LabelRow {
         file: samples.name_of(index),
@@ -156,22 +154,30 @@ fn rounded(share: f64) -> f64 {
 }
 
 fn propose(arguments: &Arguments, samples: &Samples, n: usize) -> Result<()> {
-    let given = match samples.own_classes().filter(|_| arguments.leaves_it_to_the_run()) {
+    let run = samples.own_classes().filter(|_| arguments.leaves_it_to_the_run());
+    let given = match run {
         Some(classes) => Some(Given::beside_run(arguments, samples, classes)?),
         None => Given::open(arguments, samples, Purpose::Collect)?,
     };
     let of_two = given.as_ref().and_then(Given::of_present_classes);
-    let strategy = next::strategy(arguments, of_two.is_some())?;
+    let strategy = next::strategy(arguments, run.is_some() || of_two.is_some())?;
     let model = samples.model()?;
     let x = samples.features(&model)?;
-    let opinion = match &of_two {
-        Some(given) if strategy.asks_a_model() => {
-            let predicted = predict(Method::Mixed, samples, &model, &x, given, 0, SEED)?;
+    let opinion = match (run, &of_two) {
+        _ if !strategy.asks_a_model() => None,
+        // A run that was fine-tuned is a model already.
+        (Some(classes), _) => {
+            let predicted = by_own_head(samples, &model, &x, arguments.views)?;
+            let probabilities = predicted.logits.softmax(1, Kind::Float);
+            Some(Opinion { classes: classes.to_vec(), probabilities })
+        }
+        (None, Some(given)) => {
+            let predicted = predict(Method::Mixed, samples, &model, &x, given, arguments.views, SEED)?;
             let rule = Rule { min_probability: 0.0, reject_unlike: false, seed: SEED };
             let labels = trust::label(&predicted, &x, given, rule)?;
             labels.probabilities.map(|probabilities| Opinion { classes: labels.classes, probabilities })
         }
-        _ => None,
+        (None, None) => None,
     };
     let proposals = next::propose(n, strategy, &x, given.as_ref(), opinion.as_ref(), SEED)?;
     let page = match &arguments.review {

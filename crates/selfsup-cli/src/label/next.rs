@@ -31,13 +31,14 @@ pub struct Opinion {
 /// The way to choose, from what there is to choose by.
 ///
 /// # Errors
-/// When it asks a model, and there are not labels of two classes.
+/// When it asks a model, and there is none: no labels of two classes, and no fine-tuned run.
 pub fn strategy(arguments: &Arguments, model: bool) -> Result<Strategy> {
     let chosen =
         arguments.strategy.unwrap_or(if model { Strategy::ClusterUncertainty } else { Strategy::Typiclust });
     ensure!(
         model || !chosen.asks_a_model(),
-        "--strategy: asks a model, which needs labels of two classes; give them, or choose typiclust or core-set"
+        "--strategy: asks a model, which needs labels of two classes; give them, name a run of selfsup finetune, or choose typiclust or \
+         core-set"
     );
     Ok(chosen)
 }

@@ -38,6 +38,11 @@ impl Assignment {
         self.path.join(".")
     }
 
+    /// The section that the field is of, or that is set as a whole.
+    pub fn section(&self) -> &str {
+        self.path.first().map_or("", String::as_str)
+    }
+
     /// Whether it names the kind of a section, and so decides which other fields the section has.
     pub fn is_kind(&self) -> bool {
         self.path.last().is_some_and(|name| name == "kind")

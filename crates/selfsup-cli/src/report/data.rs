@@ -261,6 +261,16 @@ pub struct Cluster {
     pub atypical: Vec<(Sample, f64)>,
 }
 
+/// How far the scale of bars reaches, at least.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reach {
+    /// To 100 %: the bars are shares of what could be.
+    #[default]
+    Whole,
+    /// As far as the longest bar and its interval.
+    Longest,
+}
+
 /// Accuracies by encoder and probe.
 #[derive(Clone, Debug, Default)]
 pub struct Scores {
@@ -362,6 +372,8 @@ pub struct SuiteGroup {
     pub measures: Vec<SuiteMeasure>,
     /// The most telling of them as bars; none where they are no shares.
     pub figure: Option<Scores>,
+    /// How far the scale of the bars reaches.
+    pub reach: Reach,
 }
 
 /// A measure of every encoder.

@@ -15,7 +15,10 @@ pub fn figures(data: &ReportData) -> Result<Vec<(String, Vec<u8>)>> {
     }
     for group in &data.suite {
         if let Some(scores) = &group.figure {
-            files.push((file_name(&group.title), png(&Shares { title: &group.title, scores })?));
+            files.push((
+                file_name(&group.title),
+                png(&Shares { title: &group.title, scores, reach: group.reach })?,
+            ));
         }
     }
     if let Some(shown) = &data.robustness {

@@ -25,7 +25,7 @@ pub fn suite(groups: &[SuiteGroup], title: &str) -> Result<Markup> {
 
 fn group(group: &SuiteGroup) -> Result<Markup> {
     let description = format!("{}: the drawn measures of the table as bars that begin at zero.", group.title);
-    let bars = group.figure.as_ref().map(|scores| Shares { title: &group.title, scores });
+    let bars = group.figure.as_ref().map(|scores| Shares { title: &group.title, scores, reach: group.reach });
     let figure = bars.map(|bars| plot::svg(&bars, &description)).transpose()?;
     Ok(html! {
         h3 { (group.title) }
@@ -150,6 +150,7 @@ mod tests {
             encoders: vec!["trained".into(), "pixels".into()],
             measures: vec![measure],
             figure: Some(figure),
+            ..Default::default()
         };
         let page = suite(&[group], "Full suite").unwrap().into_string();
         for part in [

@@ -60,6 +60,7 @@ fn tiny() -> ReportData {
                     cells: vec![Some(Cell { mean: 0.875, ..Default::default() })],
                 }],
             }),
+            ..Default::default()
         }],
         robustness: None,
         views: vec![ViewRow {

@@ -171,10 +171,13 @@ fn networks_are_trained_within_a_budget_and_leave_nothing_but_what_they_reach() 
         assert!(message.contains(part), "\"{part}\" is not in: {message}");
     };
     refused(&["--method", "freematsh"], "freematch");
+    refused(&["--method", "distillation"], "--method distillation: its teacher would know other labels");
     // A field of the method is one of --method alone: it is the ladder's plan that differs, and no recipe that does not know it.
     let of_method = [small, &["--set", "method.labeler.momentum=0.5"]].concat();
     refused(&of_method, "holds another ladder: its set");
     refused(&["--set", "method.labeler.momentom=0.5"], "momentum");
+    let whole = [small, &["--set", "method={ kind = \"freematch\" }"]].concat();
+    refused(&whole, "holds another ladder: its set");
     refused(&["--epochs", "0"], "--epochs 0: at least 1");
     refused(&["--epochs", "9"], "holds another ladder: its budget is 0.5, not null");
     refused(&["--budget", "0"], "--budget 0: seconds above 0");

@@ -100,6 +100,11 @@ fn every_method_goes_on_as_if_never_stopped_and_reports_what_it_reaches() {
         );
         assert_eq!((report["unlabelled"].as_i64(), scores["test"].as_i64()), (Some(128), Some(32)));
         assert!(share(&scores["accuracy"]).is_some() && share(&scores["ece"]).is_some(), "{scores}");
+        let (low, high) = (&scores["interval"]["low"], &scores["interval"]["high"]);
+        assert!(
+            share(low) <= share(&scores["accuracy"]) && share(&scores["accuracy"]) <= share(high),
+            "{scores}"
+        );
         assert!(share(&scores["per_class"]["stripes"]).is_some(), "{scores}");
         let pseudo = &report["pseudo_labels"];
         assert_eq!(pseudo.is_null(), method == "supervised", "{method}: {pseudo}");

@@ -183,6 +183,10 @@ fn arguments_that_cannot_work_are_refused_before_anything_is_written() {
         "--clusters 161: 1 to 160, the number of samples"
     );
     assert_eq!(
+        refused(&["--out", "x.csv", "--views", "3"]),
+        "--views 3: --method k-means looks at no views; leave it out, or choose mixed, linear or nearest-mean"
+    );
+    assert_eq!(
         refused(&["--out", "x.csv", "--next", "161"]),
         "--next 161: at most 160, the samples without a label"
     );
@@ -192,7 +196,7 @@ fn arguments_that_cannot_work_are_refused_before_anything_is_written() {
     );
     assert_eq!(
         refused(&["--out", "x.csv", "--next", "3", "--strategy", "margin"]),
-        "--strategy: asks a model, which needs labels of two classes; give them, or choose typiclust or core-set"
+        "--strategy: asks a model, which needs labels of two classes; give them, name a run of selfsup finetune, or choose typiclust or core-set"
     );
     for name in ["x.csv", "x.parquet", "x.txt"] {
         assert!(!place.path(name).exists(), "{name} was written");
@@ -435,6 +439,10 @@ fn a_fine_tuned_run_says_what_it_has_learned_from_and_what_it_cannot_tell() {
     tuned(&["--next", "148", "--out", "next.csv"]);
     let next = fs::read_to_string(place.path("next.csv")).unwrap();
     assert!(next.lines().count() == 149 && !next.contains("ring/03.png"));
+    // Of a strategy that asks a model, the run is the model.
+    tuned(&["--next", "5", "--strategy", "margin", "--out", "margin.csv"]);
+    let next = fs::read_to_string(place.path("margin.csv")).unwrap();
+    assert!(next.lines().skip(1).all(|line| line.contains("the model is unsure: ")), "{next}");
     let refused =
         place.refusal(&["label", "tuned", "--data", "images", "--out", "tuned/labels.csv", "--overwrite"]);
     assert!(refused.contains("tuned/labels.csv: is read and would be written over"), "{refused}");
