@@ -316,7 +316,10 @@ pub fn checked_features(x: &Tensor, called: &str) -> Result<Tensor> {
 }
 
 /// `[N]` whole numbers of any size, none of them negative.
-fn checked_labels(labels: &Tensor, called: &str) -> Result<Vec<i64>> {
+///
+/// # Errors
+/// With what they are in place of that.
+pub fn checked_labels(labels: &Tensor, called: &str) -> Result<Vec<i64>> {
     let whole = matches!(labels.kind(), Kind::Uint8 | Kind::Int8 | Kind::Int16 | Kind::Int | Kind::Int64);
     let (kind, shape) = (labels.kind(), labels.size());
     ensure!(
@@ -331,7 +334,10 @@ fn checked_labels(labels: &Tensor, called: &str) -> Result<Vec<i64>> {
 }
 
 /// The number of classes, all of which occur.
-fn classes(labels: &[i64], called: &str) -> Result<i64> {
+///
+/// # Errors
+/// With one that does not.
+pub fn classes(labels: &[i64], called: &str) -> Result<i64> {
     let found: BTreeSet<i64> = labels.iter().copied().collect();
     if let Some((class, _)) = (0..).zip(&found).find(|(class, label)| class != *label) {
         bail!(

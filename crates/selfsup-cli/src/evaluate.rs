@@ -1,5 +1,6 @@
 //! `selfsup eval`: what a run's encoder is worth, beside the same encoder untrained and the raw input.
 
+use crate::asked::Asked;
 use crate::attention;
 use crate::attentive;
 use crate::definitions;
@@ -13,7 +14,6 @@ use crate::layers;
 use crate::model::{ImageModel, TextModel};
 use crate::objective::Modality;
 use crate::origin::{self, Origin, Part};
-use crate::pretrain::recipe_of;
 use crate::recipe::{Recipe, Whose};
 use crate::robustness::Robustness;
 use crate::sure::{self, Known};
@@ -49,23 +49,27 @@ pub enum Rivals {
 /// Runs the command: writes report.json and prints it or its table.
 ///
 /// # Errors
-/// When the folder holds no run or no checkpoint, or none of a teacher that is asked for, or the data cannot be read.
-pub fn run(
-    run: &Path,
-    whose: Whose,
-    rivals: Rivals,
-    suite: SuiteChoice,
-    print_json: bool,
-    device: Device,
-) -> Result<()> {
-    let mut recipe = recipe_of(run)?;
+/// When the folder holds no run or no checkpoint, or none of a teacher that is asked for, the data cannot be read, or the report has no
+/// place; all that before anything is written.
+pub fn run(asked: &Asked, device: Device) -> Result<()> {
+    let Asked { run, rivals, suite, print_json, .. } = asked;
+    let (run, rivals, suite) = (run.as_path(), *rivals, *suite);
+    let mut recipe = asked.recipe()?;
+    let place = asked.place()?;
     check(&recipe)?;
     let Last { weights, step } = last_checkpoint(run)?;
-    recipe.weights = recipe.weights.of(whose, &weights)?;
+    recipe.weights = recipe.weights.of(asked.whose, &weights)?;
     let metrics = read_metrics(run)?;
     let started = Instant::now();
     let mut judged = match recipe.objective.modality() {
-        Modality::Images => on_images(&recipe, &weights, rivals, suite, device)?,
+        Modality::Images => {
+            let images = Images::open(&recipe.data)?;
+            let changed = if asked.data.is_none() { changed_since(&weights, &images)? } else { None };
+            if let Some(note) = changed {
+                eprintln!("note: {note}");
+            }
+            on_images(&recipe, &images, &weights, rivals, suite, device)?
+        }
         Modality::Text => on_text(&recipe, run, &weights, rivals, suite, device)?,
     };
     judged.report.insert("seconds".to_owned(), json!(started.elapsed().as_secs_f64()));
@@ -78,13 +82,14 @@ pub fn run(
     judged.report.insert("measurements".to_owned(), measured);
     let report = Value::Object(std::mem::take(&mut judged.report));
     let text = serde_json::to_string_pretty(&report)?;
-    Answers::remove(run)?;
-    write_whole(&run.join("report.json"), text.as_bytes())?;
+    asked.begin(&recipe)?;
+    Answers::remove(place)?;
+    write_whole(&place.join("report.json"), text.as_bytes())?;
     let trained = judged.verdicts.iter().find(|(name, _)| name == TRAINED);
     if let (SuiteChoice::Full, Some(answers)) = (suite, trained.and_then(|(_, v)| v.answers.as_ref())) {
-        answers.write(run, &origin)?;
+        answers.write(place, &origin)?;
     }
-    if print_json {
+    if *print_json {
         println!("{text}");
     } else {
         let verdicts: Vec<_> =
@@ -107,7 +112,7 @@ pub fn run(
         }
         eprintln!(
             "{} written in {:.0} s",
-            run.join("report.json").display(),
+            place.join("report.json").display(),
             started.elapsed().as_secs_f64()
         );
     }
@@ -264,15 +269,12 @@ impl Judged {
 
 fn on_images(
     recipe: &Recipe,
+    images: &Images,
     weights: &Path,
     rivals: Rivals,
     suite: SuiteChoice,
     device: Device,
 ) -> Result<Judged> {
-    let images = Images::open(&recipe.data)?;
-    if let Some(note) = changed_since(weights, &images)? {
-        eprintln!("note: {note}");
-    }
     let labels = Labels::new(images.classes(), images.train.labels(), images.test.labels());
     let plain = |set| -> Result<_> {
         let view = images::plain_view(recipe, images.train.channels())?;
@@ -298,7 +300,7 @@ fn on_images(
     };
     let mut judging =
         Judging { recipe, labels: labels.as_ref(), rivals, suite, verdicts: Vec::new(), known: Vec::new() };
-    let mut robust = Robustness::open(recipe, &images, labels.as_ref(), suite, device)?;
+    let mut robust = Robustness::open(recipe, images, labels.as_ref(), suite, device)?;
     // What takes more than features.
     let mut further = |seen: &Seen, verdict: &mut Verdict, progress: &mut dyn FnMut(Stage)| -> Result<()> {
         let (Some(full), Some(labels)) = (&mut verdict.full, &labels) else { return Ok(()) };
@@ -307,7 +309,7 @@ fn on_images(
                 robust.measure(model.encoder.as_ref(), seen, linear, progress).context("robustness")?;
             full.extend(groups);
         }
-        let attentive = attentive::measure(recipe, &model, &images, labels, device, progress);
+        let attentive = attentive::measure(recipe, &model, images, labels, device, progress);
         full.extend(attentive.context("attentive probe")?.map(|found| ("attentive".to_owned(), found)));
         Ok(())
     };

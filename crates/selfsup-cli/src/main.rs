@@ -2,6 +2,7 @@
 
 mod allocator;
 mod annotation;
+mod asked;
 mod attention;
 mod attentive;
 mod audit;
@@ -52,6 +53,7 @@ mod warnings;
 mod watch;
 
 use anyhow::{Result, bail};
+use asked::Asked;
 use clap::{Args, Parser, Subcommand};
 use recipe::Assignment;
 use selfsup::core::{Device, device::parse_device, tch};
@@ -89,9 +91,18 @@ enum Command {
         /// Judge the trained encoder alone: faster, where its rivals' scores are known from another seed
         #[arg(long, conflicts_with = "features")]
         alone: bool,
-        /// With --features: a field of the evaluation, as in --set eval.knn.k=200; may be given again.
-        #[arg(long = "set", value_name = "FIELD=VALUE", conflicts_with = "run")]
+        /// Judge a run's encoder on these data instead: a known set's name or the path of a folder, all of it. Needs --out.
+        #[arg(long, value_name = "NAME_OR_PATH", conflicts_with = "features")]
+        data: Option<String>,
+        /// A field of the evaluation, as in --set eval.knn.k=200; may be given again. With a run it needs --out.
+        #[arg(long = "set", value_name = "FIELD=VALUE")]
         set: Vec<Assignment>,
+        /// With a run: the folder for report.json and what else there is, in place of the run's own.
+        #[arg(long, value_name = "DIR", conflicts_with = "features")]
+        out: Option<PathBuf>,
+        /// Replace what an earlier evaluation has left in --out.
+        #[arg(long, requires = "out")]
+        overwrite: bool,
         /// How much is asked; full also writes the page report.html.
         #[arg(long, value_enum, default_value = "probes")]
         suite: full::SuiteChoice,
@@ -217,25 +228,33 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Data { name } => data::fetch_set(&name)?,
         Command::Pretrain(arguments) => return pretrain::run(&arguments),
         Command::Finetune(arguments) => return finetune::run(&arguments),
-        Command::Eval { run, features, weights, alone, set, suite, json, machine } => match (run, features) {
-            (Some(run), _) => {
-                let rivals = if alone { evaluate::Rivals::None } else { evaluate::Rivals::All };
-                let device = machine.choose()?;
-                evaluate::run(&run, weights, rivals, suite, json, device)?;
-                if suite == full::SuiteChoice::Full {
-                    reporting::of_run(&run, device)?;
+        Command::Eval { run, features, weights, alone, data, set, out, overwrite, suite, json, machine } => {
+            match (run, features) {
+                (Some(run), _) => {
+                    let rivals = if alone { evaluate::Rivals::None } else { evaluate::Rivals::All };
+                    let whose = weights;
+                    let asked =
+                        Asked { run, whose, rivals, suite, data, set, out, overwrite, print_json: json };
+                    let device = machine.choose()?;
+                    evaluate::run(&asked, device)?;
+                    if suite == full::SuiteChoice::Full {
+                        match &asked.out {
+                            None => reporting::of_run(&asked.run, device)?,
+                            Some(out) => reporting::of(&asked.run, out, asked.command(), device)?,
+                        }
+                    }
                 }
-            }
-            (None, Some(features)) => {
-                machine.choose()?;
-                if targets::lie_in(&features) {
-                    targets::run(&features, &set, suite, json)?;
-                    return Ok(ExitCode::SUCCESS);
+                (None, Some(features)) => {
+                    machine.choose()?;
+                    if targets::lie_in(&features) {
+                        targets::run(&features, &set, suite, json)?;
+                        return Ok(ExitCode::SUCCESS);
+                    }
+                    elsewhere::run(&features, &set, suite, json)?;
                 }
-                elsewhere::run(&features, &set, suite, json)?;
+                (None, None) => bail!("name a run's folder, or one of features with --features"),
             }
-            (None, None) => bail!("name a run's folder, or one of features with --features"),
-        },
+        }
         Command::Dense(arguments) => dense::run(&arguments)?,
         Command::Compare(arguments) => compare::run(&arguments)?,
         Command::Audit(arguments) => audit::run(&arguments)?,

@@ -54,18 +54,28 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
 /// Writes report.html and plots/ into the run's folder and prints the page's path.
 ///
 /// # Errors
-/// When the folder holds no run, no checkpoint or no evaluation, or the data cannot be read.
+/// As [`of`].
 pub fn of_run(run: &Path, device: Device) -> Result<()> {
-    let mut recipe = recipe_of(run)?;
+    let command = format!("selfsup pretrain {} --run NEW_FOLDER", run.join("config.toml").display());
+    of(run, run, command, device)
+}
+
+/// Writes report.html and plots/ into the folder `place`, where report.json of the run lies and the recipe that it was judged by, and prints
+/// the page's path; `command` makes it again.
+///
+/// # Errors
+/// When the folder holds no run, no checkpoint or no evaluation, or the data cannot be read.
+pub fn of(run: &Path, place: &Path, command: String, device: Device) -> Result<()> {
+    let mut recipe = recipe_of(place)?;
     let Last { weights, step } = last_checkpoint(run)?;
-    let report = read_report(run)?;
-    let found = Found::of(&report, run)?;
+    let report = read_report(place)?;
+    let found = Found::of(&report, place)?;
     // The page shows the encoder that was judged.
     recipe.weights = recipe.weights.of(found.run.weights, &weights)?;
     ensure!(
         found.run.step == step,
         "{} is of step {}, but the last checkpoint is of step {step}: run selfsup eval {}",
-        run.join("report.json").display(),
+        place.join("report.json").display(),
         found.run.step,
         run.display()
     );
@@ -82,11 +92,11 @@ pub fn of_run(run: &Path, device: Device) -> Result<()> {
     let method = recipe.objective.method();
     let data = ReportData {
         kind: String::new(),
-        title: run.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        title: place.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         method: method.name.to_owned(),
         paper: method.paper.to_owned(),
         facts: facts(&recipe, &found, &environment(run)?),
-        command: format!("selfsup pretrain {} --run NEW_FOLDER", run.join("config.toml").display()),
+        command,
         warnings,
         scores: found.scores(),
         suite_title: full::TITLE,
@@ -108,7 +118,7 @@ pub fn of_run(run: &Path, device: Device) -> Result<()> {
         galleries: made_by_parts,
         layers: Vec::new(),
     };
-    println!("{}", report::write(&data, run)?.display());
+    println!("{}", report::write(&data, place)?.display());
     Ok(())
 }
 

@@ -4,11 +4,13 @@
 //! - `train_targets.npy`, `test_targets.npy` `[N]` or `[N, T]` floats: numbers to predict, by ridge regression;
 //! - the same `[N, K]` as whole numbers, 0 and 1: labels that a sample has or not, by a logistic regression each;
 //! - or `test_anomalies.npy` `[M]`, 0 and 1: all training samples are normal, and the test samples marked 1 are to be told from the
-//!   others.
+//!   others. With `train_labels.npy` beside it they are of several classes that are known, and the marked ones of none of them.
 //!
 //! Or one `features.safetensors` with tensors of these names.
 
-use crate::elsewhere::{ONE_FILE, checked_features, is_floating, read_npy, settings};
+use crate::elsewhere::{
+    ONE_FILE, checked_features, checked_labels, classes, is_floating, read_npy, settings,
+};
 use crate::evaluate::TRAINED;
 use crate::full::{self, Answers, SuiteChoice};
 use crate::judge::{Seen, health_json, judge};
@@ -45,8 +47,11 @@ pub fn lie_in(folder: &Path) -> bool {
 enum Asked {
     Numbers([Tensor; 2]),
     Labels([Tensor; 2]),
-    /// Which test samples are not normal.
-    Anomalies(Vec<bool>),
+    /// Which test samples are not normal, and the classes of the training samples, which are normal: one where nothing else is said.
+    Anomalies {
+        marks: Vec<bool>,
+        classes: (Vec<i64>, i64),
+    },
 }
 
 /// Features and targets of a folder, checked.
@@ -149,9 +154,12 @@ impl Given {
         let (train, test) = (features("train")?, features("test")?);
         let (d, found) = (train.size()[1], test.size()[1]);
         ensure!(d == found, "{}: {found} features a row, but {} has {d}", called("test"), called("train"));
+        let marks = take("test_anomalies")?;
+        // What is known may be of several classes, what is to be told from it has none.
+        let known = take("train_labels")?.filter(|_| marks.is_some());
         for labels in ["train_labels", "test_labels"] {
             ensure!(
-                take(labels)?.is_none(),
+                take(labels)?.is_none() || labels == "train_labels" && known.is_some(),
                 "{}: a class for each sample, beside other targets; leave those that are meant",
                 called(labels)
             );
@@ -161,7 +169,7 @@ impl Given {
             ensure!(found == n, "{}: {found} rows for the {n} of {}", called(name), called(of));
             Ok(())
         };
-        if let Some(marks) = take("test_anomalies")? {
+        if let Some(marks) = marks {
             for name in ["train_targets", "test_targets"] {
                 ensure!(
                     take(name)?.is_none(),
@@ -192,7 +200,17 @@ impl Given {
                 "{}: both normal samples (0) and others (1) are needed",
                 called(name)
             );
-            return Ok(Given { train, test, asked: Asked::Anomalies(marks) });
+            let classes = match &known {
+                None => (vec![0; train.size()[0] as usize], 1),
+                Some(labels) => {
+                    let name = "train_labels";
+                    rows(name, labels, "train", train.size()[0])?;
+                    let labels = checked_labels(labels, &called(name))?;
+                    let count = classes(&labels, &called(name))?;
+                    (labels, count)
+                }
+            };
+            return Ok(Given { train, test, asked: Asked::Anomalies { marks, classes } });
         }
         let targets = |name: &str, of: &str, n: i64| -> Result<Tensor> {
             let y = needed(name)?;
@@ -284,14 +302,13 @@ impl Given {
                                  part of the training samples; average_precision of each label, none for one without a positive test sample",
                 })
             }
-            Asked::Anomalies(marks) => {
+            Asked::Anomalies { marks, classes: (labels, count) } => {
                 let of = |wanted: bool| -> Tensor {
                     let rows: Vec<i64> =
                         (0..).zip(marks).filter(|(_, m)| **m == wanted).map(|(i, _)| i).collect();
                     self.test.index_select(0, &Tensor::from_slice(&rows))
                 };
-                let one = Tensor::zeros([self.train.size()[0]], (Kind::Int64, self.train.device()));
-                let normal = Features::new(self.train.shallow_clone(), one, 1)?;
+                let normal = Features::new(self.train.shallow_clone(), Tensor::from_slice(labels), *count)?;
                 let asked =
                     OutlierConfig { resamples: RESAMPLES, seed: config.linear.seed, ..Default::default() };
                 let found = outliers(&normal, &of(false), &of(true), &asked)?;
@@ -303,7 +320,7 @@ impl Given {
                     measures: found.measurements("test"),
                     outcome: json!(found),
                     outcome_is: "test samples that are not normal told from those that are by how familiar they are to the training samples, which are \
-                                 all normal",
+                                 all normal; of training samples of several classes by each class, and by the energy of a probe on them",
                 })
             }
         }
@@ -425,9 +442,30 @@ mod tests {
             0,
         );
         let train = x(90).narrow(0, 0, 60) + 4.0;
-        let found = given(&[("train", train), ("test", test), ("test_anomalies", marks)]).unwrap();
-        let found = found.judge(&EvalConfig::default()).unwrap();
+        let of = |more: &[(&str, Tensor)]| {
+            let mut arrays: Vec<(&str, Tensor)> =
+                more.iter().map(|(name, x)| (*name, x.shallow_clone())).collect();
+            for (name, x) in [("train", &train), ("test", &test), ("test_anomalies", &marks)] {
+                arrays.push((name, x.shallow_clone()));
+            }
+            given(&arrays)
+        };
+        let found = of(&[]).unwrap().judge(&EvalConfig::default()).unwrap();
         assert!(found.group == "anomalies" && value(&found, "ood_auroc_knn") > 0.99);
+        assert!(found.measures.iter().all(|m| !m.name.contains("energy")));
+        // What is known may be of several classes: then a probe on these has an energy.
+        let labels = train.select(1, 0).gt(4.0).to_kind(Kind::Int64);
+        let found =
+            of(&[("train_labels", labels.shallow_clone())]).unwrap().judge(&EvalConfig::default()).unwrap();
+        assert!(value(&found, "ood_auroc_knn") > 0.99 && value(&found, "ood_auroc_mahalanobis") > 0.99);
+        assert!(found.measures.iter().any(|m| m.name == "ood_auroc_energy"));
+        let refused = |more: &[(&str, Tensor)]| of(more).unwrap_err().to_string();
+        let short = refused(&[("train_labels", labels.narrow(0, 0, 9))]);
+        assert_eq!(short, "train_labels.npy: 9 rows for the 60 of train.npy");
+        let gap = refused(&[("train_labels", labels.shallow_clone() * 2)]);
+        assert!(gap.starts_with("train_labels.npy: no sample is of class 1"), "{gap}");
+        let both = refused(&[("test_labels", marks.shallow_clone())]);
+        assert!(both.starts_with("test_labels.npy: a class for each sample"), "{both}");
     }
 
     #[test]

@@ -32,6 +32,13 @@ impl std::str::FromStr for Assignment {
     }
 }
 
+impl std::fmt::Display for Assignment {
+    /// As it is read.
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(f, "{}={}", self.field(), self.value)
+    }
+}
+
 impl Assignment {
     /// The field, dotted.
     pub fn field(&self) -> String {

@@ -83,6 +83,56 @@ fn images_become_scores_a_report_features_and_weights() {
 }
 
 #[test]
+fn an_encoder_is_judged_on_other_data_and_by_other_settings_in_a_folder_of_its_own() {
+    let place = Place::new();
+    place.pretrain("run", &["--set", "train.epochs=1"]).assert().success();
+    for class in ["dots", "ring", "stripes"] {
+        fs::create_dir_all(place.path("others").join(class)).unwrap();
+        for i in 0..30 {
+            let file = place.path("others").join(class).join(format!("{i:02}.png"));
+            super::picture(if class == "dots" { "ring" } else { class }, i + 100).save(file).unwrap();
+        }
+    }
+    place.program(&["eval", "run", "--suite", "full", "--alone"]).assert().success();
+    let own = fs::read(place.path("run/report.json")).unwrap();
+    let other: &[&str] =
+        &["eval", "run", "--data", "others", "--alone", "--suite", "full", "--out", "transfer"];
+    place.program(other).assert().success();
+    let report = json(&place.path("transfer/report.json"));
+    assert_eq!(report["data"]["classes"], serde_json::json!(["dots", "ring", "stripes"]));
+    assert_eq!((&report["data"]["name"], &report["run"]["step"]), (&"others".into(), &8.into()));
+    let page = fs::read_to_string(place.path("transfer/report.html")).unwrap();
+    assert!(page.contains("<span>--data</span> <span>others</span> <span>--out</span>"));
+    // Who has seen the same can be compared, and nothing of the run was touched.
+    place.program(&[&other[..7], &["--out", "again", "--weights", "trained"]].concat()).assert().success();
+    let once = place.refusal(&["compare", "transfer", "again"]);
+    assert!(once.contains("is the same recipe at the same step with the same train.seed"), "{once}");
+    let unlike = place.refusal(&["compare", "run", "transfer"]);
+    assert!(unlike.contains("test samples are others than those of"), "{unlike}");
+    assert_eq!(fs::read(place.path("run/report.json")).unwrap(), own);
+
+    let set: &[&str] = &["eval", "run", "--alone", "--set", "eval.few_label.labels_per_class=3"];
+    place.program(&[set, &["--out", "three"]].concat()).assert().success();
+    assert!(json(&place.path("three/report.json"))["scores"]["trained"]["few3"]["mean"].is_f64());
+    let refused = |arguments: &[&str], part: &str| {
+        let said = place.refusal(arguments);
+        assert!(said.contains(part), "{part}: {said}");
+    };
+    refused(set, "--out is missing: the report in the run's folder is of its own data and settings");
+    refused(&other[..5], "--out is missing");
+    refused(&[set, &["--out", "three"]].concat(), "three/config.toml is there already");
+    refused(&[set, &["--out", "run", "--overwrite"]].concat(), "run: holds a report that would be lost");
+    refused(
+        &["eval", "run", "--set", "train.epochs=3", "--out", "new"],
+        "--set train.epochs: a run is judged by the fields of eval",
+    );
+    refused(&["eval", "run", "--set", "eval.knn.kk=3", "--out", "new"], "eval.knn.kk");
+    refused(&["eval", "run", "--data", "nowhere", "--out", "new"], "nowhere");
+    assert!(!place.path("new").exists());
+    place.program(&[set, &["--out", "three", "--overwrite"]].concat()).assert().success();
+}
+
+#[test]
 fn images_that_came_after_the_training_are_told() {
     let place = Place::new();
     place.pretrain("run", &["--set", "train.epochs=1"]).assert().success();
