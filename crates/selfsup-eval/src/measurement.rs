@@ -60,6 +60,19 @@ impl Origin<'_> {
     }
 }
 
+/// The same with what is known of how sure some of them are, by name.
+pub(crate) fn with_intervals(
+    all: Vec<Measurement>,
+    origin: Origin,
+    known: &[(&str, &Mean)],
+) -> Vec<Measurement> {
+    let told = |m: Measurement| match known.iter().find(|(name, _)| *name == m.name) {
+        Some((_, mean)) => origin.mean(m.name, mean, m.definition),
+        None => m,
+    };
+    all.into_iter().map(told).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,7 +14,7 @@ use super::maps::checked_maps;
 use super::multi_label::hold_out_any;
 use crate::interval::{LEVEL, percentiles};
 use crate::logistic::{Link, Problem};
-use crate::measurement::Origin;
+use crate::measurement::{Origin, with_intervals};
 use crate::standardise::Standardiser;
 use crate::strengths::least_loss;
 use crate::{Confusion, LinearProbeConfig, Logistic, Mean, Measurement, Segmentation};
@@ -143,6 +143,8 @@ impl Default for SegmentationProbeConfig {
 pub struct SegmentationOutcome {
     /// The mean intersection over union, with an interval over images.
     pub miou: Mean,
+    /// The share of pixels with the right class, with an interval over images.
+    pub pixel_accuracy: Mean,
     /// All overlaps.
     pub segmentation: Segmentation,
     /// Which class is taken for which, in pixels.
@@ -235,9 +237,13 @@ impl SegmentationProbe {
         of_images[1..].iter().try_for_each(|other| confusion.add(other))?;
         let segmentation = confusion.segmentation();
         let n = of_images.len();
-        let interval = (n > 1).then(|| self.interval(&of_images, key.with(2)));
+        let [miou, pixels] = match n {
+            0 | 1 => [None; 2],
+            _ => self.intervals(&of_images, key.with(2))?.map(Some),
+        };
         Ok(SegmentationOutcome {
-            miou: Mean { value: segmentation.miou, interval: interval.transpose()?, n },
+            miou: Mean { value: segmentation.miou, interval: miou, n },
+            pixel_accuracy: Mean { value: segmentation.pixel_accuracy, interval: pixels, n },
             segmentation,
             confusion,
             shown: pictures,
@@ -275,16 +281,19 @@ impl SegmentationProbe {
         Ok((path, c, best))
     }
 
-    fn interval(&self, of_images: &[Confusion], key: Key) -> Result<crate::Interval> {
+    /// Of the mean overlap and of the share of pixels, by drawing images.
+    fn intervals(&self, of_images: &[Confusion], key: Key) -> Result<[crate::Interval; 2]> {
         let n = of_images.len();
         let one = |resample: usize| {
             let mut rng = key.with(resample as u64).rng();
             let mut drawn = of_images[rng.random_range(0..n)].clone();
             (1..n).try_for_each(|_| drawn.add(&of_images[rng.random_range(0..n)]))?;
-            Ok(drawn.segmentation().miou)
+            let found = drawn.segmentation();
+            Ok((found.miou, found.pixel_accuracy))
         };
-        let drawn = (0..self.config.resamples).map(one).collect::<Result<Vec<f64>>>()?;
-        Ok(percentiles(&drawn, LEVEL))
+        let drawn = (0..self.config.resamples).map(one).collect::<Result<Vec<_>>>()?;
+        let (miou, pixels): (Vec<f64>, Vec<f64>) = drawn.into_iter().unzip();
+        Ok([percentiles(&miou, LEVEL), percentiles(&pixels, LEVEL)])
     }
 }
 
@@ -324,12 +333,10 @@ impl SegmentationOutcome {
     /// The measures for a report, of test images from `split`.
     pub fn measurements(&self, split: &str) -> Vec<Measurement> {
         let by = format!("a linear head on frozen feature maps, C = {}", self.c);
-        let mut all = self.segmentation.measurements(split, Some(self.seed), &by);
-        if let Some(first) = all.first_mut() {
-            *first =
-                Origin { split, seed: Some(self.seed) }.mean("miou", &self.miou, first.definition.clone());
-        }
-        all
+        let origin = Origin { split, seed: Some(self.seed) };
+        let all = self.segmentation.measurements(split, Some(self.seed), &by);
+        let known = [("miou", &self.miou), ("pixel_accuracy", &self.pixel_accuracy)];
+        with_intervals(all, origin, &known)
     }
 }
 
@@ -430,7 +437,13 @@ mod tests {
         let least = found.path.iter().min_by(|a, b| a.1.total_cmp(&b.1)).unwrap();
         assert_eq!(least.0, found.c);
         assert!(found.miou.value > 0.4, "{found:?}");
-        assert_eq!(found.measurements("test")[0].interval, found.miou.interval);
+        let measures = found.measurements("test");
+        assert_eq!(measures[0].interval, found.miou.interval);
+        let (pixels, interval) = (&measures[1], found.pixel_accuracy.interval.unwrap());
+        assert!(
+            interval.low < pixels.value && pixels.value < interval.high && pixels.interval == Some(interval),
+            "{pixels:?}"
+        );
     }
 
     #[test]

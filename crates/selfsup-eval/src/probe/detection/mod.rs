@@ -29,7 +29,7 @@ use super::regression::Ridge;
 use crate::dense::nms::nms;
 use crate::interval::{LEVEL, percentiles};
 use crate::logistic::Problem;
-use crate::measurement::Origin;
+use crate::measurement::{Origin, with_intervals};
 use crate::strengths::least_loss;
 use crate::{
     BoxKind, Detection, FoundBox, ImageBoxes, LinearProbeConfig, Logistic, Mean, Measurement, Rectangle,
@@ -105,8 +105,14 @@ pub struct DetectionLevel {
 /// What the probe found on the test images.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DetectionOutcome {
-    /// The average precision at an overlap of 0.5, mean over classes, with an interval over images.
+    /// The average precision over overlaps from 0.5 to 0.95, mean over classes, with an interval over images.
+    pub map: Mean,
+    /// The same at an overlap of 0.5.
     pub map50: Mean,
+    /// The same at an overlap of 0.75.
+    pub map75: Mean,
+    /// The recall of at most 100 boxes, mean over overlaps and classes, with an interval over images.
+    pub recall100: Mean,
     /// All average precisions.
     pub detection: Detection,
     /// The boxes of every test image, the surest first.
@@ -122,6 +128,11 @@ pub struct DetectionOutcome {
 #[derive(Debug)]
 pub struct DetectionProbe {
     config: DetectionProbeConfig,
+}
+
+/// What is averaged over classes: AP over overlaps, at 0.5 and at 0.75, and recall; 0 where no true box is of the range.
+fn averages(found: &Detection) -> [f64; 4] {
+    [found.ap, found.ap50, found.ap75, found.recall].map(|value| value.unwrap_or(0.0))
 }
 
 /// Places that go into suppression at most.
@@ -229,10 +240,18 @@ impl DetectionProbe {
         }
         let detection = detection(&images, test.classes)?;
         let n = images.len();
-        let value = detection.ap50.unwrap_or(0.0);
-        let interval = (n > 1).then(|| self.interval(&images, test.classes, key.with(3))).transpose()?;
+        let intervals = match n {
+            0 | 1 => [None; 4],
+            _ => self.intervals(&images, test.classes, key.with(3))?.map(Some),
+        };
+        let values = averages(&detection);
+        let [map, map50, map75, recall100] =
+            std::array::from_fn(|i| Mean { value: values[i], interval: intervals[i], n });
         Ok(DetectionOutcome {
-            map50: Mean { value, interval, n },
+            map,
+            map50,
+            map75,
+            recall100,
             detection,
             found: images.into_iter().map(|image| image.found).collect(),
             levels: fitted.into_iter().map(|level| level.told).collect(),
@@ -240,15 +259,18 @@ impl DetectionProbe {
         })
     }
 
-    fn interval(&self, images: &[ImageBoxes], classes: usize, key: Key) -> Result<crate::Interval> {
+    /// Of the four averages, by drawing images.
+    fn intervals(&self, images: &[ImageBoxes], classes: usize, key: Key) -> Result<[crate::Interval; 4]> {
         let n = images.len();
         let one = |resample: usize| {
             let mut rng = key.with(resample as u64).rng();
             let drawn: Vec<ImageBoxes> = (0..n).map(|_| images[rng.random_range(0..n)].clone()).collect();
-            Ok(detection(&drawn, classes)?.ap50.unwrap_or(0.0))
+            Ok(averages(&detection(&drawn, classes)?))
         };
-        let drawn = (0..self.config.resamples).map(one).collect::<Result<Vec<f64>>>()?;
-        Ok(percentiles(&drawn, LEVEL))
+        let drawn = (0..self.config.resamples).map(one).collect::<Result<Vec<_>>>()?;
+        Ok(std::array::from_fn(|i| {
+            percentiles(&drawn.iter().map(|values| values[i]).collect::<Vec<_>>(), LEVEL)
+        }))
     }
 
     /// The places of a level in some images that a fit takes; none where no box belongs to the level.
@@ -448,12 +470,15 @@ impl DetectionOutcome {
     /// The measures for a report, of test images from `split`.
     pub fn measurements(&self, split: &str) -> Vec<Measurement> {
         let by = "linear functions of frozen feature maps";
-        let mut all = self.detection.measurements(split, Some(self.seed), by);
-        if let Some(map50) = all.iter_mut().find(|m| m.name == "detection_map50") {
-            let origin = Origin { split, seed: Some(self.seed) };
-            *map50 = origin.mean("detection_map50", &self.map50, map50.definition.clone());
-        }
-        all
+        let origin = Origin { split, seed: Some(self.seed) };
+        let all = self.detection.measurements(split, Some(self.seed), by);
+        let known = [
+            ("detection_map", &self.map),
+            ("detection_map50", &self.map50),
+            ("detection_map75", &self.map75),
+            ("detection_recall100", &self.recall100),
+        ];
+        with_intervals(all, origin, &known)
     }
 }
 

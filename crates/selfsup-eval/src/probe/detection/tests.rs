@@ -59,6 +59,10 @@ fn coloured_squares_are_found() {
     let measures = found.measurements("test");
     let map50 = measures.iter().find(|m| m.name == "detection_map50").unwrap();
     assert_eq!(map50.interval, found.map50.interval);
+    for (m, mean) in measures.iter().zip([&found.map, &found.map50, &found.map75, &found.recall100]) {
+        let interval = m.interval.unwrap();
+        assert!(m.value == mean.value && interval.low <= m.value && m.value <= interval.high, "{m:?}");
+    }
     assert!(map50.definition.ends_with("a probe, not a detector"), "{}", map50.definition);
     let without = probe(quick()).run(&train, None, &test, &mut |_| ()).unwrap();
     assert!(without.map50.value > 0.9, "{:?}", without.detection);
