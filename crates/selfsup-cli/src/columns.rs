@@ -120,12 +120,14 @@ pub fn section(found: &Found, encoder: &str) -> Option<SuiteGroup> {
         measures: columns
             .iter()
             .take(LISTED)
+            // What follows a space is written as it is.
             .map(|m| SuiteMeasure {
-                name: m.name.clone(),
+                name: format!("column {}", m.name),
                 definition: m.definition.clone(),
                 values: vec![Some(value(m))],
             })
             .collect(),
+        ..Default::default()
     })
 }
 
@@ -153,7 +155,7 @@ mod tests {
         assert!(found[0].value.abs() < 0.03 && found[2].value.abs() < 0.03, "{found:?}");
         let found = Found::from([("features".to_owned(), [(group, found)].into())]);
         let section = section(&found, "features").unwrap();
-        assert_eq!((section.measures[0].name.as_str(), section.measures.len()), ("height", 3));
+        assert_eq!((section.measures[0].name.as_str(), section.measures.len()), ("column height", 3));
         assert_eq!(section.figure.unwrap().columns[0].name, "height");
         assert!(super::section(&found, "trained").is_none());
     }

@@ -7,7 +7,7 @@
 use crate::judge::{self, Labels, Seen, Verdict};
 use crate::origin::{self, Origin};
 use crate::recipe::EvalConfig;
-use crate::report::{Cell, Column, Row, Scores, SuiteGroup, SuiteMeasure};
+use crate::report::{Along, Cell, Chart, Column, Line, Point, Row, Scores, SuiteGroup, SuiteMeasure};
 use crate::robustness;
 use crate::suite;
 use anyhow::{Context, Result, ensure};
@@ -153,6 +153,9 @@ struct Group {
 /// What a page calls it.
 pub const TITLE: &str = "Full suite";
 
+/// The key of what needs no labels.
+const HEALTH: &str = "health";
+
 const GROUPS: [Group; 7] = [
     Group {
         key: "retrieval",
@@ -202,7 +205,7 @@ const GROUPS: [Group; 7] = [
             "kept_occlusion",
         ],
     },
-    Group { key: "health", title: "Health without labels", reading: "", drawn: &[] },
+    Group { key: HEALTH, title: "Health without labels", reading: "", drawn: &[] },
 ];
 
 /// The sections of the page. Encoders stand in the order of `names`.
@@ -248,10 +251,43 @@ pub fn sections(found: &Found, names: &[&str]) -> Vec<SuiteGroup> {
             encoders,
             measures: rows,
             figure,
+            chart: (group.key == HEALTH).then(|| by_layer(found, names)).flatten(),
             ..Default::default()
         })
     };
     GROUPS.iter().filter_map(of).collect()
+}
+
+/// The effective rank of every layer, a line an encoder, and how to read it; none of fewer layers than two.
+fn by_layer(found: &Found, names: &[&str]) -> Option<(Chart, String)> {
+    let ranks = |encoder: &str| -> Vec<(&str, &Measurement)> {
+        let all = found.get(encoder).and_then(|groups| groups.get(HEALTH)).into_iter().flatten();
+        all.filter_map(|m| Some((m.name.strip_prefix("effective_rank ")?, m))).collect()
+    };
+    let first = ranks(names.first()?);
+    let point = |(layer, m): &(&str, &Measurement)| {
+        let place = first.iter().position(|(known, _)| known == layer)?;
+        Some(Point { x: (place + 1) as f64, y: m.value, interval: m.interval.map(|i| [i.low, i.high]) })
+    };
+    let line = |name: &&str| {
+        let points: Vec<Point> = ranks(name).iter().filter_map(point).collect();
+        (points.len() > 1).then(|| Line { name: (*name).to_owned(), points })
+    };
+    let lines: Vec<Line> = names.iter().filter_map(line).collect();
+    let numbered = (1..).zip(&first).map(|(number, (layer, _))| format!("{number} {layer}"));
+    let reading = format!(
+        "How many directions the activations of a layer spread over, from the input on: {}. Where the line drops sharply at the end, the last \
+         layers have given up what the ones before them knew.",
+        numbered.collect::<Vec<_>>().join(", ")
+    );
+    let chart = Chart {
+        name: "Effective rank by layer".to_owned(),
+        along: Along { name: "layer".to_owned(), factors: false },
+        up: "effective rank".to_owned(),
+        lines,
+        reference: None,
+    };
+    (!chart.lines.is_empty()).then_some((chart, reading))
 }
 
 /// The most telling measures as lines for the terminal.
@@ -325,6 +361,25 @@ mod tests {
         let figure = sections[0].figure.as_ref().unwrap();
         assert_eq!((figure.columns.len(), figure.rows[1].cells[0].unwrap().mean), (1, 0.25));
         assert!(sections[1].figure.is_none());
+    }
+
+    #[test]
+    fn ranks_of_several_layers_are_a_line() {
+        let ranks = |values: [f64; 2]| -> Groups {
+            let named = ["stem", "block 1"].into_iter().zip(values);
+            let ranks = named.map(|(layer, value)| measurement(&format!("effective_rank {layer}"), value));
+            vec![("health".into(), ranks.collect())]
+        };
+        let all = [("trained".to_owned(), ranks([4.0, 9.0])), ("untrained".to_owned(), ranks([3.0, 2.0]))];
+        let found: Found = serde_json::from_value(json(&all).unwrap()).unwrap();
+        let health = sections(&found, &["trained", "untrained"]).remove(0);
+        let (chart, reading) = health.chart.unwrap();
+        assert!(reading.contains("1 stem, 2 block 1."), "{reading}");
+        let points: Vec<(f64, f64)> = chart.lines[1].points.iter().map(|p| (p.x, p.y)).collect();
+        assert_eq!((chart.lines.len(), points), (2, vec![(1.0, 3.0), (2.0, 2.0)]));
+        // Of features alone there is but one layer.
+        let found: Found = serde_json::from_value(json(&encoders()).unwrap()).unwrap();
+        assert!(sections(&found, &["trained"]).iter().all(|section| section.chart.is_none()));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What a page shows, as plain data.
 
-use super::Curve;
 use super::robustness::RobustnessShown;
+use super::{Chart, Curve};
 use image::RgbImage;
 use selfsup::core::Score;
 use selfsup::eval::{Interval, LEVEL};
@@ -374,6 +374,8 @@ pub struct SuiteGroup {
     pub figure: Option<Scores>,
     /// How far the scale of the bars reaches.
     pub reach: Reach,
+    /// A measure along something, and a sentence on how to read that.
+    pub chart: Option<(Chart, String)>,
 }
 
 /// A measure of every encoder.

@@ -20,6 +20,9 @@ pub fn figures(data: &ReportData) -> Result<Vec<(String, Vec<u8>)>> {
                 png(&Shares { title: &group.title, scores, reach: group.reach })?,
             ));
         }
+        if let Some((chart, _)) = &group.chart {
+            files.push((file_name(&chart.name), png(&ChartPlot(chart))?));
+        }
     }
     if let Some(shown) = &data.robustness {
         for (chart, _) in &shown.charts {

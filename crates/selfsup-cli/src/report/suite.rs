@@ -1,5 +1,6 @@
 //! The sections of the full suite: tables of measures with their intervals, and bars of the most telling ones.
 
+use super::chart::chart;
 use super::plot::{self, Shares};
 use super::{SuiteGroup, SuiteMeasure};
 use anyhow::Result;
@@ -27,6 +28,8 @@ fn group(group: &SuiteGroup) -> Result<Markup> {
     let description = format!("{}: the drawn measures of the table as bars that begin at zero.", group.title);
     let bars = group.figure.as_ref().map(|scores| Shares { title: &group.title, scores, reach: group.reach });
     let figure = bars.map(|bars| plot::svg(&bars, &description)).transpose()?;
+    let chart =
+        group.chart.as_ref().map(|(drawn, reading)| chart(drawn, &drawn.name, reading)).transpose()?;
     Ok(html! {
         h3 { (group.title) }
         div.columns {
@@ -48,6 +51,7 @@ fn group(group: &SuiteGroup) -> Result<Markup> {
             @if let Some(figure) = figure {
                 figure { (PreEscaped(figure)) figcaption { (group.reading) } }
             }
+            @if let Some(chart) = chart { div { (chart) } }
         }
         details {
             summary { "What each measure is" }
