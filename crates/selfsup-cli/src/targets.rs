@@ -13,7 +13,7 @@ use crate::elsewhere::{
 };
 use crate::evaluate::TRAINED;
 use crate::full::{self, Answers, SuiteChoice};
-use crate::judge::{Seen, health_json, judge};
+use crate::judge::{Bars, Seen, health_json, judge};
 use crate::origin::{self, Origin};
 use crate::recipe::{Assignment, EvalConfig};
 use crate::report::{self, Cell, Column, ReportData, Row, Scores, SuiteGroup, SuiteMeasure};
@@ -73,14 +73,17 @@ pub fn run(folder: &Path, set: &[Assignment], suite: SuiteChoice, print_json: bo
     let started = Instant::now();
     let found = given.judge(&config)?;
     let seen = Seen { train: given.train, test: given.test, views: None, layers: Vec::new() };
-    let verdict = judge(&seen, None, &config, SuiteChoice::Probes, &mut |_| ())?;
+    let mut bars = Bars::new("features");
+    let mut verdict = judge(&seen, None, &config, suite, &mut |stage| bars.show(stage))?;
     let name = std::path::absolute(folder)?;
     let name = name.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let by_name = |value: Value| Value::Object(Map::from_iter([(TRAINED.to_owned(), value)]));
+    let mut groups = vec![(found.group.to_owned(), found.measures.clone())];
+    groups.extend(verdict.full.take().into_iter().flatten());
     let mut report = json!({
         "health": by_name(health_json(&verdict.health)),
         "outcome": by_name(found.outcome.clone()),
-        "suite": full::json(&[(TRAINED.to_owned(), vec![(found.group.to_owned(), found.measures.clone())])])?,
+        "suite": full::json(&[(TRAINED.to_owned(), groups)])?,
         "data": {
             "name": name, "train": seen.train.size()[0], "test": seen.test.size()[0], "dim": seen.train.size()[1],
             "split": "as the files have it",
@@ -102,7 +105,7 @@ pub fn run(folder: &Path, set: &[Assignment], suite: SuiteChoice, print_json: bo
     Answers::remove(folder)?;
     write_whole(&path, text.as_bytes())?;
     if suite == SuiteChoice::Full {
-        let page = page(folder, &name, &report, &found);
+        let page = page(folder, &name, &report, &found)?;
         eprintln!("{}", report::write(&page, folder)?.display());
     }
     if print_json {
@@ -340,13 +343,18 @@ fn table(measures: &[Measurement]) -> String {
     lines.join("\n")
 }
 
-fn page(folder: &Path, name: &str, report: &Value, found: &Found) -> ReportData {
+/// The page: what was asked, and what needs no targets.
+///
+/// # Errors
+/// When report.json is not as it was written here.
+fn page(folder: &Path, name: &str, report: &Value, found: &Found) -> Result<ReportData> {
+    let measured: full::Found = serde_json::from_value(json!({ "features": report["suite"][TRAINED] }))?;
     let values = |m: &Measurement| (m.value, m.interval.map(|i| [i.low, i.high]));
     let columns =
         found.measures.iter().map(|m| Column { name: report::readable(&m.name), explanation: String::new() });
     let cells = found.measures.iter().map(|m| Some(Cell::of_interval(values(m))));
     let data = &report["data"];
-    ReportData {
+    Ok(ReportData {
         kind: "Report of features".to_owned(),
         title: name.to_owned(),
         facts: vec![
@@ -355,7 +363,8 @@ fn page(folder: &Path, name: &str, report: &Value, found: &Found) -> ReportData 
         ],
         command: format!("selfsup eval --suite full --features {}", folder.display()),
         warnings: warnings::of(report),
-        suite: vec![SuiteGroup {
+        suite_title: full::TITLE,
+        suite: std::iter::once(SuiteGroup {
             title: found.title.to_owned(),
             reading: found.reading.to_owned(),
             encoders: vec!["features".to_owned()],
@@ -373,9 +382,11 @@ fn page(folder: &Path, name: &str, report: &Value, found: &Found) -> ReportData 
                 rows: vec![Row { name: "features".to_owned(), cells: cells.collect() }],
             }),
             ..Default::default()
-        }],
+        })
+        .chain(full::sections(&measured, &["features"]))
+        .collect(),
         ..Default::default()
-    }
+    })
 }
 
 #[cfg(test)]

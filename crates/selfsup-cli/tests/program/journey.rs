@@ -411,6 +411,9 @@ fn features_with_other_targets_than_classes_are_judged_too() {
     let map = &report["suite"]["trained"]["multi_label"][0];
     assert!(map["name"] == "multi_label_map" && map["value"].as_f64().unwrap() > 0.9, "{map}");
     assert!(report["health"]["trained"]["std"].is_f64());
+    // What needs no targets is asked of these too.
+    let health = report["suite"]["trained"]["health"].as_array().unwrap();
+    assert!(health.iter().any(|m| m["name"] == "effective_rank features"), "{health:?}");
 
     folder("anomalies");
     let marks: Vec<i64> = (0..50).map(|i| i64::from(i >= 40)).collect();
