@@ -118,10 +118,18 @@ impl Origin {
     }
 }
 
-/// The command that judges a folder anew, a run's or one of features.
+/// The command that judges a folder anew: a run's, one of features, or one that holds a run's report on other data.
 pub fn again(folder: &Path) -> String {
-    let flag = if folder.join("config.toml").is_file() { "" } else { "--features " };
-    format!("run selfsup eval --suite full {flag}{}", folder.display())
+    let place = folder.display();
+    if !folder.join("config.toml").is_file() {
+        return format!("run selfsup eval --suite full --features {place}");
+    }
+    if folder.join("checkpoints").is_dir() {
+        return format!("run selfsup eval --suite full {place}");
+    }
+    format!(
+        "run selfsup eval --suite full RUN --out {place} --overwrite, with the --data and --set that it was judged by"
+    )
 }
 
 /// What makes a run's method: its recipe without the seed, and without what changes no number.

@@ -118,6 +118,8 @@ fn an_encoder_is_judged_on_other_data_and_by_other_settings_in_a_folder_of_its_o
         let said = place.refusal(arguments);
         assert!(said.contains(part), "{part}: {said}");
     };
+    let again = "three/answers.json: run selfsup eval --suite full RUN --out three --overwrite";
+    refused(&["compare", "three", "transfer"], again);
     refused(set, "--out is missing: the report in the run's folder is of its own data and settings");
     refused(&other[..5], "--out is missing");
     refused(&[set, &["--out", "three"]].concat(), "three/config.toml is there already");
