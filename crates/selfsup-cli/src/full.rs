@@ -396,6 +396,7 @@ mod tests {
         let answers = Answers { labels: vec![0, 1, 2], predictions };
         let part = || origin::Part::new(3, Some(&[0, 1, 2]), None);
         let origin = Origin {
+            draw: None,
             step: Some(4),
             recipe: None,
             seed: Some(0),

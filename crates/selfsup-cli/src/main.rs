@@ -114,7 +114,7 @@ enum Command {
     },
     /// Ask a frozen encoder what is where: segment images, or find boxes in them, with a linear head on its feature maps.
     Dense(dense::Arguments),
-    /// Compare runs, or folders of features, that were judged by eval --suite full: paired on the same test samples.
+    /// Compare runs, or folders of features, that were judged by eval --suite full, or fine-tuned runs: paired on the same test samples.
     Compare(compare::Arguments),
     /// Say which given labels of data are probably wrong.
     Audit(audit::Arguments),

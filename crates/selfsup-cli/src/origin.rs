@@ -20,6 +20,9 @@ pub struct Origin {
     pub recipe: Option<String>,
     /// The seed of the recipe.
     pub seed: Option<u64>,
+    /// Which of the set's own labels a fine-tuning had; none of anything else.
+    #[serde(default)]
+    pub draw: Option<u64>,
     /// Whose encoder it was.
     #[serde(default)]
     pub weights: Whose,
@@ -70,6 +73,7 @@ impl Origin {
             step: None,
             recipe: None,
             seed: None,
+            draw: None,
             weights: Whose::Trained,
             train: part(train, labels.map(|labels| &labels.train))?,
             test: part(test, labels.map(|labels| &labels.test))?,
@@ -85,6 +89,7 @@ impl Origin {
             step: Some(step),
             recipe: Some(digest::of_value(&method(recipe)?)),
             seed: Some(recipe.train.seed),
+            draw: None,
             weights: recipe.weights.whose(),
             train,
             test,
@@ -108,6 +113,7 @@ impl Origin {
         for (what, same) in [
             ("another recipe", self.recipe == other.recipe),
             ("another seed", self.seed == other.seed),
+            ("another draw of labels", self.draw == other.draw),
             ("another encoder, the teacher's or the student's,", self.weights == other.weights),
             ("other training samples", self.train == other.train),
             ("other test samples", self.test == other.test),
@@ -121,8 +127,11 @@ impl Origin {
 /// The command that judges a folder anew: a run's, one of features, or one that holds a run's report on other data.
 pub fn again(folder: &Path) -> String {
     let place = folder.display();
-    if !folder.join("config.toml").is_file() {
+    let Ok(config) = std::fs::read_to_string(folder.join("config.toml")) else {
         return format!("run selfsup eval --suite full --features {place}");
+    };
+    if crate::finetune::made(&config) {
+        return format!("run selfsup finetune --resume --run {place} again, with its arguments");
     }
     if folder.join("checkpoints").is_dir() {
         return format!("run selfsup eval --suite full {place}");

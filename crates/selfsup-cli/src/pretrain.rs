@@ -192,7 +192,7 @@ pub fn recipe_of(run: &Path) -> Result<Recipe> {
     if crate::finetune::made(&text) {
         anyhow::bail!(
             "{} is a run of selfsup finetune: its report.json holds what it reaches, and selfsup embed, label, audit, \
-             dense and export take it; name one of selfsup pretrain here",
+             dense, compare and export take it; name one of selfsup pretrain here",
             run.display()
         );
     }

@@ -103,7 +103,8 @@ impl Comparison {
             }
             let probes: Vec<&str> = run.answers.predictions.keys().map(String::as_str).collect();
             let of_run = run.answers.right(probe);
-            right.push(of_run.with_context(|| format!("--probe {probe}: there are {}", probes.join(", ")))?);
+            let others = || format!("--probe {probe}: of {} there are {}", run.name, probes.join(", "));
+            right.push(of_run.with_context(others)?);
         }
         let names = distinct(runs);
         let called = methods(runs, &names)?;
@@ -202,6 +203,7 @@ mod tests {
         let recipe = json!({"objective": {"temperature": temperature}, "train": {"epochs": 3}});
         let part = |labels: &[i64]| Part::new(labels.len(), Some(labels), Some(json!("digest")));
         let origin = Origin {
+            draw: None,
             weights: Whose::Trained,
             step: Some(24),
             recipe: Some(recipe.to_string()),
@@ -310,7 +312,7 @@ mod tests {
     fn refuses_other_samples_and_other_probes() {
         let mut runs = four();
         let error = Comparison::of(&runs, "mlp").unwrap_err().to_string();
-        assert_eq!(error, "--probe mlp: there are linear");
+        assert_eq!(error, "--probe mlp: of a0 there are linear");
         runs[2].origin.train.labels = Some("others".to_owned());
         let error = Comparison::of(&runs, "linear").unwrap_err().to_string();
         assert_eq!(error, "b0: its training samples are others than those of a0");

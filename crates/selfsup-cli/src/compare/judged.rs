@@ -1,6 +1,7 @@
 //! What the evaluation of a run has left, and which runs are of one method.
 
-use crate::finetune;
+use crate::digest;
+use crate::finetune::{self, FinetuneRecipe};
 use crate::full::Answers;
 use crate::origin::{self, Origin};
 use crate::pretrain::recipe_of;
@@ -29,14 +30,10 @@ impl Judged {
     /// Reads what is in a folder.
     ///
     /// # Errors
-    /// When it was not judged by the full suite, is of a fine-tuning, or has trained further since.
+    /// When it was not judged by the full suite, or has trained further since.
     pub fn read(folder: &Path) -> Result<Self> {
         let config = std::fs::read_to_string(folder.join("config.toml"));
-        ensure!(
-            !config.is_ok_and(|text| finetune::made(&text)),
-            "{}: a run of selfsup finetune, whose report.json says what it reaches; name runs of selfsup pretrain, or features",
-            folder.display()
-        );
+        let finetuned = config.is_ok_and(|text| finetune::made(&text));
         let path = folder.join("report.json");
         let again = || format!("{}: {}", path.display(), origin::again(folder));
         let text = std::fs::read_to_string(&path).with_context(again)?;
@@ -50,6 +47,7 @@ impl Judged {
             anyhow::anyhow!("{}: is of another version; {}", path.display(), origin::again(folder))
         })?;
         let answers = Answers::read(folder, &origin)?;
+        let of_this_run = if finetuned { of_this_finetuning } else { of_this_run };
         let recipe = origin.recipe.is_some().then(|| of_this_run(folder, &path, &origin)).transpose()?;
         let name = std::path::absolute(folder)?;
         let name = name.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -63,6 +61,10 @@ impl Judged {
                     facts["parameters"], facts["step"]
                 )
             }
+            _ if finetuned => {
+                let (method, labels) = (report["method"].as_str().unwrap_or_default(), &report["labels"]);
+                format!("{method}, {labels} labels, step {}", report["steps"])
+            }
             _ => name.clone(),
         };
         Ok(Judged { name, about, recipe, origin, answers })
@@ -72,14 +74,33 @@ impl Judged {
 /// The method of the run in a folder, when report.json is of its last checkpoint and of its config.toml.
 fn of_this_run(folder: &Path, path: &Path, origin: &Origin) -> Result<Value> {
     let recipe = recipe_of(folder)?;
-    // Of a run that was put away without its weights the report is all there is.
-    let last = Checkpoints::new(folder).find(Pointer::Last)?;
-    let step = last.map(|last| verify(&last)).transpose()?.map(|state| state.step).or(origin.step);
+    let step = last_step(folder)?.or(origin.step);
     let parts = [origin.train.clone(), origin.test.clone()];
     // A config.toml does not say whose weights were judged.
     let run = Origin { step, weights: origin.weights, ..Origin::of_run(&recipe, 0, parts)? };
     origin.check_same(path, &run, "the run's last checkpoint and config.toml", folder)?;
     origin::method(&recipe)
+}
+
+/// The same of a run of fine-tuning.
+fn of_this_finetuning(folder: &Path, path: &Path, origin: &Origin) -> Result<Value> {
+    let recipe = FinetuneRecipe::of_run(folder)?;
+    let method = recipe.method_beside_others()?;
+    let run = Origin {
+        step: last_step(folder)?.or(origin.step),
+        recipe: Some(digest::of_value(&method)),
+        seed: Some(recipe.train.seed),
+        draw: recipe.draw(),
+        ..origin.clone()
+    };
+    origin.check_same(path, &run, "the run's last checkpoint and config.toml", folder)?;
+    Ok(method)
+}
+
+/// The optimizer steps of a run's last checkpoint; none of one that was put away without its weights, of which the report is all there is.
+fn last_step(folder: &Path) -> Result<Option<u64>> {
+    let last = Checkpoints::new(folder).find(Pointer::Last)?;
+    Ok(last.map(|last| verify(&last)).transpose()?.map(|state| state.step))
 }
 
 /// What each run's method is called: runs of one name differ in their seed alone.
@@ -92,7 +113,11 @@ pub fn methods(runs: &[Judged], names: &[String]) -> Result<Vec<String>> {
         a.recipe.is_some() && a.recipe == b.recipe && a.step == b.step && a.weights == b.weights
     };
     for (i, run) in runs.iter().enumerate() {
-        if let Some(j) = (0..i).find(|&j| same(&runs[j], run) && runs[j].origin.seed == run.origin.seed) {
+        let repeated = |other: &Judged| {
+            let (a, b) = (&other.origin, &run.origin);
+            same(other, run) && a.seed == b.seed && a.draw == b.draw
+        };
+        if let Some(j) = (0..i).find(|&j| repeated(&runs[j])) {
             let (seed, first) = (run.origin.seed.unwrap_or_default(), &names[j]);
             bail!(
                 "{}: is the same recipe at the same step with the same train.seed = {seed} as {first}; name each training once, and \

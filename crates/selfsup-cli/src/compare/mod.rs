@@ -1,7 +1,7 @@
 //! `selfsup compare`: which of several runs is better on the same test samples, and whether that could be chance.
 //!
-//! Two runs are paired sample by sample, by the answers that `eval --suite full` left beside report.json. Runs that differ in
-//! their seed alone are one method, whose mean over seeds is compared with those of others.
+//! Two runs are paired sample by sample, by the answers that `eval --suite full`, or a fine-tuning, left beside report.json. Runs that differ
+//! in their seed alone, or in which labels they were given by a draw, are one method, whose mean over seeds is compared with those of others.
 //!
 //! | file | holds |
 //! |---|---|
@@ -13,6 +13,7 @@ mod comparison;
 mod judged;
 mod show;
 
+use crate::finetune::CLASSIFIER;
 use crate::layers::{self, Seen};
 use crate::places;
 use crate::report;
@@ -29,9 +30,9 @@ pub struct Arguments {
     /// Folders of runs or of features.
     #[arg(required = true, num_args = 2.., value_name = "RUN")]
     runs: Vec<PathBuf>,
-    /// The probe whose answers are paired: linear or knn.
-    #[arg(long, default_value = "linear")]
-    probe: String,
+    /// The probe whose answers are paired: linear or knn; of runs of selfsup finetune their classifier. Linear, or that, when left out.
+    #[arg(long)]
+    probe: Option<String>,
     /// Compare the layers of runs on images too: how alike every two are on the same test images, by CKA.
     #[arg(long)]
     cka: bool,
@@ -67,7 +68,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         }
     }
     let runs = arguments.runs.iter().map(|folder| Judged::read(folder)).collect::<Result<Vec<_>>>()?;
-    let mut comparison = Comparison::of(&runs, &arguments.probe)?;
+    let classified = runs.iter().all(|run| run.answers.predictions.contains_key(CLASSIFIER));
+    let usual = if classified { CLASSIFIER } else { "linear" };
+    let mut comparison = Comparison::of(&runs, arguments.probe.as_deref().unwrap_or(usual))?;
     if arguments.cka {
         let device = arguments.machine.choose()?;
         let folders = arguments.runs.iter().zip(&comparison.runs).zip(&runs);

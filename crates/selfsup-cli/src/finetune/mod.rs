@@ -20,8 +20,9 @@ mod views;
 
 pub use method::{METHODS, Method, MethodConfig};
 pub use recipe::{FinetuneRecipe, encoder_of, made};
-pub use score::Report;
+pub use score::{CLASSIFIER, Report};
 
+use crate::full::Answers;
 use crate::images::Stretches;
 use crate::network::ImageNetwork;
 use crate::recipe::Assignment;
@@ -221,8 +222,13 @@ pub fn train(config: &Config) -> Result<Ended> {
     if let Outcome::Interrupted(signal) = training.run(learner, &batches, &look, &keep_labels)? {
         return Ok(Ended::Interrupted(signal));
     }
-    let scores = score::on_test(objective.as_ref(), &sets, view, &recipe, device)?;
+    let judged = score::on_test(objective.as_ref(), &sets, view, &recipe, device)?;
+    let (scores, answers) = judged.unzip();
     let report = Report::new(&recipe, &sets, scores, &config.folder)?;
+    Answers::remove(&config.folder)?;
     report.write(&config.folder)?;
+    if let (Some(answers), Some(origin)) = (&answers, &report.origin) {
+        answers.write(&config.folder, origin)?;
+    }
     Ok(Ended::Finished(Box::new(report)))
 }

@@ -304,6 +304,46 @@ impl FinetuneRecipe {
         })
     }
 
+    /// The recipe of a run.
+    ///
+    /// # Errors
+    /// When the folder holds no run of fine-tuning.
+    pub fn of_run(run: &Path) -> Result<Self> {
+        let path = run.join("config.toml");
+        let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        read_table(toml::from_str(&text)?, &[]).with_context(|| path.display().to_string())
+    }
+
+    /// Which of the set's own labels; none where they come from a file.
+    pub fn draw(&self) -> Option<u64> {
+        self.labels.file.is_none().then_some(self.labels.draw)
+    }
+
+    /// What makes it a method beside others: all but the seed, the draw of labels, and what changes no number.
+    ///
+    /// # Errors
+    /// When a number is too large for JSON.
+    pub fn method_beside_others(&self) -> Result<Value> {
+        let mut recipe = self.clone();
+        for source in [&mut recipe.data.source, &mut recipe.labels.source] {
+            *source = source.as_deref().map(plain_path);
+        }
+        recipe.labels.draw = 0;
+        recipe.data.decoded = false;
+        let free = TrainConfig::default();
+        recipe.train = TrainConfig {
+            seed: free.seed,
+            log_every: free.log_every,
+            checkpoint_every: free.checkpoint_every,
+            keep: free.keep,
+            loader_threads: free.loader_threads,
+            prefetch: free.prefetch,
+            ..recipe.train
+        };
+        recipe.eval = EvalConfig::default();
+        Ok(serde_json::to_value(&recipe)?)
+    }
+
     /// Every field, as a file.
     ///
     /// # Errors

@@ -2,11 +2,15 @@
 
 use super::recipe::FinetuneRecipe;
 use super::sets::Sets;
-use crate::images;
+use crate::full::Answers;
 use crate::network::ImageNetwork;
+use crate::origin::{Origin, Part};
+use crate::recipe::Whose;
+use crate::{digest, images};
 use anyhow::Result;
 use selfsup::core::state::write_whole;
 use selfsup::core::{Batches, Device, Logits, Tensor, tch};
+use selfsup::data::ImageSet;
 use selfsup::data::augment::PlainView;
 use selfsup::eval::{Interval, LEVEL};
 use selfsup::labels::{CalibrationConfig, LabelledProbabilities, calibration};
@@ -14,7 +18,9 @@ use selfsup::objectives::SemiSupervised;
 use selfsup::train::loggers::{Metrics, Progress, read_metrics};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The points of the curve of pseudo-labels.
 const POINTS: usize = 50;
@@ -35,7 +41,10 @@ pub struct Scores {
     pub ece: f64,
 }
 
-/// Judges the averaged weights on the test images; none where the set has none with labels.
+/// The probe of a fine-tuned run, as answers.json and `selfsup compare --probe` call it.
+pub const CLASSIFIER: &str = "classifier";
+
+/// Judges the averaged weights on the test images, and says what each was taken for; none where the set has none with labels.
 ///
 /// # Errors
 /// When an image cannot be read.
@@ -45,7 +54,7 @@ pub fn on_test(
     view: PlainView,
     recipe: &FinetuneRecipe,
     device: Device,
-) -> Result<Option<Scores>> {
+) -> Result<Option<(Scores, Answers)>> {
     let Some((test, labels)) = sets.test.as_ref().and_then(|test| Some((test, test.labels()?))) else {
         return Ok(None);
     };
@@ -72,13 +81,15 @@ pub fn on_test(
     let judged = LabelledProbabilities::new(&Tensor::from_slice(&labels), probabilities)?;
     let found = calibration(&judged, &CalibrationConfig::default())?;
     let right = labels.iter().zip(&predicted).filter(|(label, predicted)| label == predicted).count();
-    Ok(Some(Scores {
+    let scores = Scores {
         test: labels.len(),
         accuracy: found.accuracy,
         interval: Interval::wilson(right as u64, labels.len() as u64, LEVEL)?,
         per_class,
         ece: found.ece,
-    }))
+    };
+    let predictions = BTreeMap::from([(CLASSIFIER.to_owned(), predicted)]);
+    Ok(Some((scores, Answers { labels, predictions })))
 }
 
 /// How many images had a pseudo-label that counted, and how many of these were right, in a part of a run.
@@ -123,6 +134,9 @@ pub struct Report {
     pub pseudo_labels: Option<PseudoLabelled>,
     /// The same over the run.
     pub pseudo_label_curve: Vec<PseudoLabelled>,
+    /// Where all that comes from.
+    #[serde(default)]
+    pub origin: Option<Origin>,
     /// What each number is.
     pub definitions: Value,
 }
@@ -152,7 +166,7 @@ impl Report {
             unlabelled: sets.unlabelled.len(),
             labels: sets.given.labels.len(),
             labels_per_class: per_class.map(|(class, count)| (class.clone(), json!(count))).collect(),
-            draw: recipe.labels.file.is_none().then_some(recipe.labels.draw),
+            draw: recipe.draw(),
             seed: recipe.train.seed,
             steps,
             seconds: crate::evaluate::training_seconds(&lines),
@@ -160,6 +174,7 @@ impl Report {
             split: split.to_owned(),
             pseudo_labels: pseudo_labelled(&of_last),
             pseudo_label_curve: lines.chunks(every).filter_map(pseudo_labelled).collect(),
+            origin: Some(origin(recipe, sets, steps)?),
             definitions: definitions(),
         })
     }
@@ -205,6 +220,23 @@ impl Report {
     }
 }
 
+/// What a fine-tuned run was judged on. Which of the set's own labels it had is a draw, like its seed.
+fn origin(recipe: &FinetuneRecipe, sets: &Sets, steps: u64) -> Result<Origin> {
+    let part = |set: &Arc<dyn ImageSet>| -> Result<Part> {
+        Ok(Part::new(set.len(), set.labels().as_deref(), Some(digest::of_images(set.as_ref())?)))
+    };
+    let nothing = || Ok(Part::new(0, None, None));
+    Ok(Origin {
+        step: Some(steps),
+        recipe: Some(digest::of_value(&recipe.method_beside_others()?)),
+        seed: Some(recipe.train.seed),
+        draw: recipe.draw(),
+        weights: Whose::Trained,
+        train: part(&sets.unlabelled)?,
+        test: sets.test.as_ref().map_or_else(nothing, part)?,
+    })
+}
+
 /// The means over some lines of the log; none where there are no pseudo-labels.
 fn pseudo_labelled(lines: &[&Metrics]) -> Option<PseudoLabelled> {
     let values = |name: &str| -> Option<f64> {
@@ -226,5 +258,6 @@ fn definitions() -> Value {
         "coverage": "the share of the unlabelled images of a batch whose pseudo-label counts, averaged over batches",
         "pseudo_labels.accuracy": "the share of these pseudo-labels that are right, by the set's own labels, which are not learned from",
         "seconds": "of training, without judging",
+        "origin": crate::origin::DEFINITION,
     })
 }

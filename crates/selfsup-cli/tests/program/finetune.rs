@@ -507,3 +507,40 @@ fn layers_near_the_images_learn_more_slowly_where_that_is_asked_for() {
     assert!(said.contains("train.layer_decay = 0: above 0"), "{said}");
     assert!(!place.path("wrong").exists());
 }
+
+#[test]
+fn classifiers_are_compared_on_the_same_test_images() {
+    let place = Place::new();
+    let tuned = |method: &'static str, run: &'static str, more: &[&'static str]| {
+        let labels = ["--labels-per-class", "4"];
+        let all = [&labels[..], more].concat();
+        place.program(&Place::from_scratch(method, run, &all)).assert().success();
+    };
+    tuned("supervised", "a", &["--draw", "0"]);
+    tuned("supervised", "b", &["--draw", "1"]);
+    tuned("supervised", "c", &["--draw", "0", "--set", "train.seed=1"]);
+    tuned("fixmatch", "d", &["--draw", "0"]);
+    let printed = place.program(&["compare", "a", "b", "c", "d", "--json"]).assert().success();
+    let found: Value = serde_json::from_slice(&printed.get_output().stdout).unwrap();
+    assert_eq!((&found["probe"], found["pairs"].as_array().unwrap().len()), (&"classifier".into(), 6));
+    // Other draws of labels are repetitions as other seeds are.
+    let methods = found["methods"].as_array().unwrap();
+    assert_eq!((methods.len(), &methods[0]["accuracy"]["n"]), (1, &3.into()), "{found}");
+    assert!(methods[0]["method"].as_str().unwrap().starts_with("supervised, 8 labels"), "{methods:?}");
+    for (i, run) in ["a", "b", "c", "d"].into_iter().enumerate() {
+        let (told, report) = (&found["runs"][i]["accuracy"]["value"], place.report(run));
+        assert_eq!(told, &report["scores"]["accuracy"], "{run}");
+    }
+    tuned("supervised", "e", &["--draw", "0", "--set", "train.log_every=2"]);
+    let said = place.refusal(&["compare", "a", "e"]);
+    assert!(
+        said.contains("e: is the same recipe at the same step with the same train.seed = 0 as a"),
+        "{said}"
+    );
+    tuned("supervised", "f", &["--draw", "0", "--set", "data.limit=100"]);
+    let said = place.refusal(&["compare", "a", "f"]);
+    assert!(said.contains("f: its training samples are others than those of a"), "{said}");
+    fs::remove_file(place.path("b/answers.json")).unwrap();
+    let said = place.refusal(&["compare", "a", "b"]);
+    assert!(said.contains("b/answers.json: run selfsup finetune --resume --run b again"), "{said}");
+}
