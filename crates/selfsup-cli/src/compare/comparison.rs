@@ -166,7 +166,7 @@ impl Comparison {
                        permutation test: whether it could be chance on other test samples",
             "mcnemar": "exact test of whether two runs err equally often",
             "p_holm": "the p-value beside it, corrected for the number of pairs (Holm 1979)",
-            "methods": "mean over seeds with Student's interval; runs are of one method when their recipes differ in nothing but train.seed, and their \
+            "methods": "mean over seeds with Student's interval; runs are of one method when their recipes differ in nothing but train.seed and the draw of labels, and their \
                         checkpoints are of one step",
             "method_pairs": "difference of two means over seeds, interval and p-value by Welch's t-test between their seeds: whether it could be chance with other seeds",
             "layers": "linear CKA of every layer of a run with every layer of another on the same test images, debiased (Kornblith et \
