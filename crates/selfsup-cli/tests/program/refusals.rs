@@ -245,9 +245,13 @@ fn features_from_elsewhere_that_are_not_there() {
     holds(&refused(), &["features.safetensors: train is missing; there are x"]);
     assert!(!place.path("features/report.json").exists());
     // What is to be judged is said once, by one of the two.
-    for arguments in
-        [&["eval"][..], &["eval", "run", "--features", "features"], &["eval", "run", "--set", "eval.knn.k=3"]]
-    {
+    for arguments in [
+        &["eval"][..],
+        &["eval", "run", "--features", "features"],
+        &["eval", "--features", "features", "--out", "new"],
+        &["eval", "--features", "features", "--data", "images"],
+        &["eval", "run", "--overwrite"],
+    ] {
         let output = place.program(arguments).assert().failure().code(2).get_output().clone();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         holds(&said, &["Usage: selfsup eval"]);
